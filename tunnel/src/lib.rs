@@ -1,1 +1,87 @@
-//! Causeway tunnel.
+//! The tunnel: the protocol between connector and edge, version 1.
+//!
+//! # Roles and transport
+//! The connector dials, the edge answers; what flows over the connection goes the other way: the edge opens a
+//! stream for each public request. A **session** is one connection. Its carrier is QUIC (ALPN `causeway/1`, TLS 1.3
+//! only, never 0-RTT); [`Session`] hides the carrier so that another one (TLS over TCP) can stand beside it.
+//!
+//! # Trust
+//! 1. The edge shows a self-signed certificate. The connector compares the SHA-256 of its SubjectPublicKeyInfo with
+//!    the pin in its token and goes away when they differ: before a byte of ours is sent.
+//! 2. The connector proves its tunnel's Ed25519 key by signing this very connection's TLS exporter ([`proof`]).
+//!    The secret never crosses the wire, a signature is worth nothing on another connection, and the edge stores
+//!    public keys only.
+//!
+//! # Control stream
+//! The first bidirectional stream, opened by the connector; messages are `length: u32 big-endian`, then that many
+//! bytes of JSON ([`message`]). Unknown fields and unknown message types are ignored.
+//! ```text
+//! connector                                    edge
+//!   Hello {versions, tunnel, key, connector, proof, …} →
+//!                                              ← Welcome {version, session, shard, shards, …}
+//!                                              | Refused {code, reason, retry}, then close
+//!   Announce {generation, routes[id, hostname]} →
+//!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
+//!   Stats {…} →   every 10 s
+//!   Drain {reason} ↔   "give me / I give you no new streams"
+//! ```
+//! # Request streams
+//! Opened by the edge, one a request. Either direction is a sequence of frames, `type: u8`, `length: varint`
+//! (RFC 9000 §16), payload:
+//! ```text
+//! edge → connector:  REQUEST  DATA* TRAILERS? END FIN
+//! connector → edge:  INTERIM*  RESPONSE  DATA* TRAILERS? END FIN
+//! upgrade:           REQUEST with an upgrade token, then nothing until the answer;
+//!                    RESPONSE 101: from here on both directions are raw bytes, FIN closes one half;
+//!                    any other RESPONSE: the sender of REQUEST adds END, and the stream is an ordinary one.
+//! ```
+//! | frame    | type | payload ([`head`] has the layouts) | limit |
+//! |----------|------|------------------------------------|-------|
+//! | REQUEST  | 0x01 | request head | [`limits::MAX_HEAD_BYTES`] |
+//! | RESPONSE | 0x02 | response head | [`limits::MAX_HEAD_BYTES`] |
+//! | INTERIM  | 0x03 | status 100..=199 (not 101) and fields | 16 a response |
+//! | DATA     | 0x04 | body bytes, handed on as they arrive | 2^30 a frame |
+//! | TRAILERS | 0x05 | fields | [`limits::MAX_TRAILER_BYTES`] |
+//! | END      | 0x06 | empty: the body is whole | |
+//! | 0x40 and up | | to be skipped by those who do not know them | [`limits::MAX_HEAD_BYTES`] |
+//!
+//! A clean end is explicit: FIN without END, a reset, or the loss of the session is an abort with a code
+//! ([`AbortCode`]) and reaches the visitor and the origin as a reset, never as a short body. One bad message resets
+//! its stream, never the session. Flow control is QUIC's, end to end: nobody reads from a stream what he cannot hand on.
+//!
+//! # Versions
+//! Hello names the lowest and highest version its sender speaks; the edge chooses the highest it shares and
+//! supports at least the version before its own. No shared version is an explicit, permanent refusal.
+//!
+//! # What the wire cannot say
+//! A stream carries a public hostname and a route id, never an address: what a connector may reach is decided by its
+//! own rules alone.
+
+pub mod code;
+pub mod frame;
+pub mod handshake;
+pub mod head;
+pub mod identity;
+pub mod limits;
+pub mod message;
+pub mod proof;
+pub mod quic;
+pub mod token;
+
+mod fields;
+mod raw;
+mod recv;
+mod send;
+mod session;
+mod wire;
+
+pub use code::{AbortCode, CloseCode, Executed};
+pub use frame::Frame;
+pub use head::{BodyKind, RequestHead, RequestId, ResponseHead, Scheme};
+pub use identity::{EdgeIdentity, Pin};
+pub use message::{Control, ControlError, ControlRecv, ControlSend, Message, RefusedRoute, Route, Stats};
+pub use raw::{RawRecv, RawSend};
+pub use recv::{Answer, RecvStream};
+pub use send::{First, SendStream};
+pub use session::{Closed, OpenError, Role, Session, SessionId, SessionInfo, StreamError, Traffic};
+pub use token::{ConnectorId, KeyId, Token, TunnelId, TunnelKey};

@@ -1,0 +1,47 @@
+//! The protocol's limits and clocks: both ends hold to the same figures.
+
+use std::time::Duration;
+
+/// A request or response head: 64 KiB of header fields (hazard 29, 141), 8 KiB of target, and room for the rest.
+pub const MAX_HEAD_BYTES: usize = 80 * 1024;
+/// Trailers of one message (hazard 17).
+pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
+/// Fields of one head: 100 from a visitor, 200 from an origin (hazards 29, 141), and those that the edge adds.
+pub const MAX_FIELDS: usize = 256;
+/// Interim (1xx) answers before the final one; an endless series is an attack (hazard 145).
+pub const MAX_INTERIM: usize = 16;
+/// One DATA frame. Its payload is handed on as it arrives, so this bounds nothing but nonsense.
+pub const MAX_DATA_BYTES: u64 = 1 << 30;
+/// One control message: 4,096 hostnames of the longest kind.
+pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+/// The first message of a stranger, before it has proved anything.
+pub const MAX_HELLO_BYTES: usize = 16 * 1024;
+/// Hostnames that one connector may announce.
+pub const MAX_ROUTES: usize = 4096;
+
+/// From the first packet to Welcome or Refused.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A packet at least this often, so that a dead peer is noticed and a NAT keeps its mapping.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Silence after which the peer is dead. With a keep-alive in flight the clock starts at most one second after the
+/// peer's last packet, so death is noticed within 3 s (hazard 152).
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a connector reports its figures.
+pub const STATS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What one stream may hold unread at the receiver: 1,000 stalled readers cost at most 256 MiB, and at 30 ms of round
+/// trip one stream still carries 70 Mbit/s. A session has this much for every stream it allows, so that stalled readers
+/// never stop their neighbours (a fixed window for the session would).
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Streams that a connector lets the edge open at first. quinn reserves memory for each: 50 kB at 256, 1.1 MB at 10,000.
+pub const FIRST_STREAMS: u32 = 256;
+/// What [`FIRST_STREAMS`] may grow to when they are in use.
+pub const MAX_STREAMS: u32 = 8192;
+/// Unsent and unacknowledged bytes that one session may hold for all its streams.
+pub const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// UDP socket buffers: the usual 212 kB loses packets under load.
+pub const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Half-open handshakes above which the edge asks every stranger to prove its address first (hazard 82).
+pub const RETRY_THRESHOLD: usize = 256;
+/// Half-open handshakes above which strangers are turned away at once.
+pub const MAX_HANDSHAKES: usize = 4096;

@@ -1,0 +1,325 @@
+//! Real sessions over loopback: what the two halves of a stream promise each other.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use rustls::crypto::aws_lc_rs::default_provider;
+use tokio::time::timeout;
+
+use super::{DialError, Dialer, HandshakeError, Listener, Reuse, Shard, bind};
+use crate::handshake::{Authority, KnownKey, Standing};
+use crate::message::{Control, Message, RefusalCode, Refused, Retry, Route};
+use crate::{
+    AbortCode, Answer, BodyKind, CloseCode, Closed, ConnectorId, EdgeIdentity, First, Frame, KeyId,
+    RequestHead, RequestId, ResponseHead, Role, Scheme, Session, StreamError, Token, TunnelId, TunnelKey,
+};
+
+struct OneKey(Token, Standing);
+
+impl Authority for OneKey {
+    fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey> {
+        (tunnel == self.0.tunnel && key == self.0.key_id).then(|| KnownKey {
+            public_key: self.0.key.public(),
+            standing: self.1,
+            tunnel_name: "home".to_owned(),
+        })
+    }
+}
+
+struct Edge {
+    listener: Listener,
+    token: Token,
+    address: SocketAddr,
+}
+
+impl Edge {
+    fn start() -> Self {
+        let identity = EdgeIdentity::ephemeral();
+        let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
+        let address = socket.local_addr().unwrap();
+        let shard = Shard { index: 0, count: 1 };
+        let listener = Listener::new(socket, &identity, Arc::new(default_provider()), shard).unwrap();
+        let token = Token {
+            tunnel: TunnelId::random(),
+            key_id: KeyId::random(),
+            key: TunnelKey::generate(),
+            edges: vec![address.to_string()],
+            pin: identity.pin(),
+        };
+        Self { listener, token, address }
+    }
+
+    async fn accept(&self, standing: Standing) -> Result<(Session, Control), HandshakeError> {
+        let knock = self.listener.accept().await.unwrap();
+        knock.handshake(&OneKey(self.token.clone(), standing), |_| Ok(())).await
+    }
+}
+
+fn dialer(token: &Token) -> Dialer {
+    Dialer::new(token.clone(), ConnectorId::random(), "test".to_owned(), Arc::new(default_provider()))
+        .unwrap()
+}
+
+/// A session with both ends in this process: (edge, connector).
+async fn pair() -> (Edge, (Session, Control), (Session, Control)) {
+    let edge = Edge::start();
+    let dialer = dialer(&edge.token);
+    let (served, dialled) =
+        tokio::join!(edge.accept(Standing::Active), dialer.dial(edge.address, Role::Primary));
+    (edge, served.unwrap(), dialled.unwrap())
+}
+
+fn request() -> RequestHead {
+    RequestHead {
+        method: Method::POST,
+        scheme: Scheme::Https,
+        authority: "blog.example.dev".to_owned(),
+        path: "/a?b".to_owned(),
+        headers: HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("*/*"))]),
+        visitor: (Ipv4Addr::LOCALHOST, 4242).into(),
+        route: 7,
+        request_id: RequestId([1; 16]),
+        upgrade: None,
+        body: BodyKind::Unknown,
+        expect_continue: false,
+    }
+}
+
+fn response(status: StatusCode) -> ResponseHead {
+    ResponseHead { status, headers: HeaderMap::new(), body: BodyKind::Unknown }
+}
+
+#[tokio::test]
+async fn a_request_with_body_and_trailers_is_answered_with_interim_body_and_trailers() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    assert_eq!((edge.info().id, edge.info().tunnel_name.as_str()), (connector.info().id, "home"));
+    let trailers = HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("x"))]);
+
+    let visitor = async {
+        let (mut send, mut recv) = edge.open().await.unwrap();
+        send.request(&request(), First::More).await.unwrap();
+        let body = Bytes::from(vec![3; 1 << 20]);
+        send.data(body).await.unwrap();
+        send.trailers(&trailers).await.unwrap();
+        send.end().await.unwrap();
+        let Answer::Interim(status, _) = recv.response().await.unwrap() else { panic!("103 first") };
+        assert_eq!(status, StatusCode::EARLY_HINTS);
+        assert_eq!(recv.response().await.unwrap(), Answer::Final(response(StatusCode::OK)));
+        assert_eq!(recv.frame().await.unwrap(), Frame::Data(Bytes::from_static(b"hello")));
+        assert_eq!(recv.frame().await.unwrap(), Frame::Trailers(trailers.clone()));
+        assert_eq!(recv.frame().await.unwrap(), Frame::End);
+    };
+    let origin = async {
+        let (mut send, mut recv) = connector.accept().await.unwrap();
+        assert_eq!(recv.request().await.unwrap(), request());
+        let mut length = 0;
+        loop {
+            match recv.frame().await.unwrap() {
+                Frame::Data(bytes) => length += bytes.len(),
+                Frame::Trailers(got) => assert_eq!(got, trailers),
+                Frame::End => break,
+            }
+        }
+        assert_eq!(length, 1 << 20);
+        send.interim(StatusCode::EARLY_HINTS, &HeaderMap::new()).await.unwrap();
+        send.response(&response(StatusCode::OK), First::More).await.unwrap();
+        send.data(Bytes::from_static(b"hello")).await.unwrap();
+        send.trailers(&trailers).await.unwrap();
+        send.end().await.unwrap();
+    };
+    tokio::join!(visitor, origin);
+    assert_eq!((edge.in_flight(), connector.in_flight()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_dropped_half_is_an_abort_and_never_a_short_body() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let (mut send, mut recv) = edge.open().await.unwrap();
+    send.request(&request(), First::More).await.unwrap();
+    let (mut answer, mut upload) = connector.accept().await.unwrap();
+    upload.request().await.unwrap();
+    answer.response(&response(StatusCode::OK), First::More).await.unwrap();
+    answer.data(Bytes::from_static(b"half")).await.unwrap();
+    recv.response().await.unwrap();
+    assert_eq!(recv.frame().await.unwrap(), Frame::Data(Bytes::from_static(b"half")));
+
+    drop(answer);
+    assert_eq!(recv.frame().await.unwrap_err(), StreamError::Aborted(AbortCode::Cancelled));
+    drop(upload);
+    assert_eq!(send.stopped().await, Some(AbortCode::Cancelled));
+}
+
+#[tokio::test]
+async fn abort_codes_travel_in_both_directions() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let (mut send, mut recv) = edge.open().await.unwrap();
+    send.request(&request(), First::More).await.unwrap();
+    let (mut answer, mut upload) = connector.accept().await.unwrap();
+    upload.request().await.unwrap();
+
+    answer.abort(AbortCode::OriginTimeout);
+    assert_eq!(recv.response().await.unwrap_err().code(), AbortCode::OriginTimeout);
+    upload.stop(AbortCode::TooLarge);
+    assert_eq!(send.stopped().await, Some(AbortCode::TooLarge));
+    assert_eq!(send.data(Bytes::from_static(b"x")).await.unwrap_err().code(), AbortCode::TooLarge);
+}
+
+#[tokio::test]
+async fn hazard_125_a_malformed_stream_leaves_its_neighbours_alone() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let (mut bad, _bad_recv) = edge.open().await.unwrap();
+    // An answer where a request belongs.
+    bad.response(&response(StatusCode::OK), First::Only(Bytes::new())).await.unwrap();
+    let (mut good, _good_recv) = edge.open().await.unwrap();
+    good.request(&request(), First::Only(Bytes::new())).await.unwrap();
+
+    let (_, mut recv) = connector.accept().await.unwrap();
+    assert_eq!(recv.request().await.unwrap_err().code(), AbortCode::Protocol);
+    let (_, mut recv) = connector.accept().await.unwrap();
+    recv.request().await.unwrap();
+    assert_eq!(recv.frame().await.unwrap(), Frame::End);
+}
+
+#[tokio::test]
+async fn an_upgrade_becomes_raw_bytes_with_half_close() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let (mut send, mut recv) = edge.open().await.unwrap();
+    let mut head = request();
+    (head.upgrade, head.body) = (Some("websocket".to_owned()), BodyKind::None);
+    send.request(&head, First::More).await.unwrap();
+    let (mut answer, mut upload) = connector.accept().await.unwrap();
+    assert_eq!(upload.request().await.unwrap(), head);
+    answer.response(&response(StatusCode::SWITCHING_PROTOCOLS), First::More).await.unwrap();
+    let mut to_visitor = answer.into_raw();
+    // Raw bytes right behind the head, as an eager origin sends them.
+    to_visitor.write(Bytes::from_static(b"early")).await.unwrap();
+    recv.response().await.unwrap();
+    let (mut to_origin, mut from_origin) = (send.into_raw(), recv.into_raw());
+    assert_eq!(from_origin.chunk().await.unwrap(), Some(Bytes::from_static(b"early")));
+
+    to_origin.write(Bytes::from_static(b"bye")).await.unwrap();
+    to_origin.finish();
+    let mut from_visitor = upload.into_raw();
+    assert_eq!(from_visitor.chunk().await.unwrap(), Some(Bytes::from_static(b"bye")));
+    assert_eq!(from_visitor.chunk().await.unwrap(), None);
+    to_visitor.write(Bytes::from_static(b"still open")).await.unwrap();
+    to_visitor.finish();
+    assert_eq!(from_origin.chunk().await.unwrap(), Some(Bytes::from_static(b"still open")));
+    assert_eq!(from_origin.chunk().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let (mut send, _recv) = edge.open().await.unwrap();
+    send.request(&request(), First::More).await.unwrap();
+    let (_answer, mut stalled) = connector.accept().await.unwrap();
+    stalled.request().await.unwrap();
+    let mut written = 0;
+    while timeout(Duration::from_millis(300), send.data(Bytes::from(vec![0; 16 * 1024]))).await.is_ok() {
+        written += 16 * 1024;
+        assert!(written < 1 << 20, "nobody reads, yet {written} bytes were taken");
+    }
+    let (mut other, _recv) = edge.open().await.unwrap();
+    other.request(&request(), First::Only(Bytes::from(vec![1; 100_000]))).await.unwrap();
+    let (_answer, mut recv) = connector.accept().await.unwrap();
+    recv.request().await.unwrap();
+    while recv.frame().await.unwrap() != Frame::End {}
+}
+
+#[tokio::test]
+async fn many_streams_raise_the_limit_at_run_time() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let mut held = Vec::new();
+    for _ in 0..700 {
+        let (mut send, recv) = timeout(Duration::from_secs(5), edge.open()).await.unwrap().unwrap();
+        send.request(&request(), First::More).await.unwrap();
+        held.push((send, recv, connector.accept().await.unwrap()));
+    }
+    assert_eq!((edge.in_flight(), connector.in_flight()), (700, 700));
+}
+
+#[tokio::test]
+async fn control_messages_flow_both_ways() {
+    let (_edge, (_s1, mut edge), (_s2, mut connector)) = pair().await;
+    let routes = vec![Route { id: 1, hostname: "*".to_owned() }];
+    let announce = Message::Announce { generation: 1, routes };
+    connector.send(&announce).await.unwrap();
+    assert_eq!(edge.recv().await.unwrap(), Some(announce));
+    let answer = Message::Announced { generation: 1, accepted: vec![1], refused: vec![] };
+    edge.send(&answer).await.unwrap();
+    assert_eq!(connector.recv().await.unwrap(), Some(answer));
+}
+
+#[tokio::test]
+async fn hazard_127_an_edge_with_another_key_is_never_spoken_to() {
+    let edge = Edge::start();
+    let mut token = edge.token.clone();
+    token.pin = EdgeIdentity::ephemeral().pin();
+    let dialer = dialer(&token);
+    let (served, dialled) =
+        tokio::join!(edge.accept(Standing::Active), dialer.dial(edge.address, Role::Primary));
+    assert!(matches!(served, Err(HandshakeError::Connection(_))), "{served:?}");
+    let error = dialled.unwrap_err();
+    assert!(matches!(error, DialError::WrongEdge { .. }), "{error}");
+    assert_eq!(error.retry(), Retry::Permanent);
+}
+
+#[tokio::test]
+async fn refusals_reach_the_connector_with_their_reason() {
+    for (standing, code) in
+        [(Standing::Revoked, RefusalCode::Revoked), (Standing::Expired, RefusalCode::Expired)]
+    {
+        let edge = Edge::start();
+        let dialer = dialer(&edge.token);
+        let (_, dialled) = tokio::join!(edge.accept(standing), dialer.dial(edge.address, Role::Primary));
+        let Err(DialError::Refused { refused, .. }) = dialled else { panic!("refused") };
+        assert_eq!((refused.code, refused.retry), (code, Retry::Permanent));
+        assert!(refused.reason.contains("home"));
+    }
+    let edge = Edge::start();
+    let dialer = dialer(&edge.token);
+    let busy =
+        Refused { code: RefusalCode::Draining, reason: "stopping".to_owned(), retry: Retry::Temporary };
+    let accept = async {
+        let knock = edge.listener.accept().await.unwrap();
+        knock.handshake(&OneKey(edge.token.clone(), Standing::Active), |_| Err(busy.clone())).await
+    };
+    let (_, dialled) = tokio::join!(accept, dialer.dial(edge.address, Role::Primary));
+    assert_eq!(dialled.unwrap_err().retry(), Retry::Temporary);
+}
+
+#[tokio::test]
+async fn hazard_152_silence_is_noticed_within_three_seconds() {
+    let edge = Edge::start();
+    let dialer = dialer(&edge.token);
+    // The connector lives on a runtime of its own, which stops without a word, as a killed process does.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let address = edge.address;
+    let connector = runtime.spawn(async move { dialer.dial(address, Role::Primary).await.unwrap() });
+    let (session, _control) = edge.accept(Standing::Active).await.unwrap();
+    std::mem::forget(connector.await.unwrap());
+    runtime.shutdown_background();
+    let closed = timeout(Duration::from_secs(3), session.closed()).await.expect("noticed in time");
+    assert_eq!(closed, Closed::Silent);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_listens_is_given_up() {
+    let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
+    let edge = Edge::start();
+    let error = dialer(&edge.token).dial(socket.local_addr().unwrap(), Role::Primary).await.unwrap_err();
+    assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn closing_a_session_tells_the_peer_why() {
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    edge.close(CloseCode::Revoked, "revoked");
+    assert_eq!(connector.closed().await, Closed::ByPeer(CloseCode::Revoked, "revoked".to_owned()));
+    assert!(connector.accept().await.is_none() && !connector.is_alive());
+    assert!(connector.open().await.is_err());
+}

@@ -1,0 +1,43 @@
+//! QUIC's parameters for both ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+
+use crate::limits::{
+    FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_STREAMS, SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES,
+};
+use crate::session::session_window;
+
+pub(crate) const ALPN: &[u8] = b"causeway/1";
+
+/// The edge takes one stream from a connector, the control stream; it opens all others itself.
+pub(crate) fn edge() -> Arc<TransportConfig> {
+    let mut config = common();
+    config.max_concurrent_bidi_streams(VarInt::from_u32(1)).receive_window(session_window(MAX_STREAMS));
+    Arc::new(config)
+}
+
+pub(crate) fn connector() -> Arc<TransportConfig> {
+    let mut config = common();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_STREAMS))
+        .receive_window(session_window(FIRST_STREAMS));
+    Arc::new(config)
+}
+
+fn common() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("a few seconds fit");
+    config
+        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        // The first retransmission comes after three of these: a link that just came back is used at once.
+        .initial_rtt(Duration::from_millis(100));
+    config
+}
