@@ -1,0 +1,194 @@
+//! What scenarios ask a cluster: a Service's addresses, its events, and who answers for an address on the wire.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::api::{eventually, throughout};
+use super::objects::{self, SYSTEM, TEST, path};
+use super::visits::visit;
+use super::{Cluster, Mac, SOON};
+
+/// How long answers to one question are gathered: a host on this wire needs well under a millisecond.
+const ANSWERS: Duration = Duration::from_millis(60);
+
+impl Cluster {
+    /// Creates objects of any kind.
+    pub fn create(&self, objects: &[&Value]) -> Result<()> {
+        objects.iter().try_for_each(|object| self.api.create(&objects::home(object), object).map(drop))
+    }
+
+    pub fn patch_service(&self, name: &str, patch: &Value) -> Result<()> {
+        self.api.merge(&path("Service", TEST, name), patch).map(drop)
+    }
+
+    pub fn delete_service(&self, name: &str) -> Result<()> {
+        self.api.delete(&path("Service", TEST, name))
+    }
+
+    /// Replaces the spec of an IPAddressPool or L2Advertisement.
+    pub fn respec(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {
+        let at = path(kind, SYSTEM, name);
+        let mut object = self.api.get(&at)?;
+        object["spec"] = spec.clone();
+        self.api.replace(&at, &object).map(drop)
+    }
+
+    /// The addresses in a Service's status, in their order.
+    pub fn ips(&self, service: &str) -> Result<Vec<String>> {
+        let object = self.api.get(&path("Service", TEST, service))?;
+        let ingress = object["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
+        Ok(ingress.iter().filter_map(|i| i["ip"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Waits until the Service has `count` addresses.
+    pub fn wait_ips(&self, service: &str, count: usize) -> Result<Vec<String>> {
+        eventually(SOON, &format!("{service} has {count} addresses"), || {
+            let ips = self.ips(service)?;
+            ensure!(ips.len() == count, "it has {ips:?}; events: {:?}", self.events(service)?);
+            Ok(ips)
+        })
+    }
+
+    /// Waits until the Service has its only address.
+    pub fn wait_ip(&self, service: &str) -> Result<String> {
+        Ok(self.wait_ips(service, 1)?.remove(0))
+    }
+
+    /// Waits until the Service has exactly these addresses, in any order.
+    pub fn wait_exactly(&self, service: &str, expected: &[&str]) -> Result<()> {
+        let expected: BTreeSet<&str> = expected.iter().copied().collect();
+        eventually(SOON, &format!("{service} has {expected:?}"), || {
+            let ips = self.ips(service)?;
+            ensure!(ips.iter().map(String::as_str).collect::<BTreeSet<_>>() == expected, "it has {ips:?}");
+            Ok(())
+        })
+    }
+
+    /// Waits until the allocator said that it refused, and sees no address then.
+    pub fn wait_refused(&self, service: &str) -> Result<()> {
+        self.wait_event(service, "AllocationFailed")?;
+        let ips = self.ips(service)?;
+        ensure!(ips.is_empty(), "{service} was refused, yet has {ips:?}");
+        Ok(())
+    }
+
+    /// The reasons of all events about a Service.
+    pub fn events(&self, service: &str) -> Result<BTreeSet<String>> {
+        let all = self.api.list(&path("Event", TEST, ""))?;
+        let about = all
+            .iter()
+            .filter(|e| e["involvedObject"]["name"] == service || e["regarding"]["name"] == service);
+        Ok(about.filter_map(|e| e["reason"].as_str().map(str::to_owned)).collect())
+    }
+
+    pub fn wait_event(&self, service: &str, reason: &str) -> Result<()> {
+        eventually(SOON, &format!("event {reason} about {service}"), || {
+            let events = self.events(service)?;
+            ensure!(events.contains(reason), "there are {events:?}");
+            Ok(())
+        })
+    }
+
+    /// The name of a MAC's owner: a node (`node1`, its second interface `node1/eth1`), else the MAC.
+    pub fn name_of(&self, mac: Mac) -> String {
+        for node in &self.nodes {
+            if node.host.host.mac == mac {
+                return node.name.clone();
+            }
+            if node.host.mac1 == mac {
+                return format!("{}/eth1", node.name);
+            }
+        }
+        mac.map(|b| format!("{b:02x}")).join(":")
+    }
+
+    /// All who answer for `ip` on the first LAN now.
+    pub fn answers(&self, ip: IpAddr) -> Result<BTreeSet<String>> {
+        Ok(self.wire.ask(ip, ANSWERS)?.into_iter().map(|mac| self.name_of(mac)).collect())
+    }
+
+    pub fn answers2(&self, ip: IpAddr) -> Result<BTreeSet<String>> {
+        Ok(self.wire2.ask(ip, ANSWERS)?.into_iter().map(|mac| self.name_of(mac)).collect())
+    }
+
+    /// Waits until exactly one node answers for `ip`, and returns its name.
+    pub fn wait_owner(&self, ip: &str) -> Result<String> {
+        self.wait_owner_that(ip, "any node", |_| true)
+    }
+
+    /// Waits until exactly one node answers for `ip` and `accept` takes it.
+    pub fn wait_owner_that(&self, ip: &str, who: &str, accept: impl Fn(&str) -> bool) -> Result<String> {
+        let address: IpAddr = ip.parse()?;
+        eventually(SOON, &format!("{who} alone answers for {ip}"), || {
+            let owners = self.answers(address)?;
+            let owner = owners.first().context("nobody answers")?;
+            ensure!(owners.len() == 1 && accept(owner), "{owners:?} answer");
+            Ok(owner.clone())
+        })
+    }
+
+    pub fn wait_owner_is(&self, ip: &str, node: &str) -> Result<()> {
+        self.wait_owner_that(ip, node, |owner| owner == node).map(drop)
+    }
+
+    /// Waits until nobody answers for `ip`.
+    pub fn wait_silence(&self, ip: &str) -> Result<()> {
+        let address: IpAddr = ip.parse()?;
+        eventually(SOON, &format!("nobody answers for {ip}"), || {
+            let owners = self.answers(address)?;
+            ensure!(owners.is_empty(), "{owners:?} answer");
+            Ok(())
+        })
+    }
+
+    /// Nobody answers for `ip` during `span`.
+    pub fn stays_silent(&self, ip: &str, span: Duration) -> Result<()> {
+        let address: IpAddr = ip.parse()?;
+        throughout(span, &format!("nobody answers for {ip}"), || {
+            let owners = self.answers(address)?;
+            ensure!(owners.is_empty(), "{owners:?} answer");
+            Ok(())
+        })
+    }
+
+    /// The owner of `ip` stays the same during `span`, and is alone.
+    pub fn stays_with(&self, ip: &str, node: &str, span: Duration) -> Result<()> {
+        let address: IpAddr = ip.parse()?;
+        throughout(span, &format!("{node} alone answers for {ip}"), || {
+            let owners = self.answers(address)?;
+            ensure!(owners.len() == 1 && owners.contains(node), "{owners:?} answer");
+            Ok(())
+        })
+    }
+
+    /// Waits until the client reaches a pod through `ip`; the name of the pod's node.
+    pub fn wait_reached(&self, ip: &str, port: u16) -> Result<String> {
+        let address: IpAddr = ip.parse()?;
+        eventually(SOON, &format!("the client reaches a pod through {ip}:{port}"), || {
+            visit(&self.lan.client.namespace, address, port)
+        })
+    }
+
+    /// The ServiceL2Status objects of a Service: node and interfaces.
+    pub fn l2_statuses(&self, service: &str) -> Result<Vec<(String, Vec<String>)>> {
+        let all = self.api.list(&path("ServiceL2Status", SYSTEM, ""))?;
+        let ours = all.into_iter().filter(|s| s["status"]["serviceName"] == service);
+        Ok(ours
+            .map(|s| {
+                let node = s["status"]["node"].as_str().unwrap_or_default().to_owned();
+                let interfaces = s["status"]["interfaces"].as_array().cloned().unwrap_or_default();
+                (node, interfaces.iter().filter_map(|i| i["name"].as_str().map(str::to_owned)).collect())
+            })
+            .collect())
+    }
+
+    /// A pool with these addresses and an advertisement of it, both called `name`.
+    pub fn announce_pool(&self, name: &str, addresses: &[&str]) -> Result<()> {
+        let advertisement = objects::advertisement(name, json!({ "ipAddressPools": [name] }));
+        self.create(&[&objects::pool(name, addresses), &advertisement])
+    }
+}
