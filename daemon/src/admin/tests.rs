@@ -1,0 +1,233 @@
+//! The admin server's promises, over real sockets.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Admin, JSON};
+use crate::drain::{Drain, Finished};
+use crate::readiness::Readiness;
+use crate::telemetry;
+use crate::unix_client::{RequestError, get, http_get, request};
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn admin(readiness: &Readiness) -> Admin {
+    Admin::new(Arc::new(Registry::default()), readiness.clone(), None)
+}
+
+async fn start(admin: Admin) -> (SocketAddr, Drain) {
+    let drain = Drain::new();
+    let bound = admin.bind(LOOPBACK).await.unwrap();
+    let addr = bound.local_addr().unwrap();
+    bound.run(&drain);
+    (addr, drain)
+}
+
+/// Sends a request as it stands and reads to the end.
+async fn raw(addr: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn ready_lists_what_is_waited_for_and_fails_while_draining() {
+    let readiness = Readiness::new();
+    let guard = readiness.hold("store");
+    let (addr, drain) = start(admin(&readiness)).await;
+
+    let (status, body) = http_get(addr, "/ready").await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body, serde_json::json!({ "ready": false, "pending": ["store"] }));
+
+    guard.release();
+    assert_eq!(http_get(addr, "/ready").await.unwrap().0, StatusCode::OK);
+
+    readiness.fail();
+    drain.start();
+    let (status, body) = http_get(addr, "/ready").await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "it answers during the drain");
+    assert!(String::from_utf8_lossy(&body).contains("draining"));
+    assert_eq!(http_get(addr, "/live").await.unwrap().0, StatusCode::OK);
+
+    assert_eq!(drain.finish(Duration::from_secs(5)).await, Finished::Clean);
+    assert!(matches!(http_get(addr, "/live").await, Err(RequestError::Connect { .. })));
+}
+
+#[tokio::test]
+async fn metrics_are_open_metrics_text() {
+    let mut registry = Registry::default();
+    let counter = Counter::<u64>::default();
+    registry.register("requests", "Requests of visitors", counter.clone());
+    counter.inc_by(3);
+    let (addr, _drain) = start(Admin::new(Arc::new(registry), Readiness::new(), None)).await;
+    let answer = raw(addr, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer}");
+    assert!(answer.contains("requests_total 3\n") && answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_log_level_is_read_and_written() {
+    let (levels, _subscriber) = telemetry::detached("info");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let drain = Drain::new();
+    Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels.clone()))
+        .bind_unix(&path)
+        .unwrap()
+        .run(&drain);
+
+    assert_eq!(get(&path, "/log").await.unwrap(), (StatusCode::OK, Bytes::from_static(b"info\n")));
+    let set = |level: &'static str| request(&path, Method::PUT, "/log", Bytes::from_static(level.as_bytes()));
+    assert_eq!(set("debug\n").await.unwrap(), (StatusCode::OK, Bytes::from_static(b"debug\n")));
+    assert_eq!(levels.current(), "debug");
+
+    let (status, body) = set("loud").await.unwrap();
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(String::from_utf8_lossy(&body).contains("error, warn, info"));
+    assert_eq!(levels.current(), "debug");
+}
+
+#[tokio::test]
+async fn a_program_adds_pages_and_actions() {
+    let readiness = Readiness::new();
+    let admin = admin(&readiness)
+        .route("/status", Arc::new(|| async { (StatusCode::OK, JSON, Bytes::from_static(b"{}")) }.boxed()))
+        .action(Method::POST, "/echo", Arc::new(|body| async { (StatusCode::ACCEPTED, JSON, body) }.boxed()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let drain = Drain::new();
+    admin.clone().bind_unix(&path).unwrap().run(&drain);
+    let (addr, _drain) = start(admin).await;
+
+    assert_eq!(http_get(addr, "/status").await.unwrap(), (StatusCode::OK, Bytes::from_static(b"{}")));
+    let echoed = request(&path, Method::POST, "/echo", Bytes::from_static(b"hello")).await.unwrap();
+    assert_eq!(echoed, (StatusCode::ACCEPTED, Bytes::from_static(b"hello")));
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_told_what_there_is() {
+    let (addr, _drain) = start(admin(&Readiness::new())).await;
+    let (status, body) = http_get(addr, "/nothing").await.unwrap();
+    assert_eq!((status, &body[..]), (StatusCode::NOT_FOUND, &b"there is /live, /metrics, /ready\n"[..]));
+    let answer = raw(addr, "DELETE /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET\r\n"), "{answer}");
+    let answer = raw(addr, "HEAD /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_changes_nothing() {
+    let (levels, _subscriber) = telemetry::detached("info");
+    let (addr, _drain) =
+        start(Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels.clone()))).await;
+    let put = "PUT /log HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example\r\nContent-Length: 5\r\nConnection: close\r\n\r\ntrace";
+    assert!(raw(addr, put).await.starts_with("HTTP/1.1 403"));
+    assert_eq!(levels.current(), "info");
+}
+
+#[tokio::test]
+async fn large_bodies_and_headers_are_refused() {
+    let (levels, _subscriber) = telemetry::detached("info");
+    let (addr, _drain) =
+        start(Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels))).await;
+    let put = "PUT /log HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n";
+    assert!(raw(addr, put).await.starts_with("HTTP/1.1 400"));
+    let get = format!("GET /live HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let answer = raw(addr, &get).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_closed() {
+    let (addr, _drain) = start(admin(&Readiness::new())).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"GET /live HTTP/1.1\r\nHost:").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn many_connections_wait_their_turn_and_are_all_answered() {
+    let (addr, _drain) = start(admin(&Readiness::new())).await;
+    let answers = futures_util::future::join_all((0..200).map(|_| http_get(addr, "/live"))).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|(status, _)| *status == StatusCode::OK)));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_mend() {
+    let (addr, _drain) = start(admin(&Readiness::new())).await;
+    let error = admin(&Readiness::new()).bind(addr).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert!(
+        error.to_string().contains(&addr.to_string()) && error.to_string().contains("choose another"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_socket_is_private_and_gone_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let drain = Drain::new();
+    let bound = admin(&Readiness::new()).bind_unix(&path).unwrap();
+    assert_eq!(bound.path(), Some(path.as_path()));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    bound.run(&drain);
+    assert_eq!(get(&path, "/live").await.unwrap().0, StatusCode::OK);
+    drain.finish(Duration::from_secs(5)).await;
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert!(matches!(get(&path, "/live").await, Err(RequestError::NoSocket(_))));
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    // A process that died leaves the file: a std listener does not remove it.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(matches!(get(&path, "/live").await, Err(RequestError::Connect { .. })));
+
+    let drain = Drain::new();
+    admin(&Readiness::new()).bind_unix(&path).unwrap().run(&drain);
+    assert_eq!(get(&path, "/live").await.unwrap().0, StatusCode::OK);
+
+    let error = admin(&Readiness::new()).bind_unix(&path).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert!(
+        error.to_string().contains("control.sock") && error.to_string().contains("another process"),
+        "{error}"
+    );
+    assert_eq!(get(&path, "/live").await.unwrap().0, StatusCode::OK, "the live one was not disturbed");
+}
+
+#[tokio::test]
+async fn a_socket_never_replaces_a_file_of_another_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    fs::write(&path, "precious").unwrap();
+    let error = admin(&Readiness::new()).bind_unix(&path).unwrap_err();
+    assert!(error.to_string().contains("move it away"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+
+    let error = admin(&Readiness::new()).bind_unix(&folder.path().join("x".repeat(200))).unwrap_err();
+    assert!(error.to_string().contains("shorter"), "{error}");
+    let error = admin(&Readiness::new()).bind_unix(Path::new("/nonexistent/control.sock")).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/control.sock"), "{error}");
+}
