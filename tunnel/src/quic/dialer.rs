@@ -133,7 +133,9 @@ impl Dialer {
                 return Err(DialError::Refused { address, refused });
             }
             _ => {
-                return Err(failed("the edge's first message was neither a welcome nor a refusal".to_owned()));
+                return Err(failed(
+                    "the edge's first message was neither a welcome nor a refusal".to_owned(),
+                ));
             }
         };
         control.trust();

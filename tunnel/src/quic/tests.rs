@@ -297,12 +297,17 @@ async fn hazard_152_silence_is_noticed_within_three_seconds() {
     let edge = Edge::start();
     let dialer = dialer(&edge.token);
     // The connector lives on a runtime of its own, which stops without a word, as a killed process does.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let address = edge.address;
-    let connector = runtime.spawn(async move { dialer.dial(address, Role::Primary).await.unwrap() });
+    let (frozen, is_frozen) = tokio::sync::oneshot::channel();
+    let connector = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let session = runtime.block_on(dialer.dial(address, Role::Primary)).unwrap();
+        std::mem::forget((session, runtime));
+        frozen.send(()).unwrap();
+    });
     let (session, _control) = edge.accept(Standing::Active).await.unwrap();
-    std::mem::forget(connector.await.unwrap());
-    runtime.shutdown_background();
+    is_frozen.await.unwrap();
+    connector.join().unwrap();
     let closed = timeout(Duration::from_secs(3), session.closed()).await.expect("noticed in time");
     assert_eq!(closed, Closed::Silent);
 }
