@@ -1,1 +1,27 @@
 //! Causeway edge.
+
+pub mod access;
+pub mod app;
+pub mod balance;
+pub mod bind;
+pub mod cli;
+pub mod config;
+mod control;
+pub mod exchange;
+pub mod forward;
+mod front;
+pub mod http;
+mod keeper;
+pub mod metrics;
+pub mod registry;
+pub mod route;
+mod session;
+pub mod shard;
+pub mod status;
+pub mod store;
+
+/// The wall clock in Unix seconds, for what is kept in the store.
+pub(crate) fn unix_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,106 @@
+//! One request on its way from an HTTP front end to the core: what is known of the visitor, the request itself,
+//! its bodies, and the handles that answer before, beside or instead of a response.
+
+mod body;
+mod interim;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, request};
+
+pub use causeway_tunnel::{BodyKind, RequestId, Scheme};
+
+use crate::access::Record;
+use crate::http::headers;
+pub use crate::http::host::Host;
+pub use crate::http::page::{Hop, Page, Style};
+pub use body::{Abort, InBody, InError, OutBody};
+pub(crate) use body::{Arriving, Gate};
+pub(crate) use interim::Target;
+pub use interim::{Interim, MAX_INTERIM};
+pub use upgrade::{RawIn, RawOut, Upgrade};
+pub(crate) use upgrade::{Origin as UpgradeOrigin, RawLimits};
+
+/// Who sends requests on one connection, and how. Shared by all requests of that connection.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// The visitor, as far as we trust it: the peer, or what a trusted proxy says of it.
+    pub addr: SocketAddr,
+    /// The address that was dialled.
+    pub local: SocketAddr,
+    pub scheme: Scheme,
+    /// The name in the TLS handshake, lower case. None on the plain listener.
+    pub sni: Option<Arc<str>>,
+    pub version: http::Version,
+}
+
+/// A validated request. Its head has been cleaned of hop-by-hop fields and carries the forwarding headers,
+/// so the core forwards `head.headers` as it is.
+#[derive(Debug)]
+pub struct Exchange {
+    pub id: RequestId,
+    pub visitor: Visitor,
+    /// Normalised for routing: lower case, no port, no trailing dot.
+    pub host: Host,
+    /// `uri` is in origin form (path and query, byte for byte as sent) or `*`; `Host` is present exactly once.
+    pub head: request::Parts,
+    pub body: InBody,
+    pub body_kind: BodyKind,
+    /// Present when the visitor asks for a WebSocket, by HTTP/1.1 Upgrade or by extended CONNECT (RFC 8441).
+    /// For the core both are the same GET request; answered with 101 both become raw bytes.
+    pub upgrade: Option<Upgrade>,
+    /// The visitor waits for 100 before it sends the body. `interim.send(100)` lets it go on; polling the body does
+    /// so too, after [`Gate::PATIENCE`].
+    pub expect_continue: bool,
+    pub interim: Interim,
+    pub record: Record,
+}
+
+impl Exchange {
+    /// The public name as the visitor wrote it, with its port if it had one.
+    pub fn authority(&self) -> &str {
+        self.head.headers.get(http::header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Path and query, byte for byte as sent.
+    pub fn path(&self) -> &str {
+        self.head.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    /// What is needed to answer with an error page once the exchange has been taken apart.
+    pub fn pages(&self) -> Pages {
+        Pages { id: self.id, style: Style::of(&self.head.headers), method: self.head.method.clone() }
+    }
+
+    /// Whether it may be sent again although it may have been executed (RFC 9110 section 9.2.2).
+    pub fn is_safe_to_repeat(&self) -> bool {
+        headers::is_idempotent(&self.head.method) && self.body_kind == BodyKind::None && self.upgrade.is_none()
+    }
+}
+
+/// Makes the error pages of one request.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    id: RequestId,
+    style: Style,
+    method: Method,
+}
+
+impl Pages {
+    pub(crate) fn new(id: RequestId, style: Style, method: Method) -> Self {
+        Self { id, style, method }
+    }
+
+    pub fn answer(&self, page: &Page) -> http::Response<OutBody> {
+        page.respond(self.style, self.id, &self.method)
+    }
+}
+
+/// What the front ends call for each request: the core, or a fake in tests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Never fails: failures are pages. When the visitor goes away the future is dropped, which
+    /// must cancel the request downstream.
+    fn handle(&self, exchange: Exchange) -> impl Future<Output = http::Response<OutBody>> + Send;
+}

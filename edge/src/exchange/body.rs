@@ -1,0 +1,261 @@
+//! The two bodies of an exchange: the visitor's ([`InBody`]) and ours ([`OutBody`]).
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::access::Record;
+use crate::http::headers;
+use crate::http::page::{Hop, Page};
+
+/// Why a response body could not be finished. The visitor's stream is reset, never ended cleanly.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Abort(Cow<'static, str>);
+
+impl Abort {
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// Why the rest of a request body will never arrive. What was forwarded so far must be aborted, never ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InError {
+    #[error("the visitor went away before its request body ended")]
+    Gone,
+    #[error("the request body is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("the visitor sent its request body too slowly")]
+    Slow,
+}
+
+impl InError {
+    /// The answer, if no response was started yet.
+    pub fn page(self) -> Page {
+        match self {
+            Self::Gone => {
+                Page::new(StatusCode::BAD_REQUEST, Hop::Visitor, "The request ended before its body was complete.")
+            }
+            Self::Malformed(_) => {
+                Page::new(StatusCode::BAD_REQUEST, Hop::Visitor, "The body of the request is malformed.")
+            }
+            Self::Slow => {
+                Page::new(StatusCode::REQUEST_TIMEOUT, Hop::Visitor, "The body of the request came too slowly.")
+            }
+        }
+    }
+}
+
+/// A source of request body frames, one per HTTP version.
+pub(crate) trait Arriving: Send {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>>;
+    fn is_end(&self) -> bool;
+    /// Whether the visitor already sends without having waited for 100.
+    fn has_started(&mut self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
+    /// Called when the gate opens: tell the visitor to go on, if that is not done elsewhere.
+    fn go_on(&mut self) {}
+}
+
+/// The visitor's body. An `Err` means that it will never be complete.
+pub struct InBody {
+    source: Source,
+    gate: Option<(Arc<Gate>, Option<Pin<Box<Sleep>>>)>,
+    record: Option<Record>,
+    done: bool,
+}
+
+enum Source {
+    Bytes(Option<Bytes>),
+    Arriving(Box<dyn Arriving>),
+}
+
+impl InBody {
+    pub fn empty() -> Self {
+        Self::whole(None)
+    }
+
+    /// A body that is already here.
+    pub fn full(bytes: Bytes) -> Self {
+        Self::whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    fn whole(bytes: Option<Bytes>) -> Self {
+        let done = bytes.is_none();
+        Self { source: Source::Bytes(bytes), gate: None, record: None, done }
+    }
+
+    pub(crate) fn arriving(
+        source: Box<dyn Arriving>,
+        gate: Option<Arc<Gate>>,
+        record: Record,
+    ) -> Self {
+        let gate = gate.map(|gate| (gate, None));
+        Self { source: Source::Arriving(source), gate, record: Some(record), done: false }
+    }
+
+    /// The next frame; `None` is a complete end. Cancel safe.
+    pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, InError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await
+    }
+}
+
+impl Body for InBody {
+    type Data = Bytes;
+    type Error = InError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
+        let this = &mut *self;
+        if this.done {
+            return Poll::Ready(None);
+        }
+        let source = match &mut this.source {
+            Source::Bytes(bytes) => {
+                let bytes = bytes.take();
+                this.done = true;
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Source::Arriving(source) => source,
+        };
+        if let Some((gate, patience)) = &mut this.gate {
+            if !source.has_started(cx) {
+                ready!(gate.poll_open(patience, cx));
+                source.go_on();
+            }
+            this.gate = None;
+        }
+        let frame = ready!(source.poll_frame(cx));
+        match frame {
+            None => {
+                this.done = true;
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                this.done = true;
+                Poll::Ready(Some(Err(error)))
+            }
+            Some(Ok(mut frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    if let Some(record) = &this.record {
+                        record.add_in(data.len());
+                    }
+                    if source.is_end() {
+                        this.done = true;
+                    }
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    headers::keep_trailers(trailers);
+                    this.done = true;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+}
+
+impl std::fmt::Debug for InBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InBody").field("done", &self.done).finish_non_exhaustive()
+    }
+}
+
+/// Holds a body back that waits for 100, until 100 was sent or patience ends.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    open: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Gate {
+    /// How long the origin may take to say 100 before we say it (hazard 33).
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+
+    fn poll_open(&self, patience: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.register(cx.waker());
+        if self.open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let sleep = patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + Self::PATIENCE)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// Our body. An `Err` from it resets the visitor's stream: HTTP/1.1 closes without the last chunk, HTTP/2 sends
+/// RST_STREAM.
+pub struct OutBody(Out);
+
+enum Out {
+    Full(Option<Bytes>),
+    Stream(Pin<Box<dyn Body<Data = Bytes, Error = Abort> + Send>>),
+}
+
+impl OutBody {
+    pub fn empty() -> Self {
+        Self(Out::Full(None))
+    }
+
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Out::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// A body that flows from the tunnel. Its `size_hint` should be exact where the length is known.
+    pub fn stream(body: impl Body<Data = Bytes, Error = Abort> + Send + 'static) -> Self {
+        Self(Out::Stream(Box::pin(body)))
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        match &mut self.0 {
+            Out::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Out::Stream(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Out::Full(bytes) => bytes.is_none(),
+            Out::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Out::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Out::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl std::fmt::Debug for OutBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.0 {
+            Out::Full(_) => "full",
+            Out::Stream(_) => "stream",
+        };
+        f.debug_tuple("OutBody").field(&kind).finish()
+    }
+}

@@ -1,0 +1,66 @@
+//! Informational responses (100, 103) to the visitor, before the final head.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use http::{HeaderMap, StatusCode};
+
+use super::Gate;
+use crate::http::headers;
+
+/// How many informational responses one request may get (hazard 145); the rest are dropped.
+pub const MAX_INTERIM: u8 = 16;
+
+/// Where informational responses go.
+pub(crate) trait Target: Send + Sync {
+    /// Sends one at once. The fields are cleaned already.
+    fn interim(&self, status: StatusCode, headers: HeaderMap);
+}
+
+/// Sends informational responses to the visitor. Cheap to clone; does nothing once the final head was sent, for
+/// HTTP/1.0 visitors, and for 101.
+#[derive(Clone)]
+pub struct Interim {
+    /// None: this visitor cannot take any.
+    to: Option<Arc<dyn Target>>,
+    gate: Option<Arc<Gate>>,
+    sent: Arc<AtomicU8>,
+}
+
+impl Interim {
+    /// A handle that drops everything.
+    pub fn none() -> Self {
+        Self { to: None, gate: None, sent: Arc::default() }
+    }
+
+    pub(crate) fn new(to: Option<Arc<dyn Target>>, gate: Option<Arc<Gate>>) -> Self {
+        Self { to, gate, sent: Arc::default() }
+    }
+
+    /// Sends `status` now. 100 means: the body may come.
+    pub fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        if status == StatusCode::CONTINUE {
+            // The body's reader says 100 when it is let through, so that it is said once.
+            if let Some(gate) = &self.gate {
+                gate.open();
+            }
+            return;
+        }
+        let Some(to) = &self.to else { return };
+        let is_forwarded = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+        if !is_forwarded || self.sent.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            self.sent.fetch_min(MAX_INTERIM, Ordering::Relaxed);
+            return;
+        }
+        let mut headers = headers.clone();
+        headers::clean_response(&mut headers);
+        headers.remove(http::header::CONTENT_LENGTH);
+        to.interim(status, headers);
+    }
+}
+
+impl std::fmt::Debug for Interim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Interim").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}

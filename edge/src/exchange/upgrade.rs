@@ -1,0 +1,284 @@
+//! A visitor's connection or stream after an accepted upgrade: raw bytes both ways, with half-close and an idle limit.
+
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::Abort;
+use crate::access::Record;
+
+/// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
+pub struct Upgrade {
+    protocol: &'static str,
+    origin: Origin,
+    limits: RawLimits,
+    record: Record,
+}
+
+pub(crate) enum Origin {
+    H1(hyper::upgrade::OnUpgrade),
+    /// The sending half exists only once the front end has sent the response head.
+    H2(h2::RecvStream, oneshot::Receiver<h2::SendStream<Bytes>>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawLimits {
+    /// Neither direction moved for this long: the connection is given up.
+    pub(crate) idle: Duration,
+    /// The visitor took nothing for this long while we had something for it.
+    pub(crate) write_idle: Duration,
+}
+
+impl Upgrade {
+    pub(crate) fn new(protocol: &'static str, origin: Origin, limits: RawLimits, record: Record) -> Self {
+        Self { protocol, origin, limits, record }
+    }
+
+    /// Lower case: `websocket`.
+    pub fn protocol(&self) -> &str {
+        self.protocol
+    }
+
+    /// The raw halves, as soon as the 101 response has been sent. Await it in a task of its own *after* returning the
+    /// response: it cannot finish earlier. Dropping the upgrade refuses it.
+    ///
+    /// # Errors
+    /// When the visitor went away first.
+    pub async fn accept(self) -> Result<(RawIn, RawOut), Abort> {
+        let gone = |_| Abort::new("the visitor went away before the upgrade");
+        let (input, output) = match self.origin {
+            Origin::H1(upgrade) => {
+                let upgraded = upgrade.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
+                let (read, write) = tokio::io::split(TokioIo::new(upgraded));
+                (In::H1(read), Out::H1(write))
+            }
+            Origin::H2(recv, send) => (In::H2(recv), Out::H2(send.await.map_err(gone)?)),
+        };
+        let clock = Arc::new(Clock { start: Instant::now(), last: AtomicU64::new(0) });
+        let raw_in = RawIn {
+            input,
+            clock: Arc::clone(&clock),
+            idle: self.limits.idle,
+            sleep: None,
+            record: self.record.clone(),
+        };
+        let raw_out = RawOut { output, clock, limit: self.limits.write_idle, record: self.record };
+        Ok((raw_in, raw_out))
+    }
+}
+
+impl std::fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgrade").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// When either direction last moved, in milliseconds since the start.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    last: AtomicU64,
+}
+
+impl Clock {
+    fn touch(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
+/// Bytes from the visitor.
+pub struct RawIn {
+    input: In,
+    clock: Arc<Clock>,
+    idle: Duration,
+    /// One timer, moved only when it fires: data resets the clock, not the timer.
+    sleep: Option<Pin<Box<Sleep>>>,
+    record: Record,
+}
+
+enum In {
+    H1(ReadHalf<TokioIo<Upgraded>>),
+    H2(h2::RecvStream),
+}
+
+/// What one read takes at most.
+const READ_BYTES: usize = 16 * 1024;
+
+impl RawIn {
+    /// The next bytes; `None` when the visitor half-closed. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection broke, was reset or stood idle for too long: abort the other side, never end it.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Abort> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
+        let Poll::Ready(chunk) = self.input.poll_chunk(cx) else {
+            ready!(self.poll_idle(cx));
+            return Poll::Ready(Err(Abort::new("the upgraded connection stood idle for too long")));
+        };
+        if let Ok(Some(bytes)) = &chunk {
+            self.clock.touch();
+            self.record.add_in(bytes.len());
+        }
+        Poll::Ready(chunk)
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.clock.last() + self.idle)));
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            let due = self.clock.last() + self.idle;
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
+}
+
+impl In {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
+        match self {
+            Self::H1(read) => {
+                // On the stack, so that an idle WebSocket holds no buffer.
+                let mut space = [MaybeUninit::uninit(); READ_BYTES];
+                let mut buf = ReadBuf::uninit(&mut space);
+                ready!(Pin::new(read).poll_read(cx, &mut buf))
+                    .map_err(|error| Abort::new(format!("the visitor's connection broke: {error}")))?;
+                let bytes = Bytes::copy_from_slice(buf.filled());
+                Poll::Ready(Ok(Some(bytes).filter(|bytes| !bytes.is_empty())))
+            }
+            Self::H2(recv) => match ready!(recv.poll_data(cx)) {
+                None => Poll::Ready(Ok(None)),
+                Some(Err(error)) => Poll::Ready(Err(Abort::new(format!("the visitor reset the stream: {error}")))),
+                Some(Ok(bytes)) => {
+                    // Fails only when the stream is gone, which the next poll reports.
+                    let _ = recv.flow_control().release_capacity(bytes.len());
+                    Poll::Ready(Ok(Some(bytes)))
+                }
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for RawIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawIn").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
+/// Bytes to the visitor. Dropped without [`RawOut::finish`] it breaks the connection off.
+pub struct RawOut {
+    output: Out,
+    clock: Arc<Clock>,
+    limit: Duration,
+    record: Record,
+}
+
+enum Out {
+    H1(WriteHalf<TokioIo<Upgraded>>),
+    H2(h2::SendStream<Bytes>),
+}
+
+impl RawOut {
+    /// Writes all of `bytes`, with back-pressure. Not cancel safe: a part may have been written.
+    ///
+    /// # Errors
+    /// When the visitor is gone or takes nothing for the write-idle time.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Abort> {
+        while bytes.has_remaining() {
+            let step = poll_fn(|cx| self.output.poll_write(cx, &mut bytes));
+            let written = timeout(self.limit, step)
+                .await
+                .map_err(|_| Abort::new("the visitor took nothing for too long"))??;
+            self.clock.touch();
+            self.record.add_out(written);
+        }
+        if let Out::H1(write) = &mut self.output {
+            let flushed = timeout(self.limit, write.flush()).await;
+            flushed.map_err(|_| Abort::new("the visitor took nothing for too long"))?.map_err(broke)?;
+        }
+        Ok(())
+    }
+
+    /// Ends our direction; the visitor may go on sending.
+    ///
+    /// # Errors
+    /// When the visitor is gone.
+    pub async fn finish(&mut self) -> Result<(), Abort> {
+        match &mut self.output {
+            Out::H1(write) => timeout(self.limit, write.shutdown())
+                .await
+                .map_err(|_| Abort::new("the visitor took nothing for too long"))?
+                .map_err(broke),
+            Out::H2(send) => send.send_data(Bytes::new(), true).map_err(gone),
+        }
+    }
+
+    /// Breaks the connection off, so that the visitor cannot take it for an end.
+    pub fn abort(mut self) {
+        if let Out::H2(send) = &mut self.output {
+            send.send_reset(h2::Reason::CANCEL);
+        }
+    }
+}
+
+impl Out {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<Result<usize, Abort>> {
+        let written = match self {
+            Self::H1(write) => {
+                let written = ready!(Pin::new(write).poll_write(cx, bytes)).map_err(broke)?;
+                if written == 0 {
+                    return Poll::Ready(Err(Abort::new("the visitor's connection takes no more bytes")));
+                }
+                bytes.advance(written);
+                written
+            }
+            Self::H2(send) => {
+                send.reserve_capacity(bytes.len());
+                let capacity = match ready!(send.poll_capacity(cx)) {
+                    Some(Ok(capacity)) => capacity.min(bytes.len()),
+                    Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+                    None => return Poll::Ready(Err(Abort::new("the visitor closed the stream"))),
+                };
+                send.send_data(bytes.split_to(capacity), false).map_err(gone)?;
+                capacity
+            }
+        };
+        Poll::Ready(Ok(written))
+    }
+}
+
+impl std::fmt::Debug for RawOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawOut").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+fn broke(error: std::io::Error) -> Abort {
+    Abort::new(format!("the visitor's connection broke: {error}"))
+}
+
+fn gone(error: h2::Error) -> Abort {
+    Abort::new(format!("the visitor reset the stream: {error}"))
+}

@@ -1,0 +1,186 @@
+//! What the guard and the service of one connection tell each other beside hyper.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
+
+use super::head::{Framing, Head};
+use super::scan::Refusal;
+use crate::exchange::{InError, Target};
+
+/// What the guard let through, one for each request that hyper sees.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Admitted {
+    Request(Head),
+    /// hyper sees a stand-in: answer it with the refusal and close.
+    Refused(Refusal),
+}
+
+/// Shared by the guard, the service, and the handles of the request that is being served.
+#[derive(Default)]
+pub(crate) struct Side {
+    state: Mutex<State>,
+    /// The connection's task, to be woken when there is something to write.
+    task: AtomicWaker,
+    flushed: AtomicWaker,
+}
+
+#[derive(Default)]
+struct State {
+    admitted: VecDeque<Admitted>,
+    /// Messages that the guard let through, that the service took, and that it finished answering.
+    seen: u64,
+    taken: u64,
+    answered: u64,
+    /// The last message seen has a body that has not ended.
+    in_body: bool,
+    body_error: Option<InError>,
+    upgraded: bool,
+    reset: bool,
+    /// Informational responses of the request that is being served. None once its final head is on the way.
+    interim: Option<BytesMut>,
+    interim_under_way: bool,
+    has_more: bool,
+    closed: bool,
+}
+
+impl Side {
+    pub(super) fn admit(&self, admitted: Admitted, has_more: bool) {
+        let mut state = self.state.lock();
+        state.seen += 1;
+        state.has_more = has_more;
+        state.in_body = match &admitted {
+            Admitted::Request(head) => !matches!(head.framing, Framing::None | Framing::Length(0)),
+            Admitted::Refused(_) => false,
+        };
+        state.body_error = None;
+        state.admitted.push_back(admitted);
+    }
+
+    /// The service takes the next request. Beside it: whether something that follows its head has arrived.
+    pub(crate) fn take(&self) -> Option<(Admitted, bool)> {
+        let mut state = self.state.lock();
+        let admitted = state.admitted.pop_front()?;
+        state.taken += 1;
+        state.interim = Some(BytesMut::new());
+        Some((admitted, state.has_more))
+    }
+
+    /// The final head of the current response goes out: no informational response can follow. Ready once those
+    /// before it were written.
+    pub(crate) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.flushed.register(cx.waker());
+        let mut state = self.state.lock();
+        let is_waiting = state.interim_under_way || state.interim.as_ref().is_some_and(|bytes| !bytes.is_empty());
+        if is_waiting && !state.closed {
+            self.task.wake();
+            return Poll::Pending;
+        }
+        state.interim = None;
+        Poll::Ready(())
+    }
+
+    /// The current response is over.
+    pub(crate) fn answered(&self) {
+        self.state.lock().answered += 1;
+    }
+
+    /// The visitor must be broken off: its response cannot be completed, and its end would look like one.
+    pub(crate) fn reset(&self) {
+        self.state.lock().reset = true;
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        state.answered < state.seen
+    }
+
+    /// Whether the body of the request that is being served has not come to its end.
+    pub(crate) fn is_body_open(&self) -> bool {
+        let state = self.state.lock();
+        state.in_body && state.taken == state.seen
+    }
+
+    pub(super) fn end_body(&self) {
+        self.state.lock().in_body = false;
+    }
+
+    pub(super) fn fail_body(&self, error: InError) {
+        self.state.lock().body_error = Some(error);
+    }
+
+    /// Why the guard failed the body that hyper reports as broken.
+    pub(crate) fn body_error(&self) -> InError {
+        self.state.lock().body_error.unwrap_or(InError::Gone)
+    }
+
+    /// The answer is 101: whatever comes passes.
+    pub(crate) fn upgrade(&self) {
+        self.state.lock().upgraded = true;
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.state.lock().upgraded
+    }
+
+    pub(super) fn take_interim(&self) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        match &mut state.interim {
+            Some(bytes) if !bytes.is_empty() => {
+                let bytes = bytes.split().freeze();
+                state.interim_under_way = true;
+                Some(bytes)
+            }
+            _ => {
+                if std::mem::take(&mut state.interim_under_way) {
+                    self.flushed.wake();
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn put_back_interim(&self, rest: Bytes) {
+        let mut state = self.state.lock();
+        let mut bytes = BytesMut::from(&rest[..]);
+        if let Some(behind) = state.interim.take() {
+            bytes.extend_from_slice(&behind);
+        }
+        state.interim = Some(bytes);
+    }
+
+    /// The connection is gone: nobody waits for a flush any more. True when it must be reset.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.flushed.wake();
+        state.reset
+    }
+
+    /// To be called at each poll of the connection, before it.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        self.task.register(cx.waker());
+    }
+}
+
+impl Target for Side {
+    fn interim(&self, status: StatusCode, headers: HeaderMap) {
+        let mut state = self.state.lock();
+        let Some(out) = &mut state.interim else { return };
+        let reason = status.canonical_reason().unwrap_or("Informational");
+        out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
+        for (name, value) in &headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        drop(state);
+        self.task.wake();
+    }
+}

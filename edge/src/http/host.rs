@@ -1,0 +1,209 @@
+//! Hostnames as visitors write them (Host, :authority, absolute-form), parsed strictly and normalised for routing.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// A hostname or address, normalised: lower case, no port, no trailing dot, IPv6 without brackets. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Arc<str>);
+
+impl Host {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
+    pub fn as_ip(&self) -> Option<IpAddr> {
+        self.0.parse().ok()
+    }
+
+    /// Parses a name without a port, as in a TLS handshake.
+    ///
+    /// # Errors
+    /// When it is not a DNS name of letters, digits and hyphens.
+    pub fn name(raw: &str) -> Result<Self, HostError> {
+        dns_name(raw.as_bytes()).map(Self)
+    }
+}
+
+impl std::ops::Deref for Host {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What Host and :authority hold: `host [":" port]`, nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    pub host: Host,
+    pub port: Option<u16>,
+}
+
+/// Why a hostname was refused (hazards 35 and 36).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    #[error("hostname is empty")]
+    Empty,
+    #[error("hostname is longer than 253 bytes or has a label longer than 63")]
+    TooLong,
+    #[error("hostname has a character that does not belong there")]
+    BadCharacter,
+    #[error("hostname has an empty label or one that begins or ends with a hyphen")]
+    BadLabel,
+    #[error("address in hostname is malformed")]
+    BadAddress,
+    #[error("port is not a number from 1 to 65535")]
+    BadPort,
+}
+
+const MAX_NAME_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
+impl Authority {
+    /// Parses the value of a Host or :authority field.
+    ///
+    /// # Errors
+    /// For anything but a DNS name of A-labels or an address, with an optional port: no user information, path,
+    /// spaces, percent-encoding, zone or list.
+    pub fn parse(raw: &[u8]) -> Result<Self, HostError> {
+        if raw.first() == Some(&b'[') {
+            let end = memchr::memchr(b']', raw).ok_or(HostError::BadAddress)?;
+            let text = std::str::from_utf8(&raw[1..end]).map_err(|_| HostError::BadAddress)?;
+            let address: Ipv6Addr = text.parse().map_err(|_| HostError::BadAddress)?;
+            return Ok(Self { host: Host(address.to_string().into()), port: port(&raw[end + 1..])? });
+        }
+        let end = memchr::memchr(b':', raw).unwrap_or(raw.len());
+        Ok(Self { host: Host(dns_name(&raw[..end])?), port: port(&raw[end..])? })
+    }
+
+    /// Whether both name the same place for a visitor who speaks `scheme`: hosts equal, ports equal after defaults.
+    pub fn is_same(&self, other: &Self, default_port: u16) -> bool {
+        self.host == other.host && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
+    }
+}
+
+/// `rest` is empty or begins with the colon.
+fn port(rest: &[u8]) -> Result<Option<u16>, HostError> {
+    let Some((colon, digits)) = rest.split_first() else { return Ok(None) };
+    let is_number = *colon == b':' && (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    if !is_number {
+        return Err(HostError::BadPort);
+    }
+    let number = digits.iter().fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    match u16::try_from(number) {
+        Ok(0) | Err(_) => Err(HostError::BadPort),
+        Ok(port) => Ok(Some(port)),
+    }
+}
+
+fn dns_name(raw: &[u8]) -> Result<Arc<str>, HostError> {
+    let raw = raw.strip_suffix(b".").unwrap_or(raw);
+    if raw.is_empty() {
+        return Err(HostError::Empty);
+    }
+    if raw.len() > MAX_NAME_BYTES {
+        return Err(HostError::TooLong);
+    }
+    let mut lower = [0u8; MAX_NAME_BYTES];
+    let lower = &mut lower[..raw.len()];
+    lower.copy_from_slice(raw);
+    lower.make_ascii_lowercase();
+    let mut last: &[u8] = b"";
+    for label in lower.split(|&byte| byte == b'.') {
+        if label.len() > MAX_LABEL_BYTES {
+            return Err(HostError::TooLong);
+        }
+        if !label.iter().all(|&byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+            return Err(HostError::BadCharacter);
+        }
+        if label.is_empty() || label.starts_with(b"-") || label.ends_with(b"-") {
+            return Err(HostError::BadLabel);
+        }
+        last = label;
+    }
+    let text = std::str::from_utf8(lower).map_err(|_| HostError::BadCharacter)?;
+    // A name whose last label is a number is an address, or nothing at all: 1.2.3, 0x7f.1, 127.0.0.1.5.
+    let is_numeric = last.iter().all(u8::is_ascii_digit) || last.starts_with(b"0x");
+    if is_numeric && text.parse::<Ipv4Addr>().is_err() {
+        return Err(HostError::BadAddress);
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+
+    fn parsed(raw: &str) -> (String, Option<u16>) {
+        let authority = Authority::parse(raw.as_bytes()).unwrap_or_else(|error| panic!("{raw}: {error}"));
+        (authority.host.to_string(), authority.port)
+    }
+
+    #[test]
+    fn hazard_037_case_trailing_dot_and_port_do_not_matter_for_routing() {
+        for raw in ["blog.example.dev", "BLOG.Example.DEV", "blog.example.dev.", "Blog.example.dev.:443"] {
+            assert_eq!(parsed(raw).0, "blog.example.dev", "{raw}");
+        }
+        assert_eq!(parsed("a.example:8443").1, Some(8443));
+        assert_eq!(parsed("127.0.0.1:80"), ("127.0.0.1".into(), Some(80)));
+        assert_eq!(parsed("[::1]:80"), ("::1".into(), Some(80)));
+        assert_eq!(parsed("[2001:DB8::0:1]"), ("2001:db8::1".into(), None));
+        assert_eq!(parsed("xn--bcher-kva.example").0, "xn--bcher-kva.example");
+        assert_eq!(parsed("localhost").0, "localhost");
+    }
+
+    #[test]
+    fn hazard_036_a_host_is_a_name_and_a_port_and_nothing_else() {
+        let long_label = format!("{}.example", "a".repeat(64));
+        let long_name = format!("{}a", "abc.".repeat(64));
+        let bad = [
+            "", ".", "..", "a..b", ".a", "a.b..", "user@host", "host/path", "a b", " a", "a ", "a\tb", "a,b", "a, b",
+            "a:", "a:0", "a:65536", "a:99999", "a:080x", "a:-1", "a:+1", "a:1:2", "a:000080", "a_b.example",
+            "b\u{fc}cher.example", "a%2eb", "-a.example", "a-.example", "[::1", "[::1]x", "[::1]:", "[fe80::1%25eth0]",
+            "[v1.x]", "::1", "1.2.3", "127.0.0.1.5", "256.1.1.1", "0x7f.1", "a.0x7f", "a\0b", "a\r\nb", "[127.0.0.1]",
+            "a?b", "a#b", "a\\b", "*", "*.example", &long_label, &long_name,
+        ];
+        for raw in bad {
+            assert!(Authority::parse(raw.as_bytes()).is_err(), "{raw:?} was accepted");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_what_it_accepts_it_accepts_again(raw in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(authority) = Authority::parse(&raw) {
+                let again = if authority.host.contains(':') {
+                    format!("[{}]", authority.host)
+                } else {
+                    authority.host.to_string()
+                };
+                assert_eq!(Authority::parse(again.as_bytes()).unwrap().host, authority.host);
+            }
+        }
+
+        #[test]
+        fn accepts_every_proper_name(name in "([a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?\\.){1,5}[a-z]{2,8}", port in 1u16..) {
+            let authority = Authority::parse(format!("{name}:{port}").as_bytes()).unwrap();
+            assert_eq!((authority.host.as_str(), authority.port), (name.as_str(), Some(port)));
+        }
+    }
+}
