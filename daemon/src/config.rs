@@ -144,30 +144,32 @@ fn explain(file: &str, error: &YamlError) -> ConfigError {
     };
     let (reason, help) = match cause {
         YamlError::SerdeUnknownField { field, expected, .. } => {
-            (format!("unknown key `{}`", field.escape_debug()), suggestion(field, expected))
+            (format!("unknown key `{}`", field), suggestion(field, expected))
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
-            (format!("unknown value `{}`", variant.escape_debug()), suggestion(variant, expected))
+            (format!("unknown value `{}`", variant), suggestion(variant, expected))
         }
         YamlError::SerdeMissingField { field, .. } => (format!("the key `{field}` is missing"), None),
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
             let help = "remove one of the two, or write both values under one key";
-            (format!("the key `{}` stands here a second time", key.escape_debug()), Some(help.to_owned()))
+            (format!("the key `{}` stands here a second time", key), Some(help.to_owned()))
         }
         YamlError::SerdeInvalidType { unexpected, expected, .. }
-        | YamlError::SerdeInvalidValue { unexpected, expected, .. } => (
-            format!("expected {expected}, found {unexpected}")
-                .escape_debug()
-                .to_string()
-                .replace("\\\"", "\""),
-            None,
-        ),
-        other => {
-            let text = UserMessageFormatter.format_message(other).trim_end_matches('.').to_owned();
-            (text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"), None)
+        | YamlError::SerdeInvalidValue { unexpected, expected, .. } => {
+            (format!("expected {expected}, found {unexpected}"), None)
         }
+        other => (UserMessageFormatter.format_message(other).trim_end_matches('.').to_owned(), None),
     };
-    ConfigError { file: file.to_owned(), line, column, reason, help }
+    ConfigError { file: file.to_owned(), line, column, reason: one_line(&reason), help }
+}
+
+/// What a file says stands in its errors: none of it may break the line or colour the terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// ``did you mean `x`?``, or the whole choice when nothing is near and the choice is short.

@@ -138,12 +138,13 @@ impl Drain {
     /// A call of [`Drain::force`] meanwhile ends the wait at once. Must not be called from within a tracked task.
     pub async fn finish(&self, grace: Duration) -> Finished {
         self.start();
-        let finished = tokio::select! {
-            biased;
-            () = self.wait(Kind::Tasks) => Finished::Clean,
-            () = self.forced() => Finished::Forced,
-            () = tokio::time::sleep(grace) => Finished::Forced,
+        let ended = tokio::select! {
+            () = self.wait(Kind::Tasks) => true,
+            () = self.forced() => false,
+            () = tokio::time::sleep(grace) => false,
         };
+        // Forced tasks end at once and may be seen before the force itself.
+        let finished = if ended && !self.is_forced() { Finished::Clean } else { Finished::Forced };
         let left = self.tasks();
         if finished == Finished::Forced && left > 0 {
             tracing::warn!(tasks = left, "ending tasks by force that did not finish in the grace period");

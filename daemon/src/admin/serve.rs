@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -166,6 +166,12 @@ async fn answer(admin: &Admin, request: Request<Incoming>, peer: Peer) -> Answer
         // Every browser sends it: a page on the Internet must not reach into its visitor's machine.
         if request.headers().contains_key(header::ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "this is not for browsers\n".to_owned());
+        }
+        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
+            return plain(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a body has at most {MAX_BODY_BYTES} bytes\n"),
+            );
         }
         body = match timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY_BYTES).collect()).await
         {

@@ -148,7 +148,7 @@ async fn large_bodies_and_headers_are_refused() {
     let (addr, _drain) =
         start(Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels))).await;
     let put = "PUT /log HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n";
-    assert!(raw(addr, put).await.starts_with("HTTP/1.1 400"));
+    assert!(raw(addr, put).await.starts_with("HTTP/1.1 413"));
     let get = format!("GET /live HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     let answer = raw(addr, &get).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");

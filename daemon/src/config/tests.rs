@@ -137,9 +137,9 @@ fn a_key_given_twice_is_an_error() {
 #[test]
 fn broken_yaml_is_one_line_with_its_place() {
     for text in
-        ["a: [1, 2\nb: 3\n", "\tshards: 1", "a: b: c", "shards: *none", "a: \"open", "%FOO", "- 1\n- 2\n"]
+        ["a: [1, 2\nb: 3\n", "shards: 1\n\tname: x", "a: b: c", "shards: *none", "a: \"open", "- 1\n- 2\n"]
     {
-        let error = fails(text);
+        let error = parse::<Sample>("edge.yaml", text).expect_err(text);
         assert!(error.line >= 1 && error.column >= 1, "{error}");
         assert!(!error.to_string().contains(['\n', '\r']), "{error}");
     }
@@ -249,7 +249,7 @@ fn near_words_are_found_whatever_their_style() {
 }
 
 fn sample() -> impl Strategy<Value = Sample> {
-    let text = || prop_oneof![".{0,20}", "[0-9.]{1,6}", "true|null|~|yes|0x1f|1e9|-|: |#|&a|\\*a|!x"];
+    let text = || prop_oneof!["\\PC{0,20}", "[0-9.]{1,6}", "true|null|~|yes|0x1f|1e9|-|: |#|&a|\\*a|!x"];
     let list = prop::collection::vec(text(), 0..4);
     let labels = prop::collection::btree_map("[a-z]{1,6}", text(), 0..4);
     let pair = prop::option::of((text(), text()).prop_map(|(cert, key)| Pair { cert, key }));
