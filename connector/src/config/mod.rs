@@ -1,0 +1,147 @@
+//! The connector's rule file in its checked form: after [`parse`] a wrong configuration cannot exist.
+
+mod file;
+mod ignored;
+mod origin_request;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_daemon::config::ConfigError;
+use regex::Regex;
+
+use crate::hostname::Pattern;
+use crate::ingress::{Matcher, Table};
+use crate::service::Service;
+
+pub use origin_request::OriginSettings;
+
+/// Everything that a rule file says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// As it was named, for messages.
+    pub file: String,
+    /// In order; the last one is a catch-all.
+    pub rules: Vec<Rule>,
+    /// `edges`: addresses that stand in for the token's. Default: the token's.
+    pub edges: Option<Vec<String>>,
+    /// `tokenFile`: where the token lies. The command line and the environment win.
+    pub token_file: Option<PathBuf>,
+    /// `gracePeriod`: how long a stop waits for requests in flight. Default 30 s.
+    pub grace: Duration,
+    /// `metrics`: where health, status and metrics are served. Default 127.0.0.1:20241.
+    pub metrics: Option<SocketAddr>,
+    /// `log.level`. Default info.
+    pub log_level: Option<String>,
+    /// `log.format`: text or json. Default text.
+    pub log_json: Option<bool>,
+    /// `shards`: threads that carry requests. Default 1.
+    pub shards: Option<usize>,
+    /// What is odd but no error.
+    pub warnings: Vec<Warning>,
+}
+
+/// One rule, checked.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub hostname: Pattern,
+    pub path: Option<Regex>,
+    pub service: Service,
+    pub origin: OriginSettings,
+    /// Where in the file it begins.
+    pub line: u64,
+    /// Where its `caPool` stands, the one setting that can still fail when files are opened.
+    pub ca_pool_at: Option<(u64, u64)>,
+}
+
+/// Something in the file that does nothing, or not what its author may think.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub line: u64,
+    pub column: u64,
+    pub text: String,
+}
+
+/// A mistake at a place in the text.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) line: u64,
+    pub(crate) column: u64,
+    pub(crate) reason: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Config {
+    /// The rules as a table to match requests against.
+    pub fn table(&self) -> Table {
+        Table::new(
+            self.rules
+                .iter()
+                .map(|rule| Matcher { hostname: rule.hostname.clone(), path: rule.path.clone() })
+                .collect(),
+        )
+    }
+
+    /// An error at a place in this file.
+    pub(crate) fn error_at(&self, at: (u64, u64), reason: String) -> ConfigError {
+        Problem { line: at.0, column: at.1, reason, help: None }.in_file(&self.file)
+    }
+}
+
+impl Problem {
+    pub(crate) fn at(location: serde_saphyr::Location, reason: impl Into<String>) -> Self {
+        Self { line: location.line(), column: location.column(), reason: reason.into(), help: None }
+    }
+
+    pub(crate) fn help(mut self, help: Option<String>) -> Self {
+        self.help = help;
+        self
+    }
+
+    fn in_file(self, file: &str) -> ConfigError {
+        ConfigError {
+            file: file.to_owned(),
+            line: self.line,
+            column: self.column,
+            reason: self.reason,
+            help: self.help,
+        }
+    }
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.text)
+    }
+}
+
+/// Reads a rule file's text.
+///
+/// # Errors
+/// With the place, the reason and, where it is clear, what to write instead.
+pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    let raw: file::File = causeway_daemon::config::parse(file, text)?;
+    raw.check(file).map_err(|problem| problem.in_file(file))
+}
+
+/// Reads a rule file.
+///
+/// # Errors
+/// When it cannot be read, or as [`parse`].
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let raw: file::File = causeway_daemon::config::load(path)?;
+    let name = path.display().to_string();
+    raw.check(&name).map_err(|problem| problem.in_file(&name))
+}
+
+/// The configuration that a bare service on the command line stands for: one rule that takes everything.
+///
+/// # Errors
+/// When the service cannot be read.
+pub fn from_url(service: &str) -> Result<Config, ConfigError> {
+    let quoted = serde_json::Value::String(service.to_owned());
+    parse("--url", &format!("ingress:\n  - service: {quoted}\n"))
+}

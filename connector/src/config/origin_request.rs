@@ -1,0 +1,190 @@
+//! `originRequest`: how to speak to an origin, for all rules and per rule; the rule's own word wins.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use causeway_daemon::config::duration;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_saphyr::{Location, Spanned};
+
+use super::{Problem, Warning};
+
+/// The settings of one rule, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginSettings {
+    /// `connectTimeout`, default 30 s: name lookup and TCP connection.
+    pub connect_timeout: Duration,
+    /// `tlsTimeout`, default 10 s: the TLS handshake.
+    pub tls_timeout: Duration,
+    /// `tcpKeepAlive`, default 30 s: between probes on an idle connection. 0: none.
+    pub tcp_keep_alive: Duration,
+    /// `noHappyEyeballs`, default false: addresses one after another instead of IPv4 and IPv6 raced.
+    pub no_happy_eyeballs: bool,
+    /// `keepAliveConnections`, default 100: idle connections kept, per shard.
+    pub keep_alive_connections: usize,
+    /// `keepAliveTimeout`, default 90 s: how long an idle connection is kept.
+    pub keep_alive_timeout: Duration,
+    /// `httpHostHeader`, default none: replaces Host; the public name goes to X-Forwarded-Host.
+    pub http_host_header: Option<String>,
+    /// `originServerName`, default the service's host: the name in TLS, sent and verified.
+    pub origin_server_name: Option<String>,
+    /// `matchSNItoHost`, default false: the name in TLS is the request's Host (after `httpHostHeader`).
+    pub match_sni_to_host: bool,
+    /// `caPool`, default none: a PEM file of authorities trusted besides the system's.
+    pub ca_pool: Option<PathBuf>,
+    /// `noTLSVerify`, default false: any certificate is taken.
+    pub no_tls_verify: bool,
+    /// `disableChunkedEncoding`, default false: a body of unknown length is held back (up to 1 MiB) to send its length.
+    pub disable_chunked_encoding: bool,
+    /// `http2Origin`, default false: HTTP/2 when the origin chooses it in TLS.
+    pub http2_origin: bool,
+    /// `responseHeaderTimeout` (ours), default 100 s: from the request's end to the answer's head. 0: no limit.
+    pub response_header_timeout: Duration,
+    /// `idleTimeout` (ours), default 5 min: silence inside a body. 0: no limit. Never applied to event streams and gRPC.
+    pub idle_timeout: Duration,
+    /// `upgradeIdleTimeout` (ours), default 1 h: silence on a WebSocket. 0: no limit.
+    pub upgrade_idle_timeout: Duration,
+}
+
+impl Default for OriginSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            tls_timeout: Duration::from_secs(10),
+            tcp_keep_alive: Duration::from_secs(30),
+            no_happy_eyeballs: false,
+            keep_alive_connections: 100,
+            keep_alive_timeout: Duration::from_secs(90),
+            http_host_header: None,
+            origin_server_name: None,
+            match_sni_to_host: false,
+            ca_pool: None,
+            no_tls_verify: false,
+            disable_chunked_encoding: false,
+            http2_origin: false,
+            response_header_timeout: Duration::from_secs(100),
+            idle_timeout: Duration::from_secs(300),
+            upgrade_idle_timeout: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// As written; what is left out is inherited.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct OriginRequest {
+    #[serde(with = "duration::option")]
+    connect_timeout: Option<Duration>,
+    #[serde(with = "duration::option")]
+    tls_timeout: Option<Duration>,
+    #[serde(with = "duration::option")]
+    tcp_keep_alive: Option<Duration>,
+    no_happy_eyeballs: Option<bool>,
+    keep_alive_connections: Option<usize>,
+    #[serde(with = "duration::option")]
+    keep_alive_timeout: Option<Duration>,
+    http_host_header: Option<Spanned<String>>,
+    origin_server_name: Option<Spanned<String>>,
+    #[serde(rename = "matchSNItoHost")]
+    match_sni_to_host: Option<bool>,
+    ca_pool: Option<Spanned<String>>,
+    #[serde(rename = "noTLSVerify")]
+    no_tls_verify: Option<Spanned<bool>>,
+    disable_chunked_encoding: Option<bool>,
+    http2_origin: Option<bool>,
+    #[serde(with = "duration::option")]
+    response_header_timeout: Option<Duration>,
+    #[serde(with = "duration::option")]
+    idle_timeout: Option<Duration>,
+    #[serde(with = "duration::option")]
+    upgrade_idle_timeout: Option<Duration>,
+    // Known to cloudflared, without meaning here.
+    access: Option<Spanned<IgnoredAny>>,
+    bastion_mode: Option<Spanned<IgnoredAny>>,
+    proxy_address: Option<Spanned<IgnoredAny>>,
+    proxy_port: Option<Spanned<IgnoredAny>>,
+    proxy_type: Option<Spanned<IgnoredAny>>,
+    ip_rules: Option<Spanned<IgnoredAny>>,
+}
+
+impl OriginRequest {
+    /// Lays this over what is inherited.
+    pub(super) fn over(&self, base: &OriginSettings) -> Result<OriginSettings, Problem> {
+        let span = |own: Option<Duration>, base: Duration| own.unwrap_or(base);
+        let text = |own: &Option<Spanned<String>>, base: &Option<String>| match own {
+            // An empty text takes back what was said for all rules.
+            Some(own) => (!own.value.is_empty()).then(|| own.value.clone()),
+            None => base.clone(),
+        };
+        if let Some(host) = &self.http_host_header {
+            let sound = http::uri::Authority::try_from(host.value.as_str()).is_ok() || host.value.is_empty();
+            if !sound || host.value.contains('@') {
+                return Err(Problem::at(
+                    host.referenced,
+                    format!("`{}` cannot be a Host header", host.value),
+                ));
+            }
+        }
+        if let Some(name) = &self.origin_server_name
+            && !name.value.is_empty()
+            && rustls_pki_types::ServerName::try_from(name.value.as_str()).is_err()
+        {
+            return Err(Problem::at(
+                name.referenced,
+                format!("`{}` cannot be a server name in TLS", name.value),
+            ));
+        }
+        Ok(OriginSettings {
+            connect_timeout: span(self.connect_timeout, base.connect_timeout),
+            tls_timeout: span(self.tls_timeout, base.tls_timeout),
+            tcp_keep_alive: span(self.tcp_keep_alive, base.tcp_keep_alive),
+            no_happy_eyeballs: self.no_happy_eyeballs.unwrap_or(base.no_happy_eyeballs),
+            keep_alive_connections: self.keep_alive_connections.unwrap_or(base.keep_alive_connections),
+            keep_alive_timeout: span(self.keep_alive_timeout, base.keep_alive_timeout),
+            http_host_header: text(&self.http_host_header, &base.http_host_header),
+            origin_server_name: text(&self.origin_server_name, &base.origin_server_name),
+            match_sni_to_host: self.match_sni_to_host.unwrap_or(base.match_sni_to_host),
+            ca_pool: match &self.ca_pool {
+                Some(own) => (!own.value.is_empty()).then(|| PathBuf::from(&own.value)),
+                None => base.ca_pool.clone(),
+            },
+            no_tls_verify: self.no_tls_verify.as_ref().map_or(base.no_tls_verify, |own| own.value),
+            disable_chunked_encoding: self.disable_chunked_encoding.unwrap_or(base.disable_chunked_encoding),
+            http2_origin: self.http2_origin.unwrap_or(base.http2_origin),
+            response_header_timeout: span(self.response_header_timeout, base.response_header_timeout),
+            idle_timeout: span(self.idle_timeout, base.idle_timeout),
+            upgrade_idle_timeout: span(self.upgrade_idle_timeout, base.upgrade_idle_timeout),
+        })
+    }
+
+    pub(super) fn ca_pool_at(&self) -> Option<(u64, u64)> {
+        self.ca_pool.as_ref().map(|pool| (pool.referenced.line(), pool.referenced.column()))
+    }
+
+    /// Warnings for what is known but does nothing, and for what weakens security.
+    pub(super) fn warn(&self, warnings: &mut Vec<Warning>) {
+        let mut warn = |at: &Location, text: String| {
+            warnings.push(Warning { line: at.line(), column: at.column(), text });
+        };
+        for (key, given, why) in [
+            ("access", &self.access, "Cloudflare Access does not exist here: nothing is checked"),
+            ("bastionMode", &self.bastion_mode, "jump hosts are not served"),
+            ("proxyAddress", &self.proxy_address, "it belongs to the SOCKS proxy, which is not served"),
+            ("proxyPort", &self.proxy_port, "it belongs to the SOCKS proxy, which is not served"),
+            ("proxyType", &self.proxy_type, "SOCKS proxies are not served"),
+            ("ipRules", &self.ip_rules, "it belongs to the SOCKS proxy, which is not served"),
+        ] {
+            if let Some(given) = given {
+                warn(&given.referenced, format!("`{key}` is ignored: {why}"));
+            }
+        }
+        if let Some(off) = self.no_tls_verify.as_ref().filter(|off| off.value) {
+            warn(
+                &off.referenced,
+                "`noTLSVerify` takes any certificate: `caPool` is the safe way to trust a private one"
+                    .to_owned(),
+            );
+        }
+    }
+}

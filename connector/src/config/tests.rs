@@ -1,0 +1,230 @@
+//! The rule file: what is read, what is refused and where, what is warned about.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{Config, parse};
+use crate::ingress::Choice;
+
+fn read(text: &str) -> Config {
+    parse("c.yml", text).unwrap()
+}
+
+fn refused(text: &str) -> String {
+    parse("c.yml", text).unwrap_err().to_string()
+}
+
+const EVERYTHING: &str = r#"
+tunnel: 6ff42ae2-765d-4adf-8112-31c55c1551ef
+credentials-file: /root/.cloudflared/6ff42ae2.json
+metrics: localhost:2000
+loglevel: warn
+no-autoupdate: true
+warp-routing:
+  enabled: true
+originRequest:
+  connectTimeout: 10s
+  tcpKeepAlive: 15
+  keepAliveConnections: 20
+  http2Origin: true
+ingress:
+  - hostname: blog.example.dev
+    service: http://10.0.0.104
+  - hostname: "*.apps.example.dev"
+    path: ^/static/.*\.(js|css)$
+    service: https://10.0.0.100:8443
+    originRequest:
+      connectTimeout: 1m30s
+      tlsTimeout: 2s
+      noHappyEyeballs: true
+      keepAliveTimeout: 30s
+      httpHostHeader: apps.internal:8443
+      originServerName: apps.internal
+      matchSNItoHost: false
+      caPool: /etc/causeway/ca.pem
+      noTLSVerify: true
+      disableChunkedEncoding: true
+      http2Origin: false
+      bastionMode: false
+      proxyType: socks
+      proxyAddress: 127.0.0.1
+      proxyPort: 8080
+      ipRules:
+        - prefix: 10.0.0.0/8
+          ports: [80, 443]
+          allow: true
+      access:
+        required: true
+        teamName: me
+        audTag: [abc]
+  - hostname: sock.example.dev
+    service: unix:/run/app.sock
+  - hostname: sock-tls.example.dev
+    service: unix+tls:/run/app.sock
+  - hostname: ws.example.dev
+    service: ws://10.0.0.9:8080
+  - hostname: wss.example.dev
+    service: wss://10.0.0.9
+  - hostname: db.example.dev
+    service: tcp://10.0.0.9:5432
+  - hostname: hello.example.dev
+    service: hello_world
+  - service: http_status:404
+"#;
+
+#[test]
+fn a_cloudflared_file_with_every_key_is_read() {
+    let config = read(EVERYTHING);
+    assert_eq!(config.rules.len(), 9);
+    assert_eq!(config.metrics, Some("127.0.0.1:2000".parse().unwrap()));
+    assert_eq!(config.log_level.as_deref(), Some("warn"));
+    let (first, second) = (&config.rules[0].origin, &config.rules[1].origin);
+    assert_eq!(first.connect_timeout, Duration::from_secs(10));
+    assert_eq!(first.tcp_keep_alive, Duration::from_secs(15));
+    assert_eq!((first.keep_alive_connections, second.keep_alive_connections), (20, 20));
+    assert_eq!(second.connect_timeout, Duration::from_secs(90));
+    assert_eq!((first.http2_origin, second.http2_origin), (true, false));
+    assert!(second.no_tls_verify && second.disable_chunked_encoding && second.no_happy_eyeballs);
+    assert_eq!(second.http_host_header.as_deref(), Some("apps.internal:8443"));
+    assert_eq!(config.rules[1].ca_pool_at.map(|at| at.0), Some(29));
+    assert_eq!(config.table().find("x.apps.example.dev", "/static/a.js"), Choice::Rule(1));
+    assert_eq!(config.table().find("x.apps.example.dev", "/other"), Choice::Rule(8));
+    let warned: Vec<&str> =
+        config.warnings.iter().map(|w| w.text.split('`').nth(1).unwrap_or(&w.text)).collect();
+    for key in [
+        "tunnel",
+        "credentials-file",
+        "no-autoupdate",
+        "warp-routing",
+        "access",
+        "bastionMode",
+        "proxyType",
+        "proxyAddress",
+        "proxyPort",
+        "ipRules",
+        "noTLSVerify",
+    ] {
+        assert!(warned.contains(&key), "{key} in {warned:?}");
+    }
+    assert!(config.warnings.iter().any(|w| w.text.contains("501")));
+    assert!(config.warnings.is_sorted_by_key(|w| w.line));
+}
+
+#[test]
+fn the_defaults_are_cloudflareds() {
+    let config = read("ingress:\n  - service: http://a\n");
+    let origin = &config.rules[0].origin;
+    assert_eq!(origin.connect_timeout, Duration::from_secs(30));
+    assert_eq!(origin.tls_timeout, Duration::from_secs(10));
+    assert_eq!(origin.tcp_keep_alive, Duration::from_secs(30));
+    assert_eq!((origin.keep_alive_connections, origin.keep_alive_timeout), (100, Duration::from_secs(90)));
+    assert!(
+        !origin.no_tls_verify
+            && !origin.http2_origin
+            && !origin.match_sni_to_host
+            && !origin.no_happy_eyeballs
+    );
+    assert_eq!(config.grace, Duration::from_secs(30));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn our_own_keys_are_read() {
+    let config = read(
+        "edges: ['e1:443', 'e2:443']\ntokenFile: /run/token\ngracePeriod: 5s\nshards: 3\nlog: {level: debug, format: json}\n\
+         ingress:\n  - service: h2c://grpc:50051\n    originRequest: {responseHeaderTimeout: 0s, idleTimeout: 10s, upgradeIdleTimeout: 2h}\n",
+    );
+    assert_eq!(config.edges.unwrap().len(), 2);
+    assert_eq!((config.grace, config.shards), (Duration::from_secs(5), Some(3)));
+    assert_eq!((config.log_level.as_deref(), config.log_json), (Some("debug"), Some(true)));
+    assert_eq!(config.rules[0].origin.response_header_timeout, Duration::ZERO);
+}
+
+#[test]
+fn mistakes_are_named_with_file_line_and_column() {
+    let misspelt = refused("ingress:\n  - hostnme: a.b\n    service: http://x\n");
+    assert!(misspelt.starts_with("c.yml:2:5: ") && misspelt.contains("`hostname`"), "{misspelt}");
+    let misspelt = refused("ingres:\n  - service: http://x\n");
+    assert!(misspelt.starts_with("c.yml:1:1: ") && misspelt.contains("`ingress`"), "{misspelt}");
+    let misspelt = refused("ingress:\n  - service: http://x\n    originRequest:\n      noTlsVerify: true\n");
+    assert!(misspelt.starts_with("c.yml:4:7: ") && misspelt.contains("`noTLSVerify`"), "{misspelt}");
+    let service =
+        refused("ingress:\n  - hostname: a.b\n    service: 10.0.0.1:80\n  - service: http_status:404\n");
+    assert!(service.starts_with("c.yml:3:14: ") && service.contains("http://10.0.0.1:80"), "{service}");
+    let duration = refused("originRequest:\n  connectTimeout: soon\ningress:\n  - service: http://a\n");
+    assert!(duration.starts_with("c.yml:2:") && duration.contains("soon"), "{duration}");
+    let regex = refused("ingress:\n  - path: '(['\n    service: http://a\n  - service: http://b\n");
+    assert!(regex.starts_with("c.yml:2:11: ") && regex.contains("regular expression"), "{regex}");
+    let hostname = refused("ingress:\n  - hostname: a.*.b\n    service: http://a\n  - service: http://b\n");
+    assert!(hostname.starts_with("c.yml:2:15: ") && hostname.contains('*'), "{hostname}");
+    let sni = refused("ingress:\n  - service: https://a\n    originRequest: {originServerName: 'a b'}\n");
+    assert!(sni.starts_with("c.yml:3:"), "{sni}");
+    assert!(refused("ingress: [").starts_with("c.yml:1:"));
+    assert!(refused("metrics: here\ningress: [{service: http://a}]").contains("127.0.0.1:20241"));
+}
+
+#[test]
+fn the_last_rule_and_no_other_takes_everything() {
+    let missing = refused("ingress:\n  - hostname: a.b\n    service: http://x\n");
+    assert!(missing.starts_with("c.yml:3:14: ") && missing.contains("http_status:404"), "{missing}");
+    let with_path = refused("ingress:\n  - path: ^/x\n    service: http://x\n");
+    assert!(with_path.contains("last rule"), "{with_path}");
+    let early = refused(
+        "ingress:\n  - service: http://x\n  - hostname: a.b\n    service: http://y\n  - service: http://z\n",
+    );
+    assert!(early.starts_with("c.yml:2:") && early.contains("rule 1"), "{early}");
+    assert!(refused("ingress: []").contains("no rules"));
+    assert!(refused("# nothing\n").contains("no rules"));
+    assert!(read("ingress:\n  - hostname: '*'\n    service: http://x\n").warnings.is_empty());
+}
+
+#[test]
+fn a_rule_that_can_never_match_is_warned_about() {
+    let config = read(
+        "ingress:\n  - hostname: '*.b'\n    service: http://x\n  - hostname: a.b\n    service: http://y\n  - service: http_status:404\n",
+    );
+    assert_eq!(config.warnings.len(), 1);
+    assert_eq!(config.warnings[0].line, 5);
+    assert!(config.warnings[0].text.contains("rule 2 can never match: rule 1"), "{}", config.warnings[0]);
+}
+
+#[test]
+fn a_url_alone_is_one_rule_for_everything() {
+    let config = read("url: http://localhost:8000\ntunnel: x\n");
+    assert_eq!(config.rules[0].service.to_string(), "http://localhost:8000");
+    assert_eq!(super::from_url("http://10.0.0.1").unwrap().rules.len(), 1);
+    assert!(super::from_url("10.0.0.1").unwrap_err().to_string().contains("http://10.0.0.1"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+        let _ = parse("c.yml", &text);
+    }
+
+    #[test]
+    fn any_change_of_a_good_file_is_read_or_refused_at_a_place_in_it(at in 0_usize..2000, with in "[ -~\n]{0,3}", cut in 0_usize..30) {
+        let at = at.min(EVERYTHING.len());
+        let end = (at + cut).min(EVERYTHING.len());
+        let changed = format!("{}{with}{}", &EVERYTHING[..at], &EVERYTHING[end..]);
+        if let Err(error) = parse("c.yml", &changed) {
+            prop_assert!(error.line as usize <= changed.lines().count() + 1);
+        }
+    }
+
+    #[test]
+    fn every_list_of_plain_rules_ending_in_a_catch_all_is_read(names in proptest::collection::vec("[a-z]{1,8}\\.dev", 0..8)) {
+        let mut text = "ingress:\n".to_owned();
+        for name in &names {
+            text += &format!("  - hostname: {name}\n    service: http://{name}:80\n");
+        }
+        text += "  - service: http_status:404\n";
+        let config = read(&text);
+        prop_assert_eq!(config.rules.len(), names.len() + 1);
+        for name in &names {
+            let first = names.iter().position(|other| other == name).unwrap();
+            prop_assert_eq!(config.table().find(name, "/"), Choice::Rule(first));
+        }
+    }
+}

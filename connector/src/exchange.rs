@@ -1,0 +1,581 @@
+//! One request at an origin: sent, answered, both bodies streamed; once more where that is safe.
+
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use causeway_tunnel::limits::MAX_INTERIM;
+use causeway_tunnel::{AbortCode, BodyKind, First, RequestHead, ResponseHead, SendStream};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
+use http::{Method, Request, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::headers;
+use crate::origin::{
+    Assurance, Connection, Download, H1, H2, Io, Origin, Side, Uploading, Want, poll_incoming,
+};
+use crate::patience::{Interrupt, Patience};
+use crate::proxy::Shard;
+use crate::rules::ActiveRule;
+use crate::upgrade::Handshake;
+use crate::upload::{Piece, Upload};
+
+/// A request on its way, with all that it needs.
+pub(crate) struct Exchange<'a> {
+    pub(crate) shard: &'a Shard,
+    pub(crate) rule: &'a ActiveRule,
+    pub(crate) origin: &'a Origin,
+    pub(crate) send: &'a mut SendStream,
+    pub(crate) upload: Upload,
+    pub(crate) begun: Instant,
+    /// Body bytes handed to the tunnel.
+    pub(crate) down: u64,
+    /// The final answer's status, once its head was handed to the tunnel.
+    pub(crate) status: Option<StatusCode>,
+}
+
+/// How an exchange ended well.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The answer was handed on whole.
+    Answered,
+    /// The origin switched protocols; the head of its 101 was handed on.
+    Upgraded { io: Box<Io>, read_ahead: Bytes },
+}
+
+/// A failed attempt.
+struct Missed {
+    failure: Failure,
+    again: Again,
+}
+
+/// Whether a failed attempt may be made once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// The request did not reach the origin.
+    Unsent,
+    /// Not a byte of an answer came: only a request that may be repeated can be.
+    Unanswered,
+    Never,
+}
+
+/// What stays the same over the attempts of one request.
+struct Message {
+    method: Method,
+    uri: Uri,
+    host: HeaderValue,
+    expect: bool,
+}
+
+impl Exchange<'_> {
+    pub(crate) async fn run(&mut self, mut head: RequestHead) -> Result<Done, Failure> {
+        self.upload.prefetch().await;
+        let settings = self.origin.settings();
+        if settings.disable_chunked_encoding
+            && self.upload.kind() == BodyKind::Unknown
+            && self.upload.collect(MAX_COLLECTED_BYTES).await.is_none()
+        {
+            return match self.upload.failure() {
+                Some(code) => Err(Failure::visitor(code, "the visitor's body was cut off")),
+                None => self.refuse_length(&head.method).await,
+            };
+        }
+        let upgrade = head.upgrade.is_some();
+        let host = headers::for_origin(&mut head, self.rule.host_header.as_ref());
+        let Ok(uri) = Uri::try_from(std::mem::take(&mut head.path)) else {
+            return Err(Failure::visitor(AbortCode::Protocol, "the path cannot be written in HTTP"));
+        };
+        let message = Message {
+            method: if upgrade { Method::GET } else { head.method.clone() },
+            uri,
+            host,
+            expect: head.expect_continue,
+        };
+        let repeatable = is_idempotent(&message.method) && !upgrade;
+        let mut fields = head.headers;
+        let mut patience = Patience::new(Duration::ZERO);
+        let mut want = match (upgrade, repeatable) {
+            (true, _) => Want::ForUpgrade,
+            (false, true) => Want::Kept(Assurance::Usual),
+            (false, false) => Want::Kept(Assurance::Sure),
+        };
+        let mut attempts = 1;
+        loop {
+            let connection = self.connect(&message, want, &mut patience).await?;
+            let spare = (repeatable && attempts < MAX_ATTEMPTS).then(|| fields.clone());
+            let outcome = match connection {
+                Connection::H1 { connection, .. } => {
+                    self.over_h1(connection, &message, &mut fields, upgrade, &mut patience).await
+                }
+                Connection::H2 { connection, _in_use } => {
+                    self.over_h2(connection, &message, &mut fields, &mut patience).await
+                }
+            };
+            let missed = match outcome {
+                Ok(done) => return Ok(done),
+                Err(missed) => missed,
+            };
+            let may = match missed.again {
+                Again::Unsent => true,
+                Again::Unanswered => repeatable,
+                Again::Never => false,
+            };
+            if !may || attempts >= MAX_ATTEMPTS || self.upload.failure().is_some() || !self.upload.rewind() {
+                return Err(missed.failure);
+            }
+            if let Some(spare) = spare {
+                fields = spare;
+            }
+            attempts += 1;
+            self.shard.metrics.origin_retries.inc();
+            if !upgrade {
+                want = Want::Fresh;
+            }
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        message: &Message,
+        want: Want,
+        patience: &mut Patience,
+    ) -> Result<Connection, Failure> {
+        let host = message.host.to_str().unwrap_or_default();
+        let mut connecting = pin!(self.origin.connection(self.shard.index, &self.shard.drain, host, want));
+        let connected = wait(&mut Nothing, patience, self.send, |cx| connecting.as_mut().poll(cx))
+            .await
+            .map_err(|interrupt| Failure::interrupted(interrupt, "accept the connection"))??;
+        match &connected {
+            Connection::H1 { reused: false, .. } => self.shard.metrics.origin_dials.inc(),
+            _ => self.shard.metrics.origin_reuses.inc(),
+        };
+        Ok(connected)
+    }
+
+    async fn over_h1(
+        &mut self,
+        mut connection: Box<H1>,
+        message: &Message,
+        fields: &mut HeaderMap,
+        upgrade: bool,
+        patience: &mut Patience,
+    ) -> Result<Done, Missed> {
+        let body = self.upload.kind();
+        let mut own = std::mem::take(fields);
+        headers::frame_h1(&mut own, &message.method, message.host.clone(), body, message.expect);
+        if let Some(names) = self.upload.trailer_names().and_then(|names| HeaderValue::try_from(names).ok()) {
+            own.insert(TRAILER, names);
+        }
+        let handshake = upgrade.then(|| Handshake::new(&mut own));
+        let mut request = Request::new(self.upload.body());
+        *request.method_mut() = message.method.clone();
+        *request.uri_mut() = message.uri.clone();
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = own;
+        // The callback is called while the connection is polled, by this very task: nothing is ever waited for.
+        let (interim, mut interims) = mpsc::channel(MAX_INTERIM + 1);
+        hyper::ext::on_informational(&mut request, move |answer| {
+            // Full: the series is over its limit, which the receiver has seen.
+            let _ = interim.try_send((answer.status(), answer.headers().clone()));
+        });
+        let mut answer = connection.send(request);
+        patience.set_limit(self.origin.settings().response_header_timeout);
+        let mut seen = 0;
+        let upload = self.upload.clone();
+        let answered = loop {
+            let step = wait_for_head(&mut *connection, patience, self.send, &upload, |cx| {
+                if let Poll::Ready(Some(interim)) = interims.poll_recv(cx) {
+                    return Poll::Ready(Step::Interim(interim));
+                }
+                answer.as_mut().poll(cx).map(Step::Final)
+            });
+            match step.await {
+                Ok(Step::Interim((status, mut fields))) => {
+                    seen += 1;
+                    if seen > MAX_INTERIM {
+                        let failure = Failure::origin(AbortCode::OriginProtocol, "too many interim answers");
+                        return Err(failure.never());
+                    }
+                    headers::from_origin_interim(&mut fields);
+                    let sent = beside(&mut *connection, self.send.interim(status, &fields)).await;
+                    sent.map_err(|error| Failure::from(error).never())?;
+                }
+                Ok(Step::Final(answered)) => break answered,
+                Err(interrupt) => return Err(Failure::interrupted(interrupt, "answer").never()),
+            }
+        };
+        let answer = match answered {
+            Ok(answer) => answer,
+            Err(mut error) => {
+                let failure = Failure::h1(error.error(), self.upload.failure());
+                if let Some(unsent) = error.take_message() {
+                    *fields = unsent.into_parts().0.headers;
+                    return Err(Missed { failure, again: Again::Unsent });
+                }
+                let again = if connection.is_unanswered() { Again::Unanswered } else { Again::Never };
+                return Err(Missed { failure, again });
+            }
+        };
+        let (mut parts, body) = answer.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(handshake) = handshake else {
+                let failure =
+                    Failure::origin(AbortCode::OriginProtocol, "the origin switched protocols unasked");
+                return Err(failure.never());
+            };
+            handshake.check(&mut parts.headers).map_err(|error| Failure::from(error).never())?;
+            return self.upgraded(connection, parts.headers).await.map_err(Failure::never);
+        }
+        let mut body = Answer::H1(body);
+        self.respond(&mut *connection, parts.status, parts.headers, &mut body, &message.method, patience)
+            .await
+            .map_err(Failure::never)?;
+        self.linger(&mut *connection).await;
+        if self.upload.is_spent() {
+            self.origin.give_back(self.shard.index, message.host.to_str().unwrap_or_default(), connection);
+        }
+        Ok(Done::Answered)
+    }
+
+    async fn upgraded(&mut self, mut connection: Box<H1>, headers: HeaderMap) -> Result<Done, Failure> {
+        let head = ResponseHead { status: StatusCode::SWITCHING_PROTOCOLS, headers, body: BodyKind::None };
+        self.answered(head.status);
+        self.send.response(&head, First::More).await?;
+        // hyper lets go of the stream when it is polled once more after the 101.
+        std::future::poll_fn(|cx| {
+            connection.poll_connection(cx);
+            Poll::Ready(())
+        })
+        .await;
+        let (io, read_ahead) = connection.into_io();
+        Ok(Done::Upgraded { io: Box::new(io), read_ahead })
+    }
+
+    async fn over_h2(
+        &mut self,
+        mut connection: H2,
+        message: &Message,
+        fields: &mut HeaderMap,
+        patience: &mut Patience,
+    ) -> Result<Done, Missed> {
+        let body = self.upload.kind();
+        if let Err(error) = connection.ready().await {
+            connection.retire();
+            return Err(Missed { failure: Failure::h2(&error, None), again: Again::Unsent });
+        }
+        let mut own = std::mem::take(fields);
+        headers::frame_h2(&mut own, &message.method, body, message.expect);
+        let mut request = Request::new(());
+        *request.method_mut() = message.method.clone();
+        *request.uri_mut() = h2_uri(message, self.origin.service().is_tls()).map_err(Failure::never)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = own;
+        let (mut answer, stream) = connection
+            .requests()
+            .send_request(request, body == BodyKind::None)
+            .map_err(|error| Failure::h2(&error, None).never())?;
+        let mut side = Uploading::new(stream, self.upload.clone(), body == BodyKind::None);
+        patience.set_limit(self.origin.settings().response_header_timeout);
+        let mut seen = 0;
+        let upload = self.upload.clone();
+        let answered = loop {
+            let step = wait_for_head(&mut side, patience, self.send, &upload, |cx| {
+                if let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+                    let (parts, ()) = interim.into_parts();
+                    return Poll::Ready(Step::Interim((parts.status, parts.headers)));
+                }
+                std::pin::Pin::new(&mut answer).poll(cx).map(Step::Final)
+            });
+            match step.await {
+                Ok(Step::Interim((status, mut fields))) => {
+                    seen += 1;
+                    if seen > MAX_INTERIM {
+                        let failure = Failure::origin(AbortCode::OriginProtocol, "too many interim answers");
+                        return Err(failure.never());
+                    }
+                    headers::from_origin_interim(&mut fields);
+                    let sent = beside(&mut side, self.send.interim(status, &fields)).await;
+                    sent.map_err(|error| Failure::from(error).never())?;
+                }
+                Ok(Step::Final(answered)) => break answered,
+                Err(interrupt) => return Err(Failure::interrupted(interrupt, "answer").never()),
+            }
+        };
+        let answer = answered.map_err(|error| {
+            let refused = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            if !error.is_reset() {
+                connection.retire();
+            }
+            let again = match (refused, error.is_reset()) {
+                (true, _) => Again::Unsent,
+                // The connection died without an answer.
+                (false, false) => Again::Unanswered,
+                (false, true) => Again::Never,
+            };
+            Missed { failure: Failure::h2(&error, self.upload.failure()), again }
+        })?;
+        let (parts, recv) = answer.into_parts();
+        let mut body = Answer::H2(Download::new(recv));
+        self.respond(&mut side, parts.status, parts.headers, &mut body, &message.method, patience)
+            .await
+            .map_err(Failure::never)?;
+        self.linger(&mut side).await;
+        if !side.is_done() {
+            side.reset(h2::Reason::NO_ERROR);
+        }
+        Ok(Done::Answered)
+    }
+
+    /// Hands an answer on: head and what has already come of the body in one write, then piece by piece.
+    async fn respond(
+        &mut self,
+        side: &mut impl Side,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: &mut Answer,
+        method: &Method,
+        patience: &mut Patience,
+    ) -> Result<(), Failure> {
+        let kind = headers::from_origin(status, &mut headers, *method == Method::HEAD)?;
+        let limit =
+            if is_open_ended(&headers) { Duration::ZERO } else { self.origin.settings().idle_timeout };
+        patience.set_limit(limit);
+        let head = ResponseHead { status, headers, body: kind };
+        let empty = matches!(kind, BodyKind::None | BodyKind::Known(0));
+        let mut first = Bytes::new();
+        let mut next = None;
+        if !empty {
+            (first, next) = arrived(side, body).await;
+        }
+        let whole = empty
+            || matches!(next, Some(None))
+            || (next.is_none() && kind == BodyKind::Known(first.len() as u64) && !body.is_cut_short());
+        self.answered(status);
+        self.down += first.len() as u64;
+        if whole {
+            beside(side, self.send.response(&head, First::Only(first))).await?;
+            return Ok(());
+        }
+        beside(side, self.send.response(&head, First::More)).await?;
+        beside(side, self.send.data(first)).await?;
+        let cut_off = self.upload.clone();
+        loop {
+            let piece = match next.take() {
+                Some(piece) => piece,
+                None => wait(side, patience, self.send, |cx| body.poll_piece(cx))
+                    .await
+                    .map_err(|interrupt| Failure::interrupted(interrupt, "go on with its answer"))?,
+            };
+            match piece {
+                Some(Ok(Piece::Data(bytes))) => {
+                    self.down += bytes.len() as u64;
+                    beside(side, self.send.data(bytes)).await?;
+                }
+                Some(Ok(Piece::Trailers(trailers))) => beside(side, self.send.trailers(&trailers)).await?,
+                Some(Err(error)) => return Err(error.failure(cut_off.failure())),
+                None => {
+                    self.send.end().await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.rule.metrics.answered(status, self.begun.elapsed().as_secs_f64());
+    }
+
+    /// The answer is out but the visitor still sends: goes on for a little, so that a connection with a small rest can
+    /// be kept, then gives up (hazard 146).
+    async fn linger(&mut self, side: &mut impl Side) {
+        if self.upload.is_ended() && self.upload.is_spent() {
+            return;
+        }
+        let upload = &self.upload;
+        let limit = upload.received() + LINGER_BYTES;
+        let no_body = upload.kind() == BodyKind::None;
+        let rest = std::future::poll_fn(|cx| {
+            side.poll_side(cx);
+            if no_body {
+                // Nobody reads END but this.
+                let _ = upload.poll_piece(cx);
+            }
+            let over = upload.is_spent() || upload.failure().is_some() || upload.received() > limit;
+            if over { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let _ = tokio::time::timeout(LINGER, rest).await;
+        if !upload.is_ended() {
+            upload.stop(AbortCode::Cancelled);
+        }
+    }
+
+    /// `disableChunkedEncoding` and a body too long to be held back.
+    async fn refuse_length(&mut self, method: &Method) -> Result<Done, Failure> {
+        let text = "this site needs a Content-Length for a body of this size";
+        let (head, first) = crate::builtin::text(StatusCode::LENGTH_REQUIRED, text, method);
+        self.answered(head.status);
+        self.send.response(&head, first).await?;
+        self.upload.stop(AbortCode::TooLarge);
+        Ok(Done::Answered)
+    }
+}
+
+impl Failure {
+    fn never(self) -> Missed {
+        Missed { failure: self, again: Again::Never }
+    }
+}
+
+enum Step<T> {
+    Interim((StatusCode, HeaderMap)),
+    Final(T),
+}
+
+/// An answer's body, whichever protocol brings it.
+enum Answer {
+    H1(Incoming),
+    H2(Download),
+}
+
+enum BodyError {
+    H1(hyper::Error),
+    H2(h2::Error),
+}
+
+impl Answer {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        match self {
+            Self::H1(body) => poll_incoming(body, cx).map_err(BodyError::H1),
+            Self::H2(body) => body.poll_piece(cx).map_err(BodyError::H2),
+        }
+    }
+
+    /// Whether trailers may still follow a body of known length: over HTTP/2 they may.
+    fn is_cut_short(&self) -> bool {
+        matches!(self, Self::H2(body) if !body.recv.is_end_stream())
+    }
+}
+
+impl BodyError {
+    fn failure(&self, cut_off: Option<AbortCode>) -> Failure {
+        match self {
+            Self::H1(error) => Failure::h1(error, cut_off),
+            Self::H2(error) => Failure::h2(error, cut_off),
+        }
+    }
+}
+
+/// A piece of an answer's body, its end, or its breaking off.
+type Next = Option<Result<Piece, BodyError>>;
+
+/// What of a body has arrived together with its head: the first data, and what is known to come next.
+async fn arrived(side: &mut impl Side, body: &mut Answer) -> (Bytes, Option<Next>) {
+    std::future::poll_fn(|cx| {
+        let mut first = Bytes::new();
+        loop {
+            match body.poll_piece(cx) {
+                Poll::Ready(Some(Ok(Piece::Data(bytes)))) if first.is_empty() => first = bytes,
+                Poll::Ready(next) => return Poll::Ready((first, Some(next))),
+                Poll::Pending => return Poll::Ready((first, None)),
+            }
+            // The next piece lies in the connection's buffer until it is polled.
+            side.poll_side(cx);
+        }
+    })
+    .await
+}
+
+/// Waits for `poll` while `side` moves and the visitor is watched.
+async fn wait<T>(
+    side: &mut impl Side,
+    patience: &mut Patience,
+    send: &SendStream,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Interrupt> {
+    let waited = std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        match poll(cx) {
+            Poll::Ready(ready) => Poll::Ready(Ok(ready)),
+            Poll::Pending => patience.poll(cx, send).map(Err),
+        }
+    })
+    .await;
+    patience.progress();
+    waited
+}
+
+/// [`wait`] for an answer's head: an origin may take its time for as long as the visitor is still sending.
+async fn wait_for_head<T>(
+    side: &mut impl Side,
+    patience: &mut Patience,
+    send: &SendStream,
+    upload: &Upload,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Interrupt> {
+    std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        if let Poll::Ready(ready) = poll(cx) {
+            return Poll::Ready(Ok(ready));
+        }
+        if !upload.is_ended() {
+            patience.progress();
+        }
+        patience.poll(cx, send).map(Err)
+    })
+    .await
+}
+
+/// Awaits `future` while `side` moves.
+async fn beside<T>(side: &mut impl Side, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// While a connection is being made nothing else moves.
+struct Nothing;
+
+impl Side for Nothing {
+    fn poll_side(&mut self, _: &mut Context<'_>) {}
+}
+
+/// `:scheme`, `:authority` and `:path` in one.
+fn h2_uri(message: &Message, tls: bool) -> Result<Uri, Failure> {
+    let mut parts = message.uri.clone().into_parts();
+    parts.scheme = Some(if tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
+    parts.authority = message.host.to_str().ok().and_then(|host| host.parse().ok());
+    Uri::from_parts(parts).map_err(|_| {
+        Failure::visitor(AbortCode::Protocol, "the request's target cannot be written in HTTP/2")
+    })
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+/// Streams whose silence says nothing: server-sent events and gRPC.
+fn is_open_ended(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
+    })
+}
+
+/// An early final answer to an upload waits this long, or for so many bytes, for the rest (hazard 146).
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: u64 = 64 * 1024;
+/// A request is sent at most twice.
+const MAX_ATTEMPTS: u32 = 2;
+/// What `disableChunkedEncoding` holds back to count it.
+const MAX_COLLECTED_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,294 @@
+//! From a service to a connected byte stream: name lookup, Happy Eyeballs, guards, TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_tunnel::AbortCode;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::RwLock;
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::io::{Io, Socket};
+use super::tls::TlsSetup;
+use crate::config::OriginSettings;
+use crate::service::{Host, Service, Target};
+
+/// Addresses that no rule may lead to, whatever its name resolves to.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// This process's own admin server (hazard 134): its pages are not for the public.
+    admin: RwLock<Option<SocketAddr>>,
+}
+
+/// Which HTTP versions TLS offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alpn {
+    /// HTTP/1.1 only: an upgrade needs it.
+    H1,
+    /// HTTP/2 if the origin likes.
+    H2OrH1,
+}
+
+/// Why no connection to an origin could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the name `{0}` cannot be resolved")]
+    Resolve(String, #[source] io::Error),
+    #[error("the name `{0}` has no address")]
+    NoAddress(String),
+    #[error("cannot connect to {0}")]
+    Refused(String, #[source] io::Error),
+    #[error("{0} did not accept the connection within {1:?} (connectTimeout)")]
+    ConnectTimeout(String, Duration),
+    #[error(
+        "TLS with {0} failed: if its certificate is private, trust it with caPool; if it is for another name, set originServerName"
+    )]
+    Tls(String, #[source] io::Error),
+    #[error("TLS with {0} took longer than {1:?} (tlsTimeout)")]
+    TlsTimeout(String, Duration),
+    #[error("`{0}` cannot be a server name in TLS: set originServerName")]
+    ServerName(String),
+    #[error("{0} is this connector's own admin address, which is not for the public")]
+    OwnAdmin(SocketAddr),
+    #[error(
+        "the name `{0}` resolves to {1}, a link-local or reserved address: write the address itself into the rule if this is meant"
+    )]
+    Forbidden(String, IpAddr),
+}
+
+impl ConnectError {
+    /// How the edge learns of it. In every case nothing was sent to the origin.
+    pub fn code(&self) -> AbortCode {
+        match self {
+            Self::ConnectTimeout(..) | Self::TlsTimeout(..) => AbortCode::OriginTimeout,
+            Self::Tls(..) | Self::ServerName(_) => AbortCode::OriginTls,
+            _ => AbortCode::OriginUnreachable,
+        }
+    }
+}
+
+impl Guard {
+    pub fn set_admin(&self, admin: SocketAddr) {
+        *self.admin.write() = Some(admin);
+    }
+
+    fn check(&self, host: &Host, address: SocketAddr) -> Result<(), ConnectError> {
+        if let Some(admin) = *self.admin.read()
+            && admin.port() == address.port()
+            && (admin.ip() == address.ip() || (admin.ip().is_unspecified() && address.ip().is_loopback()))
+        {
+            return Err(ConnectError::OwnAdmin(address));
+        }
+        match host {
+            // Who controls a name's DNS must not reach the metadata service of a cloud through it (hazard 126).
+            Host::Name(name) if is_reserved(address.ip()) => {
+                Err(ConnectError::Forbidden(name.clone(), address.ip()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Link-local (where cloud metadata lives), unspecified, multicast, broadcast.
+fn is_reserved(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+    }
+}
+
+/// Connects, TLS included. `server_name` stands in for the service's host in TLS.
+pub(crate) async fn connect(
+    service: &Service,
+    settings: &OriginSettings,
+    tls: Option<&TlsSetup>,
+    server_name: Option<&str>,
+    alpn: Alpn,
+    guard: &Guard,
+) -> Result<Io, ConnectError> {
+    let socket = match service {
+        Service::Http(target) | Service::Https(target) | Service::H2c(target) => {
+            let limit = settings.connect_timeout;
+            match timeout(limit, tcp(target, settings, guard)).await {
+                Ok(connected) => Socket::Tcp(connected?),
+                Err(_) => return Err(ConnectError::ConnectTimeout(target.to_string(), limit)),
+            }
+        }
+        Service::Unix(path) | Service::UnixTls(path) => {
+            match timeout(settings.connect_timeout, UnixStream::connect(path)).await {
+                Ok(Ok(unix)) => Socket::Unix(unix),
+                Ok(Err(error)) => return Err(ConnectError::Refused(path.display().to_string(), error)),
+                Err(_) => {
+                    return Err(ConnectError::ConnectTimeout(
+                        path.display().to_string(),
+                        settings.connect_timeout,
+                    ));
+                }
+            }
+        }
+        Service::Status(_) | Service::HelloWorld | Service::Unserved(_) => {
+            return Err(ConnectError::NoAddress(service.to_string()));
+        }
+    };
+    let Some(tls) = tls else { return Ok(Io::plain(socket)) };
+    let name = match (server_name, service) {
+        (Some(name), _) => server_name_of(name)?,
+        (None, Service::Https(Target { host: Host::Ip(ip), .. })) => ServerName::IpAddress((*ip).into()),
+        (None, Service::Https(Target { host: Host::Name(name), .. })) => server_name_of(name)?,
+        (None, _) => server_name_of("localhost")?,
+    };
+    let config = match alpn {
+        Alpn::H1 => Arc::clone(&tls.h1),
+        Alpn::H2OrH1 => Arc::clone(&tls.h2_or_h1),
+    };
+    match timeout(settings.tls_timeout, TlsConnector::from(config).connect(name, socket)).await {
+        Ok(Ok(stream)) => Ok(Io::tls(stream)),
+        Ok(Err(error)) => Err(ConnectError::Tls(service.to_string(), error)),
+        Err(_) => Err(ConnectError::TlsTimeout(service.to_string(), settings.tls_timeout)),
+    }
+}
+
+fn server_name_of(name: &str) -> Result<ServerName<'static>, ConnectError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::ServerName(name.to_owned()))
+}
+
+async fn tcp(target: &Target, settings: &OriginSettings, guard: &Guard) -> Result<TcpStream, ConnectError> {
+    let addresses = match &target.host {
+        Host::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
+        Host::Name(name) => {
+            let found = tokio::net::lookup_host((name.as_str(), target.port))
+                .await
+                .map_err(|error| ConnectError::Resolve(name.clone(), error))?;
+            interleave(found.collect())
+        }
+    };
+    let mut refused = None;
+    let mut allowed = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match guard.check(&target.host, address) {
+            Ok(()) => allowed.push(address),
+            Err(error) => refused = Some(error),
+        }
+    }
+    if allowed.is_empty() {
+        return Err(refused.unwrap_or_else(|| ConnectError::NoAddress(target.to_string())));
+    }
+    let stream =
+        race(&allowed, settings).await.map_err(|error| ConnectError::Refused(target.to_string(), error))?;
+    // An error means that the option does not exist here: the connection works without.
+    let _ = stream.set_nodelay(true);
+    if !settings.tcp_keep_alive.is_zero() {
+        let keep_alive =
+            TcpKeepalive::new().with_time(settings.tcp_keep_alive).with_interval(settings.tcp_keep_alive);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
+    }
+    Ok(stream)
+}
+
+/// Happy Eyeballs (RFC 8305): the next address starts when the one before failed or has not answered soon.
+async fn race(addresses: &[SocketAddr], settings: &OriginSettings) -> io::Result<TcpStream> {
+    if let [only] = addresses {
+        return TcpStream::connect(only).await;
+    }
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for &address in addresses {
+        attempts.push(TcpStream::connect(address));
+        let patience = sleep(NEXT_ADDRESS_AFTER);
+        tokio::pin!(patience);
+        let mut waiting = true;
+        while waiting {
+            tokio::select! {
+                biased;
+                done = attempts.next() => match done {
+                    Some(Ok(stream)) => return Ok(stream),
+                    Some(Err(error)) => { last = error; waiting = false; }
+                    None => waiting = false,
+                },
+                () = &mut patience, if !settings.no_happy_eyeballs => waiting = false,
+            }
+        }
+    }
+    while let Some(done) = attempts.next().await {
+        match done {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// IPv6 and IPv4 in turn, beginning with the family that the resolver put first.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (one, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut out = Vec::new();
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return out,
+            (a, b) => out.extend(a.into_iter().chain(b)),
+        }
+    }
+}
+
+/// RFC 8305's connection attempt delay.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let mixed = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::3]:1", "2.2.2.2:1"].map(address).to_vec();
+        assert_eq!(
+            interleave(mixed),
+            ["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"].map(address)
+        );
+    }
+
+    #[test]
+    fn hazard_126_a_name_may_not_lead_to_link_local_addresses_but_a_literal_may() {
+        let guard = Guard::default();
+        let metadata = address("169.254.169.254:80");
+        let by_name = guard.check(&Host::Name("rebound.example".to_owned()), metadata);
+        assert!(matches!(by_name, Err(ConnectError::Forbidden(..))));
+        assert!(guard.check(&Host::Ip(metadata.ip()), metadata).is_ok());
+        assert!(is_reserved(Ipv4Addr::new(169, 254, 1, 1).to_ipv6_mapped().into()));
+        assert!(is_reserved(Ipv6Addr::UNSPECIFIED.into()));
+        assert!(!is_reserved(Ipv4Addr::LOCALHOST.into()));
+    }
+
+    #[test]
+    fn hazard_134_the_own_admin_address_is_no_origin() {
+        let guard = Guard::default();
+        guard.set_admin(address("0.0.0.0:20241"));
+        let host = Host::Ip(Ipv4Addr::LOCALHOST.into());
+        assert!(matches!(guard.check(&host, address("127.0.0.1:20241")), Err(ConnectError::OwnAdmin(_))));
+        assert!(guard.check(&host, address("127.0.0.1:20242")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn hazard_163_a_dead_address_does_not_hold_up_a_live_one() {
+        let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // TEST-NET-1 answers nothing, or is refused at once where there is no route: both must lead on.
+        let addresses = [address("192.0.2.1:9"), live.local_addr().unwrap()];
+        let begin = std::time::Instant::now();
+        race(&addresses, &OriginSettings::default()).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(2));
+    }
+}

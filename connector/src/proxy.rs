@@ -1,0 +1,189 @@
+//! The life of one request on the connector: head from the tunnel, rule, origin, answer, and the account of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use causeway_daemon::drain::Drain;
+use causeway_tunnel::{AbortCode, BodyKind, RecvStream, RequestHead, SendStream};
+use http::StatusCode;
+use tokio::time::{Instant, timeout};
+
+use crate::builtin;
+use crate::exchange::{Done, Exchange};
+use crate::failure::{Blame, Failure};
+use crate::metrics::Metrics;
+use crate::origin::{Io, Origin};
+use crate::rules::{ActiveRule, Handler, NoRule, RuleSet};
+use crate::upgrade;
+use crate::upload::Upload;
+
+/// One thread's share of the connector. A request lives and dies on one.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) index: usize,
+    /// Owns this shard's tasks.
+    pub(crate) drain: Drain,
+    pub(crate) rules: Arc<ArcSwap<RuleSet>>,
+    pub(crate) metrics: Metrics,
+}
+
+/// Serves one stream that the edge opened, from its head to its end.
+pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: RecvStream) {
+    let _in_flight = InFlight::new(&shard.metrics);
+    let begun = Instant::now();
+    let head = match timeout(HEAD_TIMEOUT, recv.request()).await {
+        Ok(Ok(head)) => head,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a stream without a request");
+            return send.abort(error.code());
+        }
+        Err(_) => return send.abort(AbortCode::Timeout),
+    };
+    shard.metrics.requests_total.inc();
+    let rule = shard.rules.load().choose(head.route, &head.authority, &head.path).cloned();
+    match rule {
+        Ok(rule) => answer(&shard, &rule, head, send, recv, begun).await,
+        Err(NoRule::UnknownRoute) => {
+            tracing::warn!(request = %head.request_id, route = head.route, host = head.authority,
+                "the edge asked for a hostname that was not announced: refused");
+            shard.metrics.aborted("none", AbortCode::UnknownRoute);
+            send.abort(AbortCode::UnknownRoute);
+        }
+        Err(NoRule::AmbiguousPath) => {
+            let text = "this path can be read in two ways that lead to different places";
+            let (answer, first) = builtin::text(StatusCode::BAD_REQUEST, text, &head.method);
+            // An error means that nobody waits for it any more.
+            let _ = send.response(&answer, first).await;
+        }
+    }
+}
+
+async fn answer(
+    shard: &Shard,
+    rule: &ActiveRule,
+    head: RequestHead,
+    mut send: SendStream,
+    recv: RecvStream,
+    begun: Instant,
+) {
+    let (built_in, first) = match &rule.handler {
+        Handler::Origin(origin) => return proxy(shard, rule, origin, head, send, recv, begun).await,
+        Handler::Status(status) => builtin::status(*status, &head.method),
+        Handler::HelloWorld => builtin::hello_world(&head),
+        Handler::Unserved(service) => {
+            tracing::warn!(
+                rule = rule.label,
+                service,
+                "this kind of service is not served yet: answered 501"
+            );
+            rule.metrics.aborted(AbortCode::NotImplemented);
+            return send.abort(AbortCode::NotImplemented);
+        }
+    };
+    if send.response(&built_in, first).await.is_ok() {
+        rule.metrics.answered(built_in.status, begun.elapsed().as_secs_f64());
+    }
+}
+
+async fn proxy(
+    shard: &Shard,
+    rule: &ActiveRule,
+    origin: &Origin,
+    head: RequestHead,
+    mut send: SendStream,
+    recv: RecvStream,
+    begun: Instant,
+) {
+    let id = head.request_id;
+    if let Some(protocol) = head.upgrade.as_deref()
+        && (protocol != "websocket" || head.body != BodyKind::None)
+    {
+        let text = "only WebSocket can be upgraded to, by a request without a body";
+        let (answer, first) = builtin::text(StatusCode::NOT_IMPLEMENTED, text, &head.method);
+        let _ = send.response(&answer, first).await;
+        return;
+    }
+    let upload = Upload::new(recv, head.body);
+    let mut exchange = Exchange {
+        shard,
+        rule,
+        origin,
+        send: &mut send,
+        upload: upload.clone(),
+        begun,
+        down: 0,
+        status: None,
+    };
+    let outcome = Box::pin(exchange.run(head)).await;
+    let (down, status) = (exchange.down, exchange.status);
+    rule.metrics.carried(upload.received(), down);
+    match outcome {
+        Ok(Done::Answered) => {
+            tracing::debug!(request = %id, rule = rule.label, status = status.map(|s| s.as_u16()), "answered");
+        }
+        Ok(Done::Upgraded { io, read_ahead }) => {
+            drop(exchange);
+            upgraded(shard, rule, origin, *io, read_ahead, send, upload).await;
+        }
+        Err(failure) => {
+            report(shard, rule, origin, &failure, &id.to_string());
+            upload.stop(failure.code);
+            send.abort(failure.code);
+        }
+    }
+}
+
+async fn upgraded(
+    shard: &Shard,
+    rule: &ActiveRule,
+    origin: &Origin,
+    io: Io,
+    read_ahead: bytes::Bytes,
+    send: SendStream,
+    upload: Upload,
+) {
+    let recv = upload.into_recv().expect("an upgrade has no body, so hyper never had a share of it");
+    shard.metrics.websockets.inc();
+    let idle = origin.settings().upgrade_idle_timeout;
+    let (up, down) = Box::pin(upgrade::copy(io, read_ahead, send.into_raw(), recv.into_raw(), idle)).await;
+    shard.metrics.websockets.dec();
+    rule.metrics.carried(up, down);
+}
+
+/// The one place where a failed request is logged and counted.
+fn report(shard: &Shard, rule: &ActiveRule, origin: &Origin, failure: &Failure, id: &str) {
+    rule.metrics.aborted(failure.code);
+    if failure.blame == Blame::Visitor {
+        tracing::debug!(request = id, rule = rule.label, code = %failure.code, cause = failure.cause, "request ended early");
+        return;
+    }
+    shard.metrics.origin_errors.inc();
+    match origin.may_complain() {
+        Some(unsaid) => tracing::warn!(
+            request = id, rule = rule.label, service = %origin.service(), code = %failure.code, unsaid, "{}", failure.cause
+        ),
+        None => tracing::debug!(
+            request = id, rule = rule.label, service = %origin.service(), code = %failure.code, "{}", failure.cause
+        ),
+    }
+}
+
+/// Counts a stream while it is served, however it ends.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// A stream's head comes with its first packet; this only bounds an edge that never sends it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

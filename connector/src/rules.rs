@@ -1,0 +1,242 @@
+//! The rules in force: the checked file with its table, its origins and its routes; swapped whole on reload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use causeway_daemon::config::ConfigError;
+use causeway_tunnel::{Route, limits::MAX_ROUTES};
+use http::{HeaderValue, StatusCode};
+use parking_lot::Mutex;
+
+use crate::config::Config;
+use crate::hostname::{self, Pattern};
+use crate::ingress::{Choice, Table};
+use crate::metrics::{Metrics, RuleMetrics};
+use crate::origin::{Guard, Origin};
+use crate::service::Service;
+
+/// One version of the rules. Immutable.
+#[derive(Debug)]
+pub struct RuleSet {
+    /// Counts from 1.
+    pub generation: u64,
+    pub config: Config,
+    table: Table,
+    rules: Vec<Arc<ActiveRule>>,
+    origins: HashMap<String, Vec<Arc<Origin>>>,
+    /// What is announced now.
+    routes: HashMap<u32, Pattern>,
+    /// What was announced before: a request that crossed a reload on the wire still finds its route.
+    former: HashMap<u32, Pattern>,
+}
+
+/// A rule ready for requests.
+#[derive(Debug)]
+pub(crate) struct ActiveRule {
+    /// `hostname path`, for logs and labels.
+    pub(crate) label: String,
+    pub(crate) handler: Handler,
+    pub(crate) host_header: Option<HeaderValue>,
+    pub(crate) metrics: RuleMetrics,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(crate) enum Handler {
+    Origin(Arc<Origin>),
+    Status(StatusCode),
+    HelloWorld,
+    Unserved(String),
+}
+
+/// Why no rule takes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRule {
+    /// The route id is not one of ours, or its hostname is not the request's: the edge asks for what was not offered.
+    UnknownRoute,
+    /// See [`Choice::Ambiguous`].
+    AmbiguousPath,
+}
+
+/// Numbers for hostnames, the same for the whole life of the process, so that a request may cross a reload.
+#[derive(Debug, Default)]
+pub struct RouteIds(Mutex<HashMap<String, u32>>);
+
+/// What rule sets are built from, besides the file.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    pub guard: Arc<Guard>,
+    pub ids: Arc<RouteIds>,
+    pub metrics: Metrics,
+    /// How many shards the origins serve.
+    pub shards: usize,
+}
+
+impl RuleSet {
+    /// # Errors
+    /// When a `caPool` cannot be used, or there are more hostnames than can be announced.
+    pub fn build(config: Config, before: Option<&Self>, ground: &Ground) -> Result<Self, ConfigError> {
+        let mut origins: HashMap<String, Vec<Arc<Origin>>> = HashMap::new();
+        let mut rules = Vec::with_capacity(config.rules.len());
+        let mut routes = HashMap::new();
+        for rule in &config.rules {
+            let key = rule.service.to_string();
+            let handler = match &rule.service {
+                Service::Status(status) => Handler::Status(*status),
+                Service::HelloWorld => Handler::HelloWorld,
+                Service::Unserved(text) => Handler::Unserved(text.clone()),
+                service => {
+                    let same = |origin: &&Arc<Origin>| origin.is(service, &rule.origin);
+                    let kept = origins.get(&key).and_then(|list| list.iter().find(same)).or_else(|| {
+                        // The authorities are read anew: their file may have changed as well.
+                        let before = before.filter(|_| rule.origin.ca_pool.is_none())?;
+                        before.origins.get(&key)?.iter().find(same)
+                    });
+                    let origin = match kept {
+                        Some(kept) => Arc::clone(kept),
+                        None => {
+                            let guard = Arc::clone(&ground.guard);
+                            let at = rule.ca_pool_at.unwrap_or((rule.line, 1));
+                            let origin =
+                                Origin::new(service.clone(), rule.origin.clone(), guard, ground.shards)
+                                    .map_err(|error| config.error_at(at, error.to_string()))?;
+                            Arc::new(origin)
+                        }
+                    };
+                    let list = origins.entry(key).or_default();
+                    if !list.iter().any(|listed| Arc::ptr_eq(listed, &origin)) {
+                        list.push(Arc::clone(&origin));
+                    }
+                    Handler::Origin(origin)
+                }
+            };
+            routes.insert(ground.ids.of(&rule.hostname), rule.hostname.clone());
+            let label = match &rule.path {
+                Some(path) => format!("{} {path}", rule.hostname),
+                None => rule.hostname.to_string(),
+            };
+            rules.push(Arc::new(ActiveRule {
+                handler,
+                host_header: rule
+                    .origin
+                    .http_host_header
+                    .as_ref()
+                    .and_then(|host| HeaderValue::try_from(host).ok()),
+                metrics: ground.metrics.rule(&label),
+                label,
+            }));
+        }
+        if routes.len() > MAX_ROUTES {
+            let reason =
+                format!("{} hostnames: a connector can announce {MAX_ROUTES}; use wildcards", routes.len());
+            return Err(config.error_at((1, 1), reason));
+        }
+        Ok(Self {
+            generation: before.map_or(1, |before| before.generation + 1),
+            table: config.table(),
+            rules,
+            origins,
+            routes,
+            former: before.map(|before| before.routes.clone()).unwrap_or_default(),
+            config,
+        })
+    }
+
+    /// What the edges are told, in a stable order.
+    pub fn announcement(&self) -> Vec<Route> {
+        let mut routes: Vec<Route> =
+            self.routes.iter().map(|(&id, pattern)| Route { id, hostname: pattern.to_string() }).collect();
+        routes.sort_by_key(|route| route.id);
+        routes
+    }
+
+    /// The rule for a request that came in by a route.
+    pub(crate) fn choose(
+        &self,
+        route: u32,
+        authority: &str,
+        target: &str,
+    ) -> Result<&Arc<ActiveRule>, NoRule> {
+        let pattern =
+            self.routes.get(&route).or_else(|| self.former.get(&route)).ok_or(NoRule::UnknownRoute)?;
+        let host = hostname::normalise(authority);
+        if !pattern.matches(&host) {
+            return Err(NoRule::UnknownRoute);
+        }
+        match self.table.find(&host, target) {
+            Choice::Rule(index) => Ok(&self.rules[index]),
+            Choice::Ambiguous => Err(NoRule::AmbiguousPath),
+            // The last rule takes everything; without rules nothing was announced.
+            Choice::Nothing => Err(NoRule::UnknownRoute),
+        }
+    }
+
+    pub fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
+        self.origins.values().flatten()
+    }
+}
+
+impl RouteIds {
+    fn of(&self, pattern: &Pattern) -> u32 {
+        let mut ids = self.0.lock();
+        let next = u32::try_from(ids.len()).unwrap_or(u32::MAX) + 1;
+        *ids.entry(pattern.to_string()).or_insert(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn ground() -> Ground {
+        Ground { guard: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 }
+    }
+
+    fn build(text: &str, before: Option<&RuleSet>, ground: &Ground) -> RuleSet {
+        RuleSet::build(parse("c.yml", text).unwrap(), before, ground).unwrap()
+    }
+
+    const TWO: &str = "ingress:\n  - hostname: a.dev\n    service: http://10.0.0.1\n  - hostname: '*.b.dev'\n    service: http://10.0.0.2\n  - service: http_status:404\n";
+
+    #[test]
+    fn hazard_126_only_announced_routes_with_their_own_hostnames_reach_a_rule() {
+        let ground = ground();
+        let rules = build(TWO, None, &ground);
+        let routes = rules.announcement();
+        assert_eq!(routes.iter().map(|r| r.hostname.as_str()).collect::<Vec<_>>(), ["a.dev", "*.b.dev", "*"]);
+        assert_eq!(rules.choose(routes[0].id, "A.dev:443", "/").unwrap().label, "a.dev");
+        assert_eq!(rules.choose(routes[1].id, "x.b.dev", "/").unwrap().label, "*.b.dev");
+        assert_eq!(rules.choose(routes[2].id, "other", "/").unwrap().label, "*");
+        assert_eq!(rules.choose(routes[0].id, "x.b.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+        assert_eq!(rules.choose(999, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+        assert_eq!(rules.choose(routes[0].id, "169.254.169.254", "/").unwrap_err(), NoRule::UnknownRoute);
+    }
+
+    #[test]
+    fn a_reload_keeps_route_numbers_and_the_connections_of_unchanged_rules() {
+        let ground = ground();
+        let one = build(TWO, None, &ground);
+        let changed = TWO.replace("10.0.0.2", "10.0.0.3").replace("a.dev", "c.dev");
+        let two = build(&changed, Some(&one), &ground);
+        assert_eq!(two.generation, 2);
+        let old = one.announcement()[0].id;
+        assert!(two.announcement().iter().all(|route| route.id != old));
+        assert_eq!(two.choose(old, "a.dev", "/").unwrap().label, "*");
+        let origin =
+            |rules: &RuleSet, service: &str| rules.origins.get(service).map(|list| Arc::clone(&list[0]));
+        let (before, after) =
+            (origin(&one, "http://10.0.0.1:80").unwrap(), origin(&two, "http://10.0.0.1:80").unwrap());
+        assert!(Arc::ptr_eq(&before, &after));
+        assert!(origin(&two, "http://10.0.0.2:80").is_none());
+        let three = build(&changed, Some(&two), &ground);
+        assert_eq!(three.choose(old, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+    }
+
+    #[test]
+    fn an_unusable_ca_pool_is_named_at_its_place() {
+        let text = "ingress:\n  - service: https://10.0.0.1\n    originRequest:\n      caPool: /does/not/exist.pem\n";
+        let error = RuleSet::build(parse("c.yml", text).unwrap(), None, &ground()).unwrap_err().to_string();
+        assert!(error.starts_with("c.yml:4:15: ") && error.contains("/does/not/exist.pem"), "{error}");
+    }
+}

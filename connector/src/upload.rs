@@ -1,0 +1,265 @@
+//! The visitor's body on its way to an origin: read from the tunnel as the origin takes it, replayable while small.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use causeway_tunnel::{AbortCode, BodyKind, Frame, RecvStream};
+use http::HeaderMap;
+use http_body::SizeHint;
+use parking_lot::Mutex;
+
+/// The body of one request. Shared between hyper, which reads it, and the exchange, which may have to rewind it; both
+/// are polled by the same task, so the lock is never waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    inner: Arc<Mutex<Inner>>,
+    kind: BodyKind,
+}
+
+/// What hyper reads the body from: the upload, or nothing when there is no body.
+#[derive(Debug)]
+pub(crate) struct RequestBody(Option<Upload>);
+
+/// A piece of a body, in either direction.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+/// The visitor's body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the visitor's body was cut off: {0}")]
+pub(crate) struct CutOff(pub(crate) AbortCode);
+
+#[derive(Debug)]
+struct Inner {
+    recv: RecvStream,
+    /// Read from the tunnel and not handed on yet.
+    early: VecDeque<Bytes>,
+    /// Set when END was read from the tunnel.
+    ended: bool,
+    trailers: Option<HeaderMap>,
+    failed: Option<AbortCode>,
+    /// What was handed on so far, as long as it is little enough to be sent once more.
+    replay: Option<Vec<Bytes>>,
+    replay_bytes: usize,
+    /// What a body of known length still owes; `None` for others.
+    owed: Option<u64>,
+    /// Bytes that came out of the tunnel.
+    received: u64,
+}
+
+impl Upload {
+    pub(crate) fn new(recv: RecvStream, kind: BodyKind) -> Self {
+        let owed = match kind {
+            BodyKind::None => Some(0),
+            BodyKind::Known(length) => Some(length),
+            BodyKind::Unknown => None,
+        };
+        let inner = Inner {
+            recv,
+            early: VecDeque::new(),
+            ended: false,
+            trailers: None,
+            failed: None,
+            replay: Some(Vec::new()),
+            replay_bytes: 0,
+            owed,
+            received: 0,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), kind }
+    }
+
+    /// For hyper.
+    pub(crate) fn body(&self) -> RequestBody {
+        RequestBody((self.kind != BodyKind::None).then(|| self.clone()))
+    }
+
+    pub(crate) fn kind(&self) -> BodyKind {
+        self.kind
+    }
+
+    /// Takes what has already arrived, so that a small body goes out in one write with its head.
+    pub(crate) async fn prefetch(&self) {
+        std::future::poll_fn(|cx| {
+            let mut inner = self.inner.lock();
+            while inner.early.iter().map(Bytes::len).sum::<usize>() < REPLAY_BYTES {
+                if !inner.poll_tunnel(cx).is_ready() || inner.ended || inner.failed.is_some() {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Waits for the whole body, and declares its length instead of leaving it open. `None` when it is longer than
+    /// `limit` or was cut off.
+    pub(crate) async fn collect(&mut self, limit: usize) -> Option<()> {
+        let length = std::future::poll_fn(|cx| {
+            let mut inner = self.inner.lock();
+            loop {
+                let length = inner.early.iter().map(Bytes::len).sum::<usize>();
+                if inner.failed.is_some() || length > limit {
+                    return Poll::Ready(None);
+                }
+                if inner.ended {
+                    return Poll::Ready(Some(length));
+                }
+                ready!(inner.poll_tunnel(cx));
+            }
+        })
+        .await?;
+        let length = length as u64;
+        self.inner.lock().owed = Some(length);
+        self.kind = BodyKind::Known(length);
+        Some(())
+    }
+
+    /// Whether all of it was handed on.
+    pub(crate) fn is_spent(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.ended && inner.early.is_empty()
+    }
+
+    /// Whether the visitor has nothing more to send.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.inner.lock().ended
+    }
+
+    /// Why it was cut off, if it was.
+    pub(crate) fn failure(&self) -> Option<AbortCode> {
+        self.inner.lock().failed
+    }
+
+    /// The names of trailers that are known already: HTTP/1.1 announces them in its head.
+    pub(crate) fn trailer_names(&self) -> Option<String> {
+        let inner = self.inner.lock();
+        let names: Vec<&str> = inner.trailers.as_ref()?.keys().map(http::HeaderName::as_str).collect();
+        Some(names.join(", "))
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.inner.lock().received
+    }
+
+    /// Makes what was handed on so far come again. `false` when it was too much to be kept.
+    pub(crate) fn rewind(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(replay) = inner.replay.as_mut().map(std::mem::take) else { return false };
+        let bytes = std::mem::take(&mut inner.replay_bytes) as u64;
+        inner.owed = inner.owed.map(|owed| owed + bytes);
+        for piece in replay.into_iter().rev() {
+            inner.early.push_front(piece);
+        }
+        true
+    }
+
+    /// The next piece; `None` is the clean end.
+    pub(crate) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, CutOff>>> {
+        self.inner.lock().poll_piece(cx)
+    }
+
+    /// Tells the edge that no more of it is wanted.
+    pub(crate) fn stop(&self, code: AbortCode) {
+        self.inner.lock().recv.stop(code);
+    }
+
+    /// The stream itself, for an upgrade.
+    pub(crate) fn into_recv(self) -> Option<RecvStream> {
+        Arc::into_inner(self.inner).map(|inner| inner.into_inner().recv)
+    }
+}
+
+impl Inner {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, CutOff>>> {
+        loop {
+            if let Some(bytes) = self.early.pop_front() {
+                if let Some(owed) = &mut self.owed {
+                    match owed.checked_sub(bytes.len() as u64) {
+                        Some(rest) => *owed = rest,
+                        None => return self.fail(AbortCode::Protocol),
+                    }
+                }
+                self.remember(&bytes);
+                return Poll::Ready(Some(Ok(Piece::Data(bytes))));
+            }
+            if let Some(code) = self.failed {
+                return Poll::Ready(Some(Err(CutOff(code))));
+            }
+            if self.ended {
+                // A declared length that was not reached is a truncated body, whatever the END says (hazard 15).
+                if self.owed.is_some_and(|owed| owed > 0) {
+                    return self.fail(AbortCode::Protocol);
+                }
+                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Piece::Trailers(trailers))));
+            }
+            ready!(self.poll_tunnel(cx));
+        }
+    }
+
+    fn fail(&mut self, code: AbortCode) -> Poll<Option<Result<Piece, CutOff>>> {
+        self.failed = Some(code);
+        Poll::Ready(Some(Err(CutOff(code))))
+    }
+
+    /// Moves one frame from the tunnel into this.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.recv.poll_frame(cx)) {
+            Ok(Frame::Data(bytes)) => {
+                self.received += bytes.len() as u64;
+                self.early.push_back(bytes);
+            }
+            Ok(Frame::Trailers(trailers)) => self.trailers = Some(trailers),
+            Ok(Frame::End) => self.ended = true,
+            Err(error) => self.failed = Some(error.code()),
+        }
+        Poll::Ready(())
+    }
+
+    fn remember(&mut self, bytes: &Bytes) {
+        if let Some(replay) = &mut self.replay {
+            self.replay_bytes += bytes.len();
+            if self.replay_bytes > REPLAY_BYTES {
+                self.replay = None;
+            } else {
+                replay.push(bytes.clone());
+            }
+        }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, CutOff>>> {
+        let Some(upload) = &self.0 else { return Poll::Ready(None) };
+        upload.poll_piece(cx).map_ok(|piece| match piece {
+            Piece::Data(bytes) => http_body::Frame::data(bytes),
+            Piece::Trailers(trailers) => http_body::Frame::trailers(trailers),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.0.as_ref().map(Upload::kind) {
+            None | Some(BodyKind::None) => SizeHint::with_exact(0),
+            Some(BodyKind::Known(length)) => SizeHint::with_exact(length),
+            Some(BodyKind::Unknown) => SizeHint::default(),
+        }
+    }
+}
+
+/// As much of a body as is kept to be sent once more (hazard 136).
+const REPLAY_BYTES: usize = 64 * 1024;
