@@ -15,3 +15,4 @@ pub mod signals;
 pub mod telemetry;
 pub mod tls;
 pub mod unix_client;
+pub mod watch;
