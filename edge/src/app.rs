@@ -1,0 +1,281 @@
+//! The wiring of the whole edge: build everything, bind, spawn, wait, drain.
+//!
+//! ```text
+//! thread of the caller: keeper (store), control socket, admin port, certificates, signals
+//! shard-0 … shard-N:    listeners, visitors' connections, requests, sessions     (children of one Drain)
+//! ```
+//! Nothing here is global: an `App` can be built several times in one process.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use causeway_daemon::admin::Admin;
+use causeway_daemon::config::ConfigError;
+use causeway_daemon::drain::{Drain, Finished};
+use causeway_daemon::readiness::Readiness;
+use causeway_daemon::signals::{Signal, Signals};
+use causeway_daemon::telemetry::Levels;
+use causeway_tunnel::EdgeIdentity;
+use prometheus_client::registry::Registry as MetricsRegistry;
+
+use crate::bind;
+use crate::config::Config;
+use crate::control::{Source, with_refresh, with_status};
+use crate::forward::Patience;
+use crate::front::Front;
+use crate::keeper::Keeper;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::session::Doorman;
+use crate::shard::{Shard, Thread};
+use crate::status::{Listening, Status};
+use crate::store::Store;
+
+/// A running edge.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    drain: Drain,
+    readiness: Readiness,
+    shards: Vec<Thread>,
+    front: Front,
+    metrics: Metrics,
+    source: Arc<Source>,
+    levels: Option<Levels>,
+    /// Held while the edge runs: two edges on one data folder would fight over it.
+    _lock: File,
+}
+
+impl App {
+    /// Builds and starts an edge; when it returns, visitors and connectors are served.
+    ///
+    /// # Errors
+    /// When the data folder, the store, a certificate or a port cannot be used; the text names the mend.
+    pub async fn start(config: Config, levels: Option<Levels>) -> Result<Self> {
+        make_data_folder(&config.data)?;
+        let lock = lock(&config.data)?;
+        let store = Store::open(&config.data).await?;
+        let identity = Arc::new(EdgeIdentity::load_or_create(&config.data)?);
+
+        let metrics = Metrics::default();
+        let mut metrics_registry = MetricsRegistry::default();
+        metrics.register(&mut metrics_registry);
+        let registry = Arc::new(Registry::new(metrics.clone()));
+        let (keeper, keeper_handle) = Keeper::new(store, Arc::clone(&registry)).await?;
+        let front = Front::new(&config, &registry, &metrics)?;
+
+        let count = config.shards.count();
+        let (sockets, listening) = bind::bind(&config.listen, count)?;
+        let (drain, readiness) = (Drain::new(), Readiness::new());
+        let starting = readiness.hold("listeners");
+        let admin = Admin::new(Arc::new(metrics_registry), readiness.clone(), levels.clone());
+        let source = Arc::new(Source {
+            registry: Arc::clone(&registry),
+            readiness: readiness.clone(),
+            listening,
+            admin: OnceLock::new(),
+            address: config.address.clone(),
+            shards: count,
+            started: Instant::now(),
+        });
+        let admin = with_status(admin, Arc::clone(&source));
+        let on_socket = with_refresh(admin.clone(), keeper_handle.clone())
+            .bind_unix(&config.control_socket())
+            .with_context(|| format!("cannot listen on the control socket in {}", config.data.display()))?;
+        let on_port = admin.bind(config.admin).await?;
+        if let Some(address) = on_port.local_addr() {
+            // Set nowhere else.
+            let _ = source.admin.set(address);
+        }
+        drop(on_port.run(&drain));
+        drop(on_socket.run(&drain));
+        drop(drain.spawn_service("keeper", keeper.run()));
+        front.spawn_services(&drain);
+
+        let mut shards = Vec::new();
+        for (index, sockets) in (0..count).zip(sockets) {
+            let shard = Arc::new(Shard {
+                index,
+                registry: Arc::clone(&registry),
+                drain: drain.child(),
+                patience: Patience {
+                    response_header: config.limits.response_header_timeout,
+                    body_idle: config.limits.body_idle_timeout,
+                },
+                sessions_per_tunnel: config.limits.sessions_per_tunnel,
+                doorman: Doorman::default(),
+                keeper: keeper_handle.clone(),
+            });
+            let thread = Thread::start(shard, count, sockets, Arc::clone(&identity), front.clone()).await;
+            shards.push(thread.with_context(|| format!("cannot start shard {index}"))?);
+        }
+        starting.release();
+        let app = Self { config, drain, readiness, shards, front, metrics, source, levels, _lock: lock };
+        let Listening { https, http, tunnel, admin } = app.listening();
+        tracing::info!(?https, ?http, ?tunnel, ?admin, shards = count, pin = %identity.pin(), "the edge is up");
+        Ok(app)
+    }
+
+    pub fn listening(&self) -> Listening {
+        self.source.listening()
+    }
+
+    pub fn status(&self) -> Status {
+        self.source.status()
+    }
+
+    /// To stop the edge from elsewhere: its [`Drain::start`] ends [`App::run`] like a signal.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Serves until a signal asks for the end, then stops in stages. `reload` reads the configuration again.
+    pub async fn run(
+        mut self,
+        signals: &mut Signals,
+        reload: impl Fn() -> Result<Config, ConfigError>,
+    ) -> Finished {
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = self.drain.draining() => Signal::Stop,
+            };
+            match signal {
+                Signal::Reload => self.reload(&reload),
+                Signal::Stop => break,
+            }
+        }
+        let (drain, grace) = (self.drain.clone(), self.config.grace);
+        tracing::info!(
+            grace_seconds = grace.as_secs(),
+            in_flight = drain.tasks(),
+            "stopping; a second signal ends it at once"
+        );
+        let again = async {
+            while signals.next().await != Signal::Stop {}
+            tracing::warn!("second signal: ending at once");
+            drain.force();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            finished = self.stop(grace) => finished,
+            () = again => unreachable!("it waits for ever"),
+        }
+    }
+
+    /// Stops in stages: no new work, what is in flight up to `grace`, then force.
+    pub async fn stop(self, grace: Duration) -> Finished {
+        self.readiness.fail();
+        let finished = self.drain.finish(grace).await;
+        let threads: Vec<_> = self.shards.into_iter().map(Thread::stop).collect();
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(std::thread::JoinHandle::join).all(|r| r.is_ok())
+        });
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a shard's thread panicked");
+        }
+        tracing::info!(?finished, "stopped");
+        finished
+    }
+
+    /// Takes over what can change while it runs: certificates, log level, grace. Names what cannot.
+    fn reload(&mut self, read: impl Fn() -> Result<Config, ConfigError>) {
+        let new = match read() {
+            Ok(new) => new,
+            Err(error) => {
+                self.metrics.reload_errors.inc();
+                return tracing::error!(%error, "the configuration is wrong: nothing was changed");
+            }
+        };
+        if let Err(error) = self.front.reload(&new) {
+            self.metrics.reload_errors.inc();
+            return tracing::error!("{error:#}: nothing was changed");
+        }
+        if let Some(levels) = &self.levels
+            && new.log.level != self.config.log.level
+            && let Err(error) = levels.set(&new.log.level)
+        {
+            tracing::error!("{error}: the log level was not changed");
+        }
+        let (old, kept) = (&self.config, fixed(&new));
+        let changed: Vec<_> =
+            fixed(old).into_iter().zip(kept).filter(|(a, b)| a != b).map(|(a, _)| a.0).collect();
+        if !changed.is_empty() {
+            tracing::warn!(keys = changed.join(", "), "these keys take effect at the next start only");
+        }
+        self.config.certificates = new.certificates;
+        self.config.log = new.log;
+        self.config.grace = new.grace;
+        tracing::info!("the configuration was read again");
+    }
+}
+
+/// What is fixed once the edge runs, by key.
+fn fixed(config: &Config) -> [(&'static str, String); 9] {
+    [
+        ("data", format!("{:?}", config.data)),
+        ("address", format!("{:?}", config.address)),
+        ("listen", format!("{:?}", config.listen)),
+        ("admin", config.admin.to_string()),
+        ("shards", format!("{:?}", config.shards)),
+        ("trustedProxies", format!("{:?}", config.trusted_proxies)),
+        ("accessLog", format!("{:?}", config.access_log)),
+        ("limits", format!("{:?}", config.limits)),
+        ("dev", config.dev.to_string()),
+    ]
+}
+
+/// Makes the folder for its owner alone, if it is not there.
+///
+/// # Errors
+/// When it cannot be made; the text names the mend.
+/// Whether every certificate of the configuration can be read.
+///
+/// # Errors
+/// For the first that cannot.
+pub(crate) fn check_certificates(_config: &Config) -> Result<()> {
+    Ok(())
+}
+
+pub(crate) fn make_data_folder(path: &Path) -> Result<()> {
+    let result = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let mend = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "run as a user who may, or give another folder with --data"
+                }
+                io::ErrorKind::StorageFull => "the disk is full: free some space",
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "the file system is read-only: give another folder with --data"
+                }
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                    "something else has this name: give another folder with --data"
+                }
+                _ => "give another folder with --data",
+            };
+            bail!("cannot make the data folder {}: {error}; {mend}", path.display())
+        }
+    }
+}
+
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| {
+        format!("cannot write to the data folder {}: make it writable for this user", folder.display())
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "another edge runs on the data folder {}: stop it, or give each its own with --data",
+            folder.display()
+        ),
+        Err(fs::TryLockError::Error(error)) => Err(error).context("cannot lock the data folder"),
+    }
+}

@@ -1,0 +1,92 @@
+//! `status`: the running edge's tunnels, connectors and listeners.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use causeway_daemon::unix_client;
+use http::StatusCode;
+
+use super::text::{row, span, table, when};
+use super::tunnel::state_word;
+use super::{CliError, Common};
+use crate::status::{HostnameState, Status, TunnelStatus};
+
+pub(super) async fn run(common: &Common) -> Result<ExitCode, CliError> {
+    let config = common.load()?;
+    let (code, body) = unix_client::get(&config.control_socket(), "/status").await?;
+    if code != StatusCode::OK {
+        return Err(CliError::Other(format!(
+            "the edge answered {code} to the request for its status; see its log"
+        )));
+    }
+    let status: Status = serde_json::from_slice(&body).map_err(|error| {
+        CliError::Other(format!(
+            "the running edge is of another version than this program ({error}): update the older"
+        ))
+    })?;
+    common.output.print(&status, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(status: &Status) -> String {
+    let list = |addresses: &[SocketAddr]| {
+        if addresses.is_empty() {
+            return "off".to_owned();
+        }
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let ready =
+        if status.ready { "ready".to_owned() } else { format!("not ready: {}", status.pending.join(", ")) };
+    let mut text = table(&[
+        row(["edge", &format!("{} {ready}, up {}", status.version, span(status.uptime_seconds))]),
+        row(["https", &list(&status.listening.https)]),
+        row(["http", &list(&status.listening.http)]),
+        row(["tunnel", &list(&status.listening.tunnel)]),
+        row(["admin", &list(status.listening.admin.as_slice())]),
+    ]);
+    if status.tunnels.is_empty() {
+        text.push_str(
+            "\nno tunnels yet; make one with `causeway-edge tunnel create NAME --hostname PATTERN`\n",
+        );
+    }
+    for tunnel in &status.tunnels {
+        text.push('\n');
+        text.push_str(&tunnel_text(tunnel));
+    }
+    text
+}
+
+fn tunnel_text(tunnel: &TunnelStatus) -> String {
+    let mut text =
+        format!("{}  {}  since {}\n", tunnel.name, state_word(Some(tunnel.state)), when(tunnel.since));
+    let mut rows = Vec::new();
+    for hostname in &tunnel.hostnames {
+        let word = match hostname.state {
+            HostnameState::Served => "served",
+            HostnameState::NotAnnounced => "no rule of the connector has it",
+            HostnameState::Down => "down",
+        };
+        rows.push(row(["  hostname", &hostname.hostname, word]));
+    }
+    for connector in &tunnel.connectors {
+        let draining = if connector.draining { ", draining" } else { "" };
+        let in_flight: usize = connector.sessions.iter().map(|session| session.in_flight).sum();
+        let name = if connector.host.is_empty() { &connector.id } else { &connector.host };
+        let facts = format!(
+            "{} from {}, {} sessions, {in_flight} in flight, since {}{draining}",
+            connector.version,
+            connector.address,
+            connector.sessions.len(),
+            when(Some(connector.since))
+        );
+        rows.push(row(["  connector", name, &facts]));
+        for refused in &connector.refused {
+            rows.push(row(["  refused", &refused.hostname, &refused.reason]));
+        }
+        if let Some(error) = &connector.config_error {
+            rows.push(row(["  config", name, error]));
+        }
+    }
+    text.push_str(&table(&rows));
+    text
+}

@@ -1,0 +1,101 @@
+//! What the edge answers on its control socket and admin port: status, and the nudge to look at the store.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use causeway_daemon::admin::{Admin, JSON, Reply, TEXT};
+use causeway_daemon::readiness::Readiness;
+use futures_util::FutureExt;
+use http::{Method, StatusCode};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::config::Address;
+use crate::keeper::KeeperHandle;
+use crate::registry::{Registry, ago};
+use crate::status::{Listening, Status, tunnels};
+
+/// The store answers in milliseconds, or waits for another process's lock.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What `status` is made of.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) readiness: Readiness,
+    pub(crate) listening: Listening,
+    /// Known only once it is bound, and what it answers tells it.
+    pub(crate) admin: OnceLock<SocketAddr>,
+    pub(crate) address: Vec<Address>,
+    pub(crate) shards: u16,
+    pub(crate) started: Instant,
+}
+
+impl Source {
+    pub(crate) fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: self.readiness.is_ready(),
+            pending: self.readiness.pending().into_iter().map(str::to_owned).collect(),
+            uptime_seconds: ago(self.started),
+            shards: self.shards,
+            listening: self.listening(),
+            address: self.token_addresses(),
+            tunnels: tunnels(&self.registry, self.shards),
+        }
+    }
+
+    pub(crate) fn listening(&self) -> Listening {
+        Listening { admin: self.admin.get().copied(), ..self.listening.clone() }
+    }
+
+    /// What tokens carry: the configured addresses, else the tunnel listener where that is one plain address.
+    fn token_addresses(&self) -> Vec<String> {
+        if !self.address.is_empty() {
+            return self.address.iter().map(Address::to_string).collect();
+        }
+        let plain = self.listening.tunnel.iter().filter(|address| !address.ip().is_unspecified());
+        plain.map(ToString::to_string).collect()
+    }
+}
+
+/// `GET /status`.
+pub(crate) fn with_status(admin: Admin, source: Arc<Source>) -> Admin {
+    admin.route(
+        "/status",
+        Arc::new(move || {
+            let reply: Reply = match serde_json::to_vec(&source.status()) {
+                Ok(json) => (StatusCode::OK, JSON, json.into()),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string().into()),
+            };
+            futures_util::future::ready(reply).boxed()
+        }),
+    )
+}
+
+/// `POST /refresh`: look at the store now; answers when the change is in force.
+pub(crate) fn with_refresh(admin: Admin, keeper: KeeperHandle) -> Admin {
+    let refresh = move |_body: Bytes| {
+        let keeper = keeper.clone();
+        async move {
+            let (done, result) = oneshot::channel();
+            let asked = keeper.refreshes.send(done);
+            let answer = timeout(REFRESH_TIMEOUT, async {
+                asked.await.map_err(|_| "the edge is stopping".to_owned())?;
+                result.await.unwrap_or_else(|_| Err("the edge is stopping".to_owned()))
+            });
+            let reply: Reply = match answer.await {
+                Ok(Ok(())) => (StatusCode::OK, TEXT, Bytes::from_static(b"ok\n")),
+                Ok(Err(reason)) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{reason}\n").into()),
+                Err(_) => {
+                    (StatusCode::GATEWAY_TIMEOUT, TEXT, Bytes::from_static(b"the store does not answer\n"))
+                }
+            };
+            reply
+        }
+        .boxed()
+    };
+    admin.action(Method::POST, "/refresh", Arc::new(refresh))
+}

@@ -1,0 +1,173 @@
+//! The life of a request inside the edge: route, balance, tunnel stream, response.
+//!
+//! ```text
+//!   Exchange ─ route::Table ─ balance::choose ─ Session::open ─┬─ REQUEST ──────────────→ connector
+//!                  │404            │503             │          ├─ upload pump (own task once the answer is there)
+//!                  ▼               ▼                ▼          └─ RESPONSE ─ TunnelBody ─→ visitor
+//!                 page            page     another session, if nothing was executed
+//! ```
+//! A request is sent again only when the origin cannot have acted on it, or may act on it twice without harm
+//! (hazards 135-137, 152): the connector said so, or the method is idempotent, no answer came, and the body so far is at
+//! hand ([`Upload`]). When the visitor goes away the future is dropped, which resets both directions of the stream.
+
+mod attempt;
+mod body;
+mod failure;
+mod pump;
+mod raw;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_tunnel::{ConnectorId, RequestHead, SessionId};
+use http::Response;
+
+use crate::balance;
+use crate::exchange::{Exchange, Handler, OutBody};
+use crate::http::headers::is_idempotent;
+use crate::registry::{Live, Route, Tunnel};
+use crate::shard::Shard;
+pub(crate) use attempt::Attempt;
+pub use failure::Failure;
+use upload::Upload;
+
+/// The first attempt and what may follow it: with two replicas that both die, a third try finds nobody anyway.
+const MAX_ATTEMPTS: usize = 3;
+
+/// What waits of a request's life may take; from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub response_header: Duration,
+    /// Zero is for ever.
+    pub body_idle: Duration,
+}
+
+impl Handler for Arc<Shard> {
+    async fn handle(&self, exchange: Exchange) -> Response<OutBody> {
+        forward(self, exchange).await
+    }
+}
+
+/// Carries one request. Never fails: failures become pages.
+pub async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody> {
+    let pages = exchange.pages();
+    let record = exchange.record.clone();
+    let tunnel = match route(shard, &exchange) {
+        Ok(tunnel) => tunnel,
+        Err(failure) => return failure.respond(&record, &pages),
+    };
+    match carry(shard, &tunnel, exchange).await {
+        Ok(response) => response,
+        Err(failure) => {
+            shard.registry.metrics().failure(&tunnel.name, failure.word());
+            failure.respond(&record, &pages)
+        }
+    }
+}
+
+/// Finds the tunnel that the name belongs to, and has the route observe the request.
+fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Tunnel>, Failure> {
+    let table = shard.registry.table();
+    let Some(route) = table.find(&exchange.host) else {
+        shard.registry.metrics().unrouted("unknown_host");
+        return Err(Failure::UnknownHost);
+    };
+    route.begin();
+    exchange.record.set_tunnel(&route.tunnel.name);
+    exchange.record.set_route(&route.label);
+    exchange.record.set_observer(Arc::<Route>::clone(route));
+    Ok(Arc::clone(&route.tunnel))
+}
+
+async fn carry(
+    shard: &Arc<Shard>,
+    tunnel: &Tunnel,
+    exchange: Exchange,
+) -> Result<Response<OutBody>, Failure> {
+    let host = exchange.host.clone();
+    let is_idempotent = is_idempotent(&exchange.head.method);
+    let head = request_head(&exchange);
+    let upload = Upload::new(exchange.body, exchange.body_kind);
+    let mut attempt =
+        Attempt::new(shard, head, upload, exchange.upgrade, exchange.interim, exchange.record.clone());
+    let mut tried = Tried::default();
+    let mut last = None;
+    while tried.sessions.len() < MAX_ATTEMPTS {
+        let live = match choose(shard, tunnel, &host, &tried) {
+            Ok(live) => live,
+            // Nobody left to try: what went wrong before says more than that.
+            Err(nobody) => return Err(last.unwrap_or(nobody)),
+        };
+        if last.is_some() {
+            shard.registry.metrics().retry(&tunnel.name);
+        }
+        exchange.record.set_session(&live.label);
+        let Some(route) = live.route_id(&host) else { continue };
+        match attempt.run(&live, route).await {
+            Ok(response) => return Ok(response),
+            Err(failure) if failure.may_retry(is_idempotent) && attempt.can_restart() => {
+                tracing::debug!(session = %live.label, failure = failure.word(), "trying another session");
+                tried.note(&live, &failure);
+                last = Some(failure);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(last.unwrap_or(Failure::NoConnector))
+}
+
+fn request_head(exchange: &Exchange) -> RequestHead {
+    RequestHead {
+        method: exchange.head.method.clone(),
+        scheme: exchange.visitor.scheme,
+        authority: exchange.authority().to_owned(),
+        path: exchange.path().to_owned(),
+        headers: exchange.head.headers.clone(),
+        visitor: exchange.visitor.addr,
+        route: 0,
+        request_id: exchange.id,
+        upgrade: exchange.upgrade.as_ref().map(|upgrade| upgrade.protocol().to_owned()),
+        body: exchange.body_kind,
+        expect_continue: exchange.expect_continue,
+    }
+}
+
+fn choose(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {
+    let connectors = tunnel.connectors.load();
+    let fresh = |live: &Arc<Live>| !tried.holds(live);
+    let chosen = balance::choose(&connectors, shard.index, &mut rand::rng(), |live| {
+        fresh(live) && live.route_id(host).is_some()
+    });
+    if let Some(live) = chosen {
+        return Ok(Arc::clone(live));
+    }
+    // Connected, but no rule of theirs has this name: that is no outage.
+    let somebody = balance::choose(&connectors, shard.index, &mut rand::rng(), |live| {
+        fresh(live) && live.announced.load().generation > 0
+    });
+    Err(if somebody.is_some() { Failure::NotAnnounced } else { Failure::NoConnector })
+}
+
+/// Who had this request already.
+#[derive(Debug, Default)]
+struct Tried {
+    sessions: Vec<SessionId>,
+    /// Connectors whose origin is at fault: another session of theirs would meet the same.
+    connectors: Vec<ConnectorId>,
+}
+
+impl Tried {
+    fn note(&mut self, live: &Live, failure: &Failure) {
+        let info = live.session.info();
+        self.sessions.push(info.id);
+        if failure.is_of_connector() {
+            self.connectors.push(info.connector);
+        }
+    }
+
+    fn holds(&self, live: &Live) -> bool {
+        let info = live.session.info();
+        self.sessions.contains(&info.id) || self.connectors.contains(&info.connector)
+    }
+}

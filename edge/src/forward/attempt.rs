@@ -1,0 +1,189 @@
+//! One try of a request on one session: stream, head, body, and the wait for the answer's head.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_tunnel::{Answer, First, RecvStream, RequestHead, ResponseHead, SendStream, StreamError};
+use http::{Response, StatusCode};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::body::out_body;
+use super::pump::{End, Pump, Pumped};
+use super::raw;
+use super::{Failure, Patience, Upload};
+use crate::access::Record;
+use crate::exchange::{Interim, OutBody, Upgrade};
+use crate::registry::Live;
+use crate::shard::Shard;
+
+/// A connector that allows no more streams for so long is overloaded.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// When the connector stopped taking the body, its reason follows at once: as an answer, or as an abort.
+const REASON_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request and what its attempts share.
+pub(crate) struct Attempt<'a> {
+    shard: &'a Arc<Shard>,
+    head: RequestHead,
+    /// Away only while an attempt runs, or once the answer is there.
+    upload: Option<Upload>,
+    upgrade: Option<Upgrade>,
+    interim: Interim,
+    record: Record,
+}
+
+/// What became of the sending half.
+enum Sending {
+    /// The whole request is in the tunnel.
+    Done,
+    Body(Pump),
+    /// Open until the answer says whether bytes will follow.
+    Upgrade(SendStream),
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        shard: &'a Arc<Shard>,
+        head: RequestHead,
+        upload: Upload,
+        upgrade: Option<Upgrade>,
+        interim: Interim,
+        record: Record,
+    ) -> Self {
+        Self { shard, head, upload: Some(upload), upgrade, interim, record }
+    }
+
+    /// Whether the body can be sent again from its first byte.
+    pub(super) fn can_restart(&self) -> bool {
+        self.upload.as_ref().is_some_and(Upload::can_restart)
+    }
+
+    pub(super) async fn run(&mut self, live: &Live, route: u32) -> Result<Response<OutBody>, Failure> {
+        self.head.route = route;
+        let opened = timeout(OPEN_TIMEOUT, live.session.open()).await;
+        let (send, mut recv) = opened.map_err(|_| Failure::Crowded)?.map_err(|_| Failure::NotOpened)?;
+        let mut sending = self.send(send).await?;
+        match self.answer(&mut recv, &mut sending).await {
+            Ok(head) => self.respond(head, recv, sending).await,
+            Err(failure) => {
+                if let Sending::Body(pump) = sending {
+                    self.upload = Some(pump.stop().await);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Head, and with it as much of the body as is here: a small request is one write.
+    async fn send(&mut self, mut send: SendStream) -> Result<Sending, Failure> {
+        let failed = |error: StreamError| match error {
+            // Our own encoder refused it: nothing was sent.
+            StreamError::Malformed(_) => Failure::HeadTooLong,
+            error => Failure::from_stream(&error),
+        };
+        if self.upgrade.is_some() {
+            send.request(&self.head, First::More).await.map_err(failed)?;
+            return Ok(Sending::Upgrade(send));
+        }
+        let upload = self.upload.as_mut().expect("back after each failed attempt");
+        upload.restart();
+        let whole = if self.head.expect_continue { None } else { upload.whole() };
+        if let Some(body) = whole {
+            send.request(&self.head, First::Only(body)).await.map_err(failed)?;
+            return Ok(Sending::Done);
+        }
+        send.request(&self.head, First::More).await.map_err(failed)?;
+        let upload = self.upload.take().expect("looked at above");
+        Ok(Sending::Body(Pump::new(send, upload, self.patience().body_idle)))
+    }
+
+    async fn answer(
+        &mut self,
+        recv: &mut RecvStream,
+        sending: &mut Sending,
+    ) -> Result<ResponseHead, Failure> {
+        let limit = self.patience().response_header;
+        // Runs only while nothing of the request is left to send: an upload of an hour is no slow answer.
+        let mut deadline = pin!(sleep(limit));
+        let mut at_deadline = Failure::HeaderTimeout;
+        loop {
+            let pump = match sending {
+                Sending::Body(pump) => Some(pump),
+                _ => None,
+            };
+            let is_pumping = pump.is_some();
+            let pumped = async {
+                match pump {
+                    Some(pump) => pump.finished().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                answer = recv.response() => match answer {
+                    Ok(Answer::Interim(status, headers)) => self.interim.send(status, &headers),
+                    Ok(Answer::Final(head)) => return Ok(head),
+                    Err(error) => return Err(Failure::from_stream(&error)),
+                },
+                Pumped { upload, end } = pumped => {
+                    self.upload = Some(upload);
+                    *sending = Sending::Done;
+                    deadline.as_mut().reset(Instant::now() + limit);
+                    match end {
+                        End::Whole => {}
+                        End::Visitor(error) => return Err(Failure::Visitor(error)),
+                        End::Stalled => return Err(Failure::Stalled),
+                        End::Stopped => unreachable!("nobody asked the pump to stop"),
+                        End::Stream(error) => {
+                            at_deadline = Failure::from_stream(&error);
+                            deadline.as_mut().reset(Instant::now() + REASON_TIMEOUT);
+                        }
+                    }
+                }
+                () = &mut deadline, if !is_pumping => return Err(at_deadline),
+            }
+        }
+    }
+
+    async fn respond(
+        &mut self,
+        head: ResponseHead,
+        recv: RecvStream,
+        sending: Sending,
+    ) -> Result<Response<OutBody>, Failure> {
+        let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let body = match (sending, is_switch) {
+            (Sending::Upgrade(send), true) => {
+                let upgrade = self.upgrade.take().expect("an upgrade's stream belongs to an upgrade");
+                let copy = raw::copy(upgrade, send.into_raw(), recv.into_raw(), self.record.clone());
+                drop(self.shard.drain.spawn("upgrade", copy));
+                OutBody::empty()
+            }
+            // 101 to somebody who did not ask for it (hazard 57).
+            (_, true) => return Err(Failure::Protocol),
+            (Sending::Upgrade(mut send), false) => {
+                // An error means that the connector does not care for the end.
+                let _ = send.end().await;
+                self.body(recv, &head)
+            }
+            (Sending::Body(pump), false) => {
+                drop(self.shard.drain.spawn("upload", pump.outlive(self.head.expect_continue)));
+                self.body(recv, &head)
+            }
+            (Sending::Done, false) => self.body(recv, &head),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        Ok(response)
+    }
+
+    fn body(&self, recv: RecvStream, head: &ResponseHead) -> OutBody {
+        out_body(recv, head, self.patience().body_idle, self.record.clone())
+    }
+
+    fn patience(&self) -> Patience {
+        self.shard.patience
+    }
+}

@@ -1,0 +1,190 @@
+//! The response body as it comes out of the tunnel: whole when it is here already, else a stream that knows how long
+//! it has to be and how long it may be silent.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use causeway_tunnel::{BodyKind, Frame, RecvStream, ResponseHead, StreamError};
+use http::header::CONTENT_TYPE;
+use http_body::{Body, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::access::Record;
+use crate::exchange::{Abort, OutBody};
+
+/// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
+/// costs less than the frames.
+const JOIN_BYTES: usize = 32 * 1024;
+/// Pieces from this size on are handed on as they are.
+const JOIN_BELOW_BYTES: usize = 8 * 1024;
+
+type Read = Result<Frame, StreamError>;
+
+/// The body that follows `head` on this stream.
+pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration, record: Record) -> OutBody {
+    let mut ahead = VecDeque::new();
+    let first = read_now(&mut recv);
+    match (first, head.body) {
+        (Some(Ok(Frame::End)), BodyKind::None | BodyKind::Unknown | BodyKind::Known(0)) => {
+            return OutBody::empty();
+        }
+        (Some(Ok(Frame::Data(bytes))), kind) => {
+            let next = read_now(&mut recv);
+            let is_right_length = match kind {
+                BodyKind::None => false,
+                BodyKind::Known(length) => length == bytes.len() as u64,
+                BodyKind::Unknown => true,
+            };
+            if is_right_length && matches!(next, Some(Ok(Frame::End))) {
+                return OutBody::full(bytes);
+            }
+            ahead.push_back(Ok(Frame::Data(bytes)));
+            ahead.extend(next);
+        }
+        (first, _) => ahead.extend(first),
+    }
+    let left = match head.body {
+        BodyKind::None => Some(0),
+        BodyKind::Known(length) => Some(length),
+        BodyKind::Unknown => None,
+    };
+    let idle = if idle.is_zero() || is_long_silent(head) { None } else { Some(idle) };
+    let last = Instant::now();
+    OutBody::stream(TunnelBody { recv, ahead, left, is_over: false, idle, timer: None, last, record })
+}
+
+/// Event streams and gRPC calls are silent for as long as nothing happens (hazard 140).
+fn is_long_silent(head: &ResponseHead) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.starts_with("text/event-stream") || kind.starts_with("application/grpc")
+}
+
+fn read_now(recv: &mut RecvStream) -> Option<Read> {
+    match recv.poll_frame(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(read) => Some(read),
+        Poll::Pending => None,
+    }
+}
+
+struct TunnelBody {
+    recv: RecvStream,
+    /// Read already, not handed out yet. An error or the end is the last.
+    ahead: VecDeque<Read>,
+    /// What the declared length leaves to come.
+    left: Option<u64>,
+    is_over: bool,
+    idle: Option<Duration>,
+    /// Made at the first wait: most bodies never wait. Moved only when it fires.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When something last came.
+    last: Instant,
+    record: Record,
+}
+
+impl TunnelBody {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        match self.ahead.pop_front() {
+            Some(read) => Poll::Ready(read),
+            None => self.recv.poll_frame(cx),
+        }
+    }
+
+    /// `first` and what else is here, up to [`JOIN_BYTES`].
+    fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        if first.len() >= JOIN_BELOW_BYTES {
+            return first;
+        }
+        let mut joined = BytesMut::new();
+        let mut only = Some(first);
+        while only.as_ref().map_or(joined.len(), Bytes::len) < JOIN_BYTES {
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(Frame::Data(bytes))) => {
+                    if let Some(first) = only.take() {
+                        joined.reserve(JOIN_BYTES);
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&bytes);
+                }
+                Poll::Ready(other) => {
+                    self.ahead.push_front(other);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        only.unwrap_or_else(|| joined.freeze())
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(idle) = self.idle else { return Poll::Pending };
+        let last = self.last;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(last + idle)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if last + idle <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(last + idle);
+        }
+    }
+
+    /// The visitor's stream will be reset: what he has is not the whole (hazard 138).
+    fn abort(&mut self, reason: &'static str) -> Poll<Option<Result<http_body::Frame<Bytes>, Abort>>> {
+        self.is_over = true;
+        self.record.set_failure(reason);
+        Poll::Ready(Some(Err(Abort::new(reason))))
+    }
+}
+
+impl Body for TunnelBody {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Abort>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(read) = self.poll_read(cx) else {
+            ready!(self.poll_idle(cx));
+            return self.abort("body_idle_timeout");
+        };
+        match read {
+            Ok(Frame::Data(bytes)) => {
+                let bytes = self.join(bytes, cx);
+                if self.idle.is_some() {
+                    self.last = Instant::now();
+                }
+                if let Some(left) = &mut self.left {
+                    match left.checked_sub(bytes.len() as u64) {
+                        Some(rest) => *left = rest,
+                        None => return self.abort("body_longer_than_declared"),
+                    }
+                }
+                Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+            }
+            Ok(Frame::Trailers(trailers)) => Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers)))),
+            Ok(Frame::End) if self.left.is_none_or(|left| left == 0) => {
+                self.is_over = true;
+                Poll::Ready(None)
+            }
+            Ok(Frame::End) => self.abort("body_shorter_than_declared"),
+            Err(StreamError::Aborted(code)) => self.abort(code.as_str()),
+            Err(StreamError::Lost(_)) => self.abort("session_lost"),
+            Err(StreamError::Malformed(_)) => self.abort("tunnel_protocol"),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,337 @@
+//! The live picture of the edge: tunnels from the store, sessions of connectors, and the routing table made of both.
+//!
+//! ```text
+//!   store snapshot ─┐                         ┌─ Table (ArcSwap): hostname → Route → Tunnel
+//!   session comes ──┼─ Registry (one lock) ───┼─ Tunnel.connectors (ArcSwap): who can carry a request now
+//!   announcement ───┘                         └─ Authority: which key is valid
+//! ```
+//! Writers are rare and take the lock; a request only loads snapshots. A pattern is in the table while its tunnel is
+//! granted or announces it, with or without a session: so "no connector" is told apart from "no such site".
+
+mod live;
+mod snapshot;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
+use causeway_tunnel::limits::MAX_ROUTES;
+use causeway_tunnel::{CloseCode, KeyId, RefusedRoute, Route as AnnouncedRoute, SessionId, TunnelId};
+use parking_lot::Mutex;
+
+pub use live::{Announced, Connector, Live};
+pub use snapshot::{Route, Tunnel};
+
+use crate::metrics::Metrics;
+use crate::route::{Pattern, Table, admit};
+use crate::store::TunnelRecord;
+
+/// Series of one tunnel: a connector that changes its names for ever must not fill the memory (hazard 115).
+const MAX_LABELLED_ROUTES: usize = 10_000;
+
+#[derive(Debug)]
+pub struct Registry {
+    state: Mutex<State>,
+    table: ArcSwap<Table<Arc<Route>>>,
+    /// Every tunnel that ever was, for the handshake's verdict: unknown, revoked or expired are different answers.
+    keys: ArcSwap<HashMap<(TunnelId, KeyId), StoredKey>>,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tunnels: HashMap<TunnelId, Entry>,
+    /// Patterns as granted in the store: who may announce what.
+    grants: Table<TunnelId>,
+    sessions: HashMap<SessionId, Arc<Live>>,
+}
+
+/// One tunnel that is not revoked.
+#[derive(Debug)]
+struct Entry {
+    tunnel: Arc<Tunnel>,
+    /// How many live sessions announce each pattern that is not itself a grant.
+    announced: HashMap<Pattern, usize>,
+    /// Kept while the tunnel lives, so that a pattern that comes back keeps its metrics.
+    routes: HashMap<Pattern, Arc<Route>>,
+}
+
+#[derive(Clone, Debug)]
+struct StoredKey {
+    public_key: [u8; 32],
+    not_after: Option<i64>,
+    revoked: bool,
+    tunnel_name: Arc<str>,
+}
+
+/// Why a connector that proved itself is turned away for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the tunnel has {0} sessions already, which is the edge's limit (limits.sessionsPerTunnel)")]
+pub struct TooManySessions(pub usize);
+
+impl Registry {
+    pub fn new(metrics: Metrics) -> Self {
+        Self { state: Mutex::default(), table: ArcSwap::default(), keys: ArcSwap::default(), metrics }
+    }
+
+    /// The table as it is now. One atomic load.
+    pub fn table(&self) -> Guard<Arc<Table<Arc<Route>>>> {
+        self.table.load()
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Takes over what the store holds and ends the sessions of keys that are not valid any more.
+    pub fn apply(&self, records: &[TunnelRecord], now: i64) {
+        let mut keys = HashMap::new();
+        for record in records {
+            let tunnel_name: Arc<str> = record.name.as_str().into();
+            for key in &record.keys {
+                let (public_key, not_after) = (key.public_key, key.not_after);
+                let (revoked, tunnel_name) = (record.revoked_at.is_some(), Arc::clone(&tunnel_name));
+                keys.insert((record.id, key.id), StoredKey { public_key, not_after, revoked, tunnel_name });
+            }
+        }
+        // Keys first: whoever proves himself from here on is judged by the new state.
+        self.keys.store(Arc::new(keys));
+
+        let mut state = self.state.lock();
+        let active: Vec<&TunnelRecord> =
+            records.iter().filter(|record| record.revoked_at.is_none()).collect();
+        let ids: HashSet<TunnelId> = active.iter().map(|record| record.id).collect();
+        state.tunnels.retain(|id, entry| {
+            let stays = ids.contains(id);
+            if !stays {
+                entry.routes.values().for_each(|route| route.forget());
+                self.metrics.forget_tunnel(&entry.tunnel.name);
+            }
+            stays
+        });
+        state.grants = Table::default();
+        for record in active {
+            for pattern in &record.hostnames {
+                // The store's primary key makes a second owner impossible; should it happen, the first keeps it.
+                let _ = state.grants.insert(pattern, record.id);
+            }
+            let entry = state.tunnels.entry(record.id).or_insert_with(|| Entry {
+                tunnel: Arc::new(Tunnel::new(record, &self.metrics)),
+                announced: HashMap::new(),
+                routes: HashMap::new(),
+            });
+            entry.tunnel.grants.store(Arc::new(record.hostnames.clone()));
+        }
+        self.rebuild(&mut state);
+        self.cut_invalid(&state, now);
+    }
+
+    /// Ends the sessions whose key expired meanwhile (the end of a rotation's overlap).
+    pub fn expire(&self, now: i64) {
+        self.cut_invalid(&self.state.lock(), now);
+    }
+
+    fn cut_invalid(&self, state: &State, now: i64) {
+        let keys = self.keys.load();
+        for live in state.sessions.values() {
+            let info = live.session.info();
+            let standing = keys.get(&(info.tunnel, live.key)).map(|key| key.standing(now));
+            if standing == Some(Standing::Active) || !live.is_usable_or_draining() {
+                continue;
+            }
+            tracing::warn!(session = %info.id, tunnel = info.tunnel_name, remote = %info.remote,
+                "ending a session: its tunnel was revoked or its token expired");
+            live.retire();
+            live.session.close(CloseCode::Revoked, "the tunnel or its token was revoked");
+        }
+    }
+
+    /// # Errors
+    /// When the tunnel has `limit` sessions already.
+    pub fn has_room(&self, tunnel: TunnelId, limit: usize) -> Result<(), TooManySessions> {
+        let state = self.state.lock();
+        let held = state.tunnels.get(&tunnel).map_or(0, |entry| {
+            entry.tunnel.connectors.load().iter().map(|connector| connector.sessions.len()).sum()
+        });
+        if held >= limit { Err(TooManySessions(held)) } else { Ok(()) }
+    }
+
+    /// Adds a session that carries nothing until it announces.
+    pub fn join(&self, live: &Arc<Live>) {
+        let mut state = self.state.lock();
+        let info = live.session.info();
+        state.sessions.insert(info.id, Arc::clone(live));
+        if let Some(entry) = state.tunnels.get(&info.tunnel) {
+            entry.tunnel.sessions_gauge.inc();
+            entry.tunnel.add(live);
+        }
+    }
+
+    /// Removes a session that has ended.
+    pub fn leave(&self, live: &Live) {
+        live.retire();
+        let mut state = self.state.lock();
+        let info = live.session.info();
+        if state.sessions.remove(&info.id).is_none() {
+            return;
+        }
+        let old = live.announced.load_full();
+        let Some(entry) = state.tunnels.get_mut(&info.tunnel) else { return };
+        entry.tunnel.sessions_gauge.dec();
+        entry.tunnel.remove(info.id);
+        if entry.count(&old.patterns, &[]) {
+            self.rebuild(&mut state);
+        }
+    }
+
+    /// Replaces what a session announces; gives back what is refused. Requests follow the new names at once.
+    pub fn announce(&self, live: &Live, generation: u64, routes: &[AnnouncedRoute]) -> Announcement {
+        let mut state = self.state.lock();
+        let info = live.session.info();
+        let grants = std::mem::take(&mut state.grants);
+        let Some(entry) = state.tunnels.get_mut(&info.tunnel) else {
+            state.grants = grants;
+            return Announcement::default();
+        };
+        let own = entry.tunnel.grants.load_full();
+        let mut outcome = Announcement::default();
+        let mut announced = Announced { generation, ..Announced::default() };
+        for (index, route) in routes.iter().enumerate() {
+            let verdict = if index < MAX_ROUTES {
+                admit(&grants, &info.tunnel, &own, &route.hostname).map_err(|refusal| refusal.to_string())
+            } else {
+                Err(format!("a connector may announce {MAX_ROUTES} hostnames at most: use wildcards"))
+            };
+            match verdict {
+                Ok(pattern) => {
+                    outcome.accepted.push(route.id);
+                    // The same name twice in one file: rules with different paths; the first id stands for all.
+                    if announced.table.insert(&pattern, route.id).is_ok() {
+                        announced.patterns.push(pattern);
+                    }
+                }
+                Err(reason) => {
+                    outcome.refused.push(RefusedRoute {
+                        id: route.id,
+                        hostname: route.hostname.clone(),
+                        reason,
+                    });
+                }
+            }
+        }
+        announced.refused.clone_from(&outcome.refused);
+        let announced = Arc::new(announced);
+        let old = live.announced.swap(Arc::clone(&announced));
+        let changed = entry.count(&old.patterns, &announced.patterns);
+        state.grants = grants;
+        if changed {
+            self.rebuild(&mut state);
+        }
+        self.metrics.names_refused(&info.tunnel_name, outcome.refused.len());
+        outcome
+    }
+
+    /// Every tunnel that is not revoked, and what it has.
+    pub fn tunnels(&self) -> Vec<Arc<Tunnel>> {
+        let mut all: Vec<_> =
+            self.state.lock().tunnels.values().map(|entry| Arc::clone(&entry.tunnel)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Whether somebody may serve this name at all; for those who make certificates on demand.
+    pub fn is_granted(&self, host: &str) -> bool {
+        self.table.load().find(host).is_some()
+    }
+
+    pub fn session_count(&self) -> usize {
+        self.state.lock().sessions.len()
+    }
+
+    fn rebuild(&self, state: &mut State) {
+        let mut table = Table::default();
+        let State { tunnels, .. } = state;
+        for entry in tunnels.values_mut() {
+            let grants = entry.tunnel.grants.load_full();
+            let patterns: HashSet<&Pattern> = grants.iter().chain(entry.announced.keys()).collect();
+            for pattern in patterns {
+                let labelled = entry.routes.len() < MAX_LABELLED_ROUTES;
+                let route = match entry.routes.get(pattern) {
+                    Some(route) => Arc::clone(route),
+                    None => {
+                        let label = if labelled { pattern.to_string() } else { "other".to_owned() };
+                        let route = Arc::new(Route::new(&entry.tunnel, &label, &self.metrics));
+                        if labelled {
+                            entry.routes.insert(pattern.clone(), Arc::clone(&route));
+                        }
+                        route
+                    }
+                };
+                // Taken already: a name granted to another tunnel since it was announced. Grants come first.
+                let is_own = grants.contains(pattern) || state.grants.at(pattern).is_none();
+                if is_own {
+                    let _ = table.insert(pattern, route);
+                }
+            }
+        }
+        self.table.store(Arc::new(table));
+    }
+}
+
+/// The edge's answer to an announcement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announcement {
+    pub accepted: Vec<u32>,
+    pub refused: Vec<RefusedRoute>,
+}
+
+impl Entry {
+    /// Counts announced patterns out and in; says whether one appeared or vanished.
+    fn count(&mut self, out: &[Pattern], into: &[Pattern]) -> bool {
+        let mut changed = false;
+        for pattern in into.iter().filter(|pattern| **pattern != Pattern::Any) {
+            let count = self.announced.entry(pattern.clone()).or_default();
+            *count += 1;
+            changed |= *count == 1;
+        }
+        for pattern in out {
+            if let Some(count) = self.announced.get_mut(pattern) {
+                *count -= 1;
+                if *count == 0 {
+                    self.announced.remove(pattern);
+                    changed = true;
+                }
+            }
+        }
+        changed
+    }
+}
+
+impl StoredKey {
+    fn standing(&self, now: i64) -> Standing {
+        match self.not_after {
+            _ if self.revoked => Standing::Revoked,
+            Some(end) if end <= now => Standing::Expired,
+            _ => Standing::Active,
+        }
+    }
+}
+
+impl Authority for Registry {
+    fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey> {
+        let keys = self.keys.load();
+        let known = keys.get(&(tunnel, key))?;
+        Some(KnownKey {
+            public_key: known.public_key,
+            standing: known.standing(crate::unix_now()),
+            tunnel_name: known.tunnel_name.to_string(),
+        })
+    }
+}
+
+/// When a session was last there, for `status`; monotonic.
+pub(crate) fn ago(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,93 @@
+//! One live session as the registry sees it, and the connector that it belongs to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use causeway_tunnel::{ConnectorId, KeyId, RefusedRoute, Role, Session, Stats};
+use parking_lot::Mutex;
+
+use crate::balance::{self, Candidate, Place};
+use crate::route::{Pattern, Table};
+
+#[derive(Debug)]
+pub struct Live {
+    pub session: Session,
+    /// The key that it proved: when that ends, the session ends.
+    pub key: KeyId,
+    /// The session's id, for logs.
+    pub label: Arc<str>,
+    /// Empty until the first announcement: the session carries nothing before it.
+    pub announced: ArcSwap<Announced>,
+    /// What the connector last said of itself.
+    pub stats: Mutex<Option<Stats>>,
+    place: Place,
+    /// Set as soon as its end is known; asking the transport costs a lock.
+    gone: AtomicBool,
+}
+
+/// What a session serves.
+#[derive(Debug, Default)]
+pub struct Announced {
+    pub generation: u64,
+    /// Pattern to the connector's route id.
+    pub table: Table<u32>,
+    pub patterns: Vec<Pattern>,
+    pub refused: Vec<RefusedRoute>,
+}
+
+impl Live {
+    pub fn new(session: Session, key: KeyId) -> Self {
+        let info = session.info();
+        let place = match info.role {
+            Role::Primary => Place::Shard(u16::try_from(info.shard).unwrap_or(u16::MAX)),
+            Role::Standby => Place::Standby,
+        };
+        let label = info.id.to_string().into();
+        let announced = ArcSwap::default();
+        Self { session, key, label, announced, stats: Mutex::new(None), place, gone: AtomicBool::new(false) }
+    }
+
+    /// The connector's route id for this name, if it announced it.
+    pub fn route_id(&self, host: &str) -> Option<u32> {
+        self.announced.load().table.find(host).copied()
+    }
+
+    /// Never chosen again; what is in flight runs on.
+    pub fn retire(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_usable_or_draining(&self) -> bool {
+        !self.gone.load(Ordering::Relaxed)
+    }
+}
+
+impl Candidate for Arc<Live> {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.gone.load(Ordering::Relaxed) && !self.session.is_draining()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.session.in_flight()
+    }
+}
+
+/// One run of a connector process and its sessions to this edge.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    pub id: ConnectorId,
+    pub sessions: Vec<Arc<Live>>,
+}
+
+impl balance::Connector for Connector {
+    type Session = Arc<Live>;
+
+    fn sessions(&self) -> &[Arc<Live>] {
+        &self.sessions
+    }
+}

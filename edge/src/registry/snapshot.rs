@@ -1,0 +1,114 @@
+//! What a request reads: the route that its name belongs to, and the tunnel behind it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use causeway_tunnel::{SessionId, TunnelId};
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::{Connector, Live};
+use crate::access::{Finished, Observer};
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::route::Pattern;
+use crate::store::TunnelRecord;
+use crate::unix_now;
+
+/// A tunnel that is not revoked.
+#[derive(Debug)]
+pub struct Tunnel {
+    pub id: TunnelId,
+    pub name: Arc<str>,
+    pub created_at: i64,
+    pub grants: ArcSwap<Vec<Pattern>>,
+    /// Who can carry a request now. Swapped whole when a session comes or goes.
+    pub connectors: ArcSwap<Vec<Connector>>,
+    pub(super) sessions_gauge: Gauge,
+    /// Unix seconds of the last session's coming or going; 0 when there never was one.
+    last_seen: AtomicI64,
+}
+
+impl Tunnel {
+    pub(super) fn new(record: &TunnelRecord, metrics: &Metrics) -> Self {
+        Self {
+            id: record.id,
+            name: record.name.as_str().into(),
+            created_at: record.created_at,
+            grants: ArcSwap::from_pointee(record.hostnames.clone()),
+            connectors: ArcSwap::default(),
+            sessions_gauge: metrics.sessions(&record.name),
+            last_seen: AtomicI64::new(record.last_seen_at.unwrap_or(0)),
+        }
+    }
+
+    /// When a session was last seen, in Unix seconds.
+    pub fn last_seen(&self) -> Option<i64> {
+        Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    /// Called under the registry's lock.
+    pub(super) fn add(&self, live: &Arc<Live>) {
+        self.last_seen.store(unix_now(), Ordering::Relaxed);
+        let id = live.session.info().connector;
+        let mut connectors = (**self.connectors.load()).clone();
+        match connectors.iter_mut().find(|connector| connector.id == id) {
+            Some(connector) => connector.sessions.push(Arc::clone(live)),
+            None => connectors.push(Connector { id, sessions: vec![Arc::clone(live)] }),
+        }
+        self.connectors.store(Arc::new(connectors));
+    }
+
+    /// Called under the registry's lock.
+    pub(super) fn remove(&self, session: SessionId) {
+        self.last_seen.store(unix_now(), Ordering::Relaxed);
+        let mut connectors = (**self.connectors.load()).clone();
+        for connector in &mut connectors {
+            connector.sessions.retain(|live| live.session.info().id != session);
+        }
+        connectors.retain(|connector| !connector.sessions.is_empty());
+        self.connectors.store(Arc::new(connectors));
+    }
+}
+
+/// One pattern in the table. Observes the requests that came in by it.
+#[derive(Debug)]
+pub struct Route {
+    /// The pattern as text, or `other`: a metric's label.
+    pub label: Arc<str>,
+    pub tunnel: Arc<Tunnel>,
+    families: Metrics,
+    /// Made by the first request: most of ten thousand routes sleep.
+    metrics: OnceLock<RouteMetrics>,
+}
+
+impl Route {
+    pub(super) fn new(tunnel: &Arc<Tunnel>, label: &str, metrics: &Metrics) -> Self {
+        Self {
+            label: label.into(),
+            tunnel: Arc::clone(tunnel),
+            families: metrics.clone(),
+            metrics: OnceLock::new(),
+        }
+    }
+
+    /// One request more; [`Observer::finished`] takes it away again.
+    pub fn begin(&self) {
+        self.metrics().begin();
+    }
+
+    pub(super) fn forget(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.forget();
+        }
+    }
+
+    fn metrics(&self) -> &RouteMetrics {
+        self.metrics.get_or_init(|| self.families.route(&self.tunnel.name, &self.label))
+    }
+}
+
+impl Observer for Route {
+    fn finished(&self, request: &Finished<'_>) {
+        self.metrics().end(request.status, request.duration, request.bytes_in, request.bytes_out);
+    }
+}
