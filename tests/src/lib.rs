@@ -1,1 +1,18 @@
-//! Causeway tests.
+//! The harness of the end-to-end tests: real programs on real sockets, real peers around them, everything reaped at the end.
+
+pub mod child;
+pub mod client;
+pub mod cluster;
+pub mod connector;
+pub mod edge;
+pub mod files;
+pub mod load;
+pub mod origin;
+pub mod process;
+pub mod programs;
+pub mod relay;
+pub mod run;
+pub mod site;
+pub mod wait;
+
+pub use run::{long, needs, run, run_within};

@@ -1,0 +1,46 @@
+//! TLS for visitors: trusts the edge's development authority and nothing else.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A client's configuration that trusts one PEM file and offers these protocols.
+///
+/// # Panics
+/// When the file holds no certificate.
+pub fn client_config(ca: &Path, alpn: &[&str]) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for cert in CertificateDer::pem_file_iter(ca).unwrap_or_else(|error| panic!("{}: {error}", ca.display()))
+    {
+        roots.add(cert.expect("a PEM certificate")).expect("a certificate that rustls takes");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Connects and shakes hands.
+///
+/// # Errors
+/// When the other side refuses.
+pub async fn connect(
+    addr: SocketAddr,
+    ca: &Path,
+    name: &str,
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(addr).await?;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+    tokio_rustls::TlsConnector::from(client_config(ca, alpn)).connect(name, tcp).await
+}

@@ -1,0 +1,92 @@
+//! A running `causeway-connector` with a rule file and a token of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::child::{Output, Program, output};
+use crate::files::Folder;
+use crate::programs::program;
+use crate::wait;
+
+/// A running connector. Dropping it kills it.
+#[derive(Debug)]
+pub struct Connector {
+    pub program: Program,
+    folder: Folder,
+}
+
+impl Connector {
+    /// Starts a connector; does not wait for its sessions.
+    pub fn start(token: &str, rules: &str) -> Self {
+        Self::start_in(Folder::default(), token, rules, &[])
+    }
+
+    /// Starts a connector in a folder that may hold further files, with further arguments.
+    pub fn start_in(folder: Folder, token: &str, rules: &str, args: &[&str]) -> Self {
+        let config = folder.write("config.yml", rules);
+        let token = folder.write("token", token);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&token, mode).expect("the mode of an own file can be set");
+        let mut command = Command::new(program("causeway-connector"));
+        command.arg("run").arg("--config").arg(config).arg("--token-file").arg(token);
+        command.arg("--metrics").arg("127.0.0.1:0").arg("--control").arg(folder.join("control.sock"));
+        command.args(args);
+        Self { program: Program::start("connector", command), folder }
+    }
+
+    /// Waits until it is ready: connected and its names announced.
+    ///
+    /// # Panics
+    /// When it ends before, or is not ready in time.
+    pub async fn ready(&mut self, within: Duration) -> Duration {
+        let control = self.control();
+        let look = || {
+            assert!(self.program.runs(), "the connector ended while starting");
+            let control = control.clone();
+            async move { (ask(&["healthcheck", "--control", &control]).await.code == 0).then_some(()) }
+        };
+        wait::until("a ready connector", within, look).await.1
+    }
+
+    pub async fn status(&self) -> Value {
+        ask(&["status", "--control", &self.control(), "--output", "json"]).await.json()
+    }
+
+    /// Replaces the rules, as an editor does: the folder's watch has to notice.
+    pub fn rules(&self, rules: &str) {
+        self.folder.write("config.yml", rules);
+    }
+
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The metrics page, over the address that its status names.
+    pub async fn metrics(&self) -> String {
+        let status = self.status().await;
+        let addr = status["metrics"].as_str().and_then(|text| text.parse().ok());
+        let addr = addr.unwrap_or_else(|| panic!("no metrics address in {status}"));
+        crate::client::get(addr, "/metrics").await
+    }
+
+    fn control(&self) -> String {
+        self.folder.join("control.sock").display().to_string()
+    }
+}
+
+/// Runs `causeway-connector ARGS`.
+pub async fn ask(args: &[&str]) -> Output {
+    let mut command = Command::new(program("causeway-connector"));
+    command.args(args);
+    output(command).await
+}
+
+/// Runs `causeway-connector check` on this text.
+pub async fn check(rules: &str) -> Output {
+    let folder = Folder::default();
+    let path: PathBuf = folder.write("config.yml", rules);
+    ask(&["check", &path.display().to_string()]).await
+}

@@ -1,0 +1,216 @@
+//! A running `causeway-edge`: started on port 0 with a data folder of its own, asked through its own command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::child::{Output, Program, output};
+use crate::files::Folder;
+use crate::programs::program;
+use crate::wait;
+
+/// How to start an edge.
+#[derive(Debug, Default)]
+pub struct EdgeOptions {
+    /// Further lines of edge.yaml.
+    pub config: String,
+    /// The address that tokens carry; by default the bound tunnel address.
+    pub address: Option<SocketAddr>,
+    /// A fixed tunnel address, for an edge that comes back where it was.
+    pub tunnel: Option<SocketAddr>,
+    /// The data folder; by default a new one.
+    pub data: Option<Folder>,
+    /// Without `--dev`: certificates come from `config`.
+    pub no_dev: bool,
+}
+
+/// A running edge. Dropping it kills it.
+#[derive(Debug)]
+pub struct Edge {
+    pub program: Program,
+    data: Folder,
+    config: PathBuf,
+    pub https: SocketAddr,
+    pub http: SocketAddr,
+    pub tunnel: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// What `tunnel create` gave.
+#[derive(Clone, Debug)]
+pub struct Created {
+    pub name: String,
+    pub id: String,
+    pub token: String,
+}
+
+impl Edge {
+    pub async fn start() -> Self {
+        Self::with(EdgeOptions::default()).await
+    }
+
+    /// Starts an edge and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn with(options: EdgeOptions) -> Self {
+        let data = options.data.unwrap_or_default();
+        // Half of the tests look at the access log; JSON is what they can read.
+        let mut config = options.config;
+        if !config.contains("log:") {
+            config.push_str("\nlog: { format: json, level: info }\n");
+        }
+        let config = data.write("edge.yaml", &config);
+        let loopback = || SocketAddr::from(([127, 0, 0, 1], 0)).to_string();
+        let mut command = Command::new(program("causeway-edge"));
+        command.arg("run").arg("--config").arg(&config).arg("--data").arg(data.path());
+        command.arg("--https").arg(loopback()).arg("--http").arg(loopback()).arg("--admin").arg(loopback());
+        command.arg("--tunnel").arg(options.tunnel.map_or_else(loopback, |addr| addr.to_string()));
+        if let Some(address) = options.address {
+            command.arg("--address").arg(address.to_string());
+        }
+        if !options.no_dev {
+            command.arg("--dev");
+        }
+        let mut program = Program::start("edge", command);
+        let look = || {
+            let ended = !program.runs();
+            let status = Self::ask(data.path(), &["status", "--output", "json"]);
+            async move {
+                assert!(!ended, "the edge ended while starting");
+                let status = status.await;
+                let value = serde_json::from_str::<Value>(&status.stdout).ok()?;
+                Some(value["listening"].clone()).filter(Value::is_object)
+            }
+        };
+        let (listening, _) = wait::until("the edge's status", Duration::from_secs(20), look).await;
+        let address = |name: &str| {
+            let value = &listening[name];
+            let text = value.as_str().or_else(|| value[0].as_str());
+            text.and_then(|text| text.parse().ok())
+                .unwrap_or_else(|| panic!("no address {name} in {listening}"))
+        };
+        let (https, http) = (address("https"), address("http"));
+        Self { https, http, tunnel: address("tunnel"), admin: address("admin"), program, data, config }
+    }
+
+    /// Runs `causeway-edge ARGS --data FOLDER`.
+    pub async fn cli(&self, args: &[&str]) -> Output {
+        Self::ask(self.data.path(), args).await
+    }
+
+    pub async fn status(&self) -> Value {
+        self.cli(&["status", "--output", "json"]).await.json()
+    }
+
+    /// Creates a tunnel that may serve these names.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub async fn create(&self, name: &str, hostnames: &[&str]) -> Created {
+        let mut args = vec!["tunnel", "create", name];
+        for hostname in hostnames {
+            args.extend(["--hostname", hostname]);
+        }
+        args.extend(["--output", "json"]);
+        let made = self.cli(&args).await.json();
+        let text = |key: &str| made[key].as_str().unwrap_or_else(|| panic!("no {key} in {made}")).to_owned();
+        Created { name: name.to_owned(), id: text("id"), token: text("token") }
+    }
+
+    /// The state of one tunnel: HEALTHY, DEGRADED, DOWN, INACTIVE.
+    pub async fn tunnel_state(&self, name: &str) -> String {
+        let status = self.status().await;
+        let tunnels = status["tunnels"].as_array().cloned().unwrap_or_default();
+        let tunnel = tunnels.iter().find(|tunnel| tunnel["name"] == name);
+        tunnel.and_then(|tunnel| tunnel["state"].as_str()).unwrap_or("UNKNOWN").to_owned()
+    }
+
+    /// Number of live sessions of all tunnels.
+    pub async fn sessions(&self) -> usize {
+        let status = self.status().await;
+        let tunnels = status["tunnels"].as_array().cloned().unwrap_or_default();
+        let connectors =
+            tunnels.iter().flat_map(|tunnel| tunnel["connectors"].as_array().cloned().unwrap_or_default());
+        connectors.map(|connector| connector["sessions"].as_array().map_or(0, Vec::len)).sum()
+    }
+
+    /// Waits until a tunnel is in this state.
+    pub async fn wait_state(&self, name: &str, state: &str, within: Duration) -> Duration {
+        let what = format!("tunnel {name} {state}");
+        let look = || async { (self.tunnel_state(name).await == state).then_some(()) };
+        wait::until(&what, within, look).await.1
+    }
+
+    /// The metrics page.
+    pub async fn metrics(&self) -> String {
+        crate::client::get(self.admin, "/metrics").await
+    }
+
+    /// The sum of all samples of a metric whose labels contain each of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        sample(&self.metrics().await, name, labels)
+    }
+
+    /// The access log so far: one JSON object a request.
+    pub fn access_log(&self) -> Vec<Value> {
+        let lines = self.program.lines();
+        let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|value| value["target"] == "access").map(flattened).collect()
+    }
+
+    /// Waits for the access log line of this path.
+    pub async fn access_line(&self, path: &str) -> Value {
+        let look = || {
+            let found = self.access_log().into_iter().find(|line| line["path"] == path);
+            std::future::ready(found)
+        };
+        wait::until(&format!("an access log line of {path}"), Duration::from_secs(5), look).await.0
+    }
+
+    pub fn data(&self) -> &Folder {
+        &self.data
+    }
+
+    pub fn config(&self) -> &std::path::Path {
+        &self.config
+    }
+
+    /// The certificate authority that visitors must trust.
+    pub fn ca(&self) -> PathBuf {
+        self.data.join("dev-ca.pem")
+    }
+
+    /// Kills it at once and gives back the data folder, for an edge that starts again.
+    pub async fn kill(mut self) -> Folder {
+        self.program.kill().await;
+        self.data
+    }
+
+    async fn ask(data: &std::path::Path, args: &[&str]) -> Output {
+        let mut command = Command::new(program("causeway-edge"));
+        command.args(args).arg("--data").arg(data);
+        output(command).await
+    }
+}
+
+/// A log event with its fields at the top, whichever of the two forms the subscriber writes.
+fn flattened(mut event: Value) -> Value {
+    if let Value::Object(fields) = event["fields"].take() {
+        let event = event.as_object_mut().expect("an event is an object");
+        event.extend(fields);
+    }
+    event
+}
+
+/// The sum of all samples of `name` whose labels contain each of `labels`, on a metrics page.
+pub fn sample(page: &str, name: &str, labels: &[&str]) -> f64 {
+    let of_name = page.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+    });
+    let wanted = of_name.filter(|line| labels.iter().all(|label| line.contains(label)));
+    wanted.filter_map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok())).sum()
+}

@@ -1,0 +1,58 @@
+//! Google's own gRPC, as server and as visitor: two small Python programs on grpcio.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::child::{Output, Program, output};
+use crate::edge::Edge;
+
+/// A running gRPC server in clear-text HTTP/2.
+#[derive(Debug)]
+pub struct Grpc {
+    pub program: Program,
+    pub addr: SocketAddr,
+    python: PathBuf,
+}
+
+impl Grpc {
+    /// Starts the server with the Python that has grpcio.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(python: &Path) -> Self {
+        let mut command = Command::new(python);
+        command.arg("-u").arg(script("grpc_server.py"));
+        let program = Program::start("grpc", command);
+        let line = program.line("listening on ", Duration::from_secs(20)).await;
+        let addr = line
+            .rsplit(' ')
+            .next()
+            .and_then(|text| text.parse().ok())
+            .expect("the server prints its address");
+        Self { program, addr, python: python.to_owned() }
+    }
+
+    pub fn service(&self) -> String {
+        format!("h2c://{}", self.addr)
+    }
+
+    /// Runs one call of the Python client through an edge, and returns what it printed.
+    pub async fn call(&self, edge: &Edge, host: &str, kind: &str) -> Output {
+        let mut command = Command::new(&self.python);
+        command
+            .arg("-u")
+            .arg(script("grpc_client.py"))
+            .arg(edge.https.to_string())
+            .arg(edge.ca())
+            .arg(host)
+            .arg(kind);
+        output(command).await
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
+}

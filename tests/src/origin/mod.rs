@@ -1,0 +1,52 @@
+//! Origins: nginx, a gRPC server, a server that does every wrong thing, and the sample origin.
+
+pub mod grpc;
+pub mod nginx;
+pub mod scripted;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+pub use causeway_sample::content;
+pub use causeway_sample::origin::{Origin, Speak};
+
+/// Any free port on the loopback.
+pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The sample origin over HTTP/1.1.
+///
+/// # Panics
+/// When the loopback has no free port.
+pub async fn sample() -> Origin {
+    Origin::tcp(ANY, Speak::Http1).await.expect("a free port")
+}
+
+/// The sample origin over clear-text HTTP/2.
+///
+/// # Panics
+/// When the loopback has no free port.
+pub async fn sample_h2c() -> Origin {
+    Origin::tcp(ANY, Speak::H2c).await.expect("a free port")
+}
+
+/// The sample origin over TLS.
+///
+/// # Panics
+/// When the loopback has no free port.
+pub async fn sample_tls(config: Arc<rustls::ServerConfig>) -> Origin {
+    Origin::tls(ANY, config).await.expect("a free port")
+}
+
+/// The `http://` service of an origin.
+pub fn http(origin: &Origin) -> String {
+    format!("http://{}", origin.addr())
+}
+
+/// A port on which nothing listens at this moment.
+///
+/// # Panics
+/// When the loopback has no free port.
+pub fn closed_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind(ANY).expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}

@@ -1,0 +1,67 @@
+//! A whole site: an edge, one tunnel, one connector with rules, and the ways in for a visitor.
+
+use std::time::Duration;
+
+use crate::client::{Http1, Http2};
+use crate::connector::Connector;
+use crate::edge::{Created, Edge, EdgeOptions};
+use crate::files::Folder;
+
+/// The names that a site's tunnel may serve.
+pub const NAMES: [&str; 2] = ["example.test", "*.example.test"];
+/// The name that most tests visit.
+pub const APP: &str = "app.example.test";
+/// How long a site may take to come up on a loaded machine.
+const START: Duration = Duration::from_secs(20);
+
+/// A running site.
+#[derive(Debug)]
+pub struct Site {
+    pub edge: Edge,
+    pub connector: Connector,
+    pub tunnel: Created,
+}
+
+impl Site {
+    /// A site with these rules.
+    pub async fn start(rules: &str) -> Self {
+        Self::with(EdgeOptions::default(), Folder::default(), rules).await
+    }
+
+    /// A site whose every name leads to one service.
+    pub async fn of(service: impl std::fmt::Display) -> Self {
+        Self::start(&to(service)).await
+    }
+
+    /// A site on an edge with options, and a connector in a folder that may hold further files.
+    pub async fn with(options: EdgeOptions, folder: Folder, rules: &str) -> Self {
+        let edge = Edge::with(options).await;
+        let tunnel = edge.create("site", &NAMES).await;
+        let mut connector = Connector::start_in(folder, &tunnel.token, rules, &[]);
+        connector.ready(START).await;
+        edge.wait_state("site", "HEALTHY", START).await;
+        Self { edge, connector, tunnel }
+    }
+
+    /// One more connector of the same tunnel.
+    pub async fn replica(&self, rules: &str) -> Connector {
+        let mut replica = Connector::start(&self.tunnel.token, rules);
+        replica.ready(START).await;
+        replica
+    }
+
+    /// An HTTP/1.1 connection over TLS to the usual name.
+    pub async fn http1(&self) -> Http1 {
+        Http1::tls(&self.edge, APP).await
+    }
+
+    /// An HTTP/2 connection to the usual name.
+    pub async fn http2(&self) -> Http2 {
+        Http2::connect(&self.edge, APP).await
+    }
+}
+
+/// The rules that lead every name to one service.
+pub fn to(service: impl std::fmt::Display) -> String {
+    format!("ingress:\n  - service: {service}\n")
+}
