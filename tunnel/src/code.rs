@@ -158,4 +158,15 @@ mod tests {
         assert_eq!(CloseCode::from_u64(2), CloseCode::Revoked);
         assert_eq!(CloseCode::from_u64(77), CloseCode::Done);
     }
+
+    #[test]
+    fn the_manual_lists_every_code() {
+        let manual = include_str!("../../docs/protocol.md");
+        for code in AbortCode::ALL {
+            let row = format!("| 0x{:x} | {code}", code.to_u32());
+            let line = manual.lines().find(|line| line.starts_with(&row));
+            let line = line.unwrap_or_else(|| panic!("docs/protocol.md has no line `{row}`"));
+            assert_eq!(line.trim_end().ends_with("| yes |"), code.executed() == Executed::No, "{line}");
+        }
+    }
 }
