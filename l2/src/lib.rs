@@ -3,7 +3,14 @@
 //! `Service → allocator → allocate → status`; `status → speaker → elect → announce → packet → ARP/NDP`.
 
 pub mod allocate;
+pub mod allocator;
 pub mod api;
+pub mod check;
+pub mod convert;
+pub mod crds;
+pub mod explain;
+pub mod lease;
+pub mod manifest;
 pub mod pool;
 pub mod range;
 pub mod selector;

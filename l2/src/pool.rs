@@ -74,7 +74,8 @@ impl Pools {
     /// Compiles all pools. Where two overlap, the older one keeps the addresses and the younger one is refused.
     pub fn compile<'a>(objects: impl IntoIterator<Item = &'a IPAddressPool>, reserved: &Reserved) -> Self {
         let mut objects: Vec<&IPAddressPool> = objects.into_iter().collect();
-        let age = |pool: &IPAddressPool| pool.creation_timestamp().map_or(i64::MAX, |time| time.0.as_second());
+        let age =
+            |pool: &IPAddressPool| pool.creation_timestamp().map_or(i64::MAX, |time| time.0.as_second());
         objects.sort_by_key(|pool| (age(pool), pool.name_any()));
         let mut list: Vec<Pool> = Vec::with_capacity(objects.len());
         for object in objects {
@@ -130,7 +131,8 @@ impl Pools {
     /// Pools that a Service may be given from without asking by name: those made for it first, else the open ones.
     pub(crate) fn automatic<'a>(&'a self, applicant: Applicant<'a>) -> [Vec<usize>; 2] {
         let pinned = self.pinned.iter().copied();
-        let pinned = pinned.filter(|i| self.list[*i].auto_assign && self.list[*i].allows(applicant)).collect();
+        let pinned =
+            pinned.filter(|i| self.list[*i].auto_assign && self.list[*i].allows(applicant)).collect();
         [pinned, self.open.iter().copied().filter(|i| self.list[*i].auto_assign).collect()]
     }
 
@@ -165,7 +167,8 @@ impl Pool {
                     if ranges.iter().any(|other| other.overlaps(&range)) {
                         findings.push(Finding::Duplicate(format!("spec.addresses[{i}]"), text.clone()));
                     }
-                    findings.extend(reserved.overlaps(&range).map(|(part, what)| Finding::Reserved(part, what)));
+                    findings
+                        .extend(reserved.overlaps(&range).map(|(part, what)| Finding::Reserved(part, what)));
                     ranges.push(range);
                 }
                 Err(error) => findings.push(Finding::Range(i, error)),
@@ -207,7 +210,8 @@ impl Pool {
     }
 
     fn overlap(&self, younger: &Self) -> Option<Finding> {
-        let pairs = self.ranges.iter().flat_map(|mine| younger.ranges.iter().map(move |theirs| (mine, theirs)));
+        let pairs =
+            self.ranges.iter().flat_map(|mine| younger.ranges.iter().map(move |theirs| (mine, theirs)));
         let mut clashes = pairs.filter(|(mine, theirs)| mine.overlaps(theirs));
         clashes.next().map(|(mine, theirs)| Finding::Overlap(*theirs, self.name.clone(), *mine))
     }
@@ -218,7 +222,8 @@ impl Allocation {
         let mut namespaces = BTreeSet::new();
         for name in &spec.namespaces {
             if !namespaces.insert(name.clone()) {
-                findings.push(Finding::Duplicate("spec.serviceAllocation.namespaces".to_owned(), name.clone()));
+                findings
+                    .push(Finding::Duplicate("spec.serviceAllocation.namespaces".to_owned(), name.clone()));
             }
         }
         let mut compile = |field: &'static str, selectors: &[LabelSelector]| {
@@ -258,7 +263,8 @@ impl Capacity {
             let family = &mut count[usize::from(range.family() == Family::V6)];
             *family = family.saturating_add(usable(&range, avoid_buggy).saturating_sub(lost));
         }
-        let [v4, v6] = count.map(|n| if n >= 1 << 62 { i64::MAX } else { i64::try_from(n).unwrap_or(i64::MAX) });
+        let [v4, v6] =
+            count.map(|n| if n >= 1 << 62 { i64::MAX } else { i64::try_from(n).unwrap_or(i64::MAX) });
         Self { v4, v6 }
     }
 }

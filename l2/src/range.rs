@@ -170,8 +170,10 @@ impl FromStr for IpRange {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let address = |part: &str| -> Result<IpAddr, RangeError> {
-            let parsed: IpAddr =
-                part.trim().parse().map_err(|_| RangeError::Address(part.trim().to_owned(), text.to_owned()))?;
+            let parsed: IpAddr = part
+                .trim()
+                .parse()
+                .map_err(|_| RangeError::Address(part.trim().to_owned(), text.to_owned()))?;
             Ok(parsed.to_canonical())
         };
         if let Some((first, last)) = text.split_once('-') {
@@ -191,7 +193,8 @@ impl FromStr for IpRange {
             network.parse().map_err(|_| RangeError::Address(network.to_owned(), text.to_owned()))?;
         let max = if network.is_ipv4() { 32 } else { 128 };
         let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
-        let net = length.parse::<u8>().ok().filter(|_| digits).and_then(|length| IpNet::new(network, length).ok());
+        let net =
+            length.parse::<u8>().ok().filter(|_| digits).and_then(|length| IpNet::new(network, length).ok());
         net.map(Self::from).ok_or_else(|| RangeError::Prefix(length.to_owned(), text.to_owned(), max))
     }
 }

@@ -47,7 +47,8 @@ impl Selector {
     /// # Errors
     /// When the API server would not take the selector as one.
     pub fn compile(selector: &LabelSelector) -> Result<Self, SelectorError> {
-        let mut requirements = Vec::with_capacity(selector.match_labels.len() + selector.match_expressions.len());
+        let mut requirements =
+            Vec::with_capacity(selector.match_labels.len() + selector.match_expressions.len());
         for (key, value) in &selector.match_labels {
             check(key, std::slice::from_ref(value))?;
             requirements.push(Requirement { key: key.clone(), test: Test::In(vec![value.clone()]) });
@@ -180,7 +181,10 @@ mod tests {
             ("Bad_Prefix/rack", Operator::Exists, &[][..]),
             ("rack", Operator::In, &["not a value"][..]),
         ] {
-            assert!(Selector::compile(&expression(key, operator, values)).is_err(), "{key} {operator:?} {values:?}");
+            assert!(
+                Selector::compile(&expression(key, operator, values)).is_err(),
+                "{key} {operator:?} {values:?}"
+            );
         }
         assert!(Selector::compile(&expression("kubernetes.io/hostname", Operator::In, &["n1", ""])).is_ok());
     }

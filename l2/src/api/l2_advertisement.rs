@@ -17,14 +17,13 @@ use super::LabelSelector;
     status = "L2AdvertisementStatus",
     doc = "L2Advertisement allows to advertise the LoadBalancer IPs provided by the selected pools via L2.",
     printcolumn(name = "IPAddressPools", type_ = "string", json_path = ".spec.ipAddressPools"),
-    printcolumn(name = "IPAddressPool Selectors", type_ = "string", json_path = ".spec.ipAddressPoolSelectors"),
-    printcolumn(name = "Interfaces", type_ = "string", json_path = ".spec.interfaces"),
     printcolumn(
-        name = "Node Selectors",
+        name = "IPAddressPool Selectors",
         type_ = "string",
-        json_path = ".spec.nodeSelectors",
-        priority = 10
-    )
+        json_path = ".spec.ipAddressPoolSelectors"
+    ),
+    printcolumn(name = "Interfaces", type_ = "string", json_path = ".spec.interfaces"),
+    printcolumn(name = "Node Selectors", type_ = "string", json_path = ".spec.nodeSelectors", priority = 10)
 )]
 #[serde(rename_all = "camelCase", remote = "Self")]
 pub struct L2AdvertisementSpec {

@@ -12,9 +12,13 @@ mod label_selector;
 mod service_l2_status;
 
 pub use condition::{Condition, ConditionStatus};
-pub use configuration_state::{ConfigurationResult, ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus};
+pub use configuration_state::{
+    ConfigurationResult, ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus,
+};
 pub use ip_address_pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
-pub use l2_advertisement::{L2Advertisement, L2AdvertisementSpec, L2AdvertisementStatus, PreferredNodeSelector};
+pub use l2_advertisement::{
+    L2Advertisement, L2AdvertisementSpec, L2AdvertisementStatus, PreferredNodeSelector,
+};
 pub use label_selector::{LabelSelector, LabelSelectorRequirement, Operator};
 pub use service_l2_status::{InterfaceInfo, ServiceL2Status, ServiceL2StatusSpec, ServiceL2StatusStatus};
 

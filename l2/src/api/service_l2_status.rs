@@ -91,7 +91,10 @@ macro_rules! optional_when_absent {
                         Ok($spec::default())
                     }
 
-                    fn visit_some<D: serde::Deserializer<'de>>(self, inner: D) -> Result<Self::Value, D::Error> {
+                    fn visit_some<D: serde::Deserializer<'de>>(
+                        self,
+                        inner: D,
+                    ) -> Result<Self::Value, D::Error> {
                         $spec::deserialize(inner)
                     }
                 }

@@ -72,7 +72,8 @@ fn service_allocation_is_namespace_and_service_with_or_inside() {
     let applicant = |namespace, namespace_labels, labels| Applicant { namespace, namespace_labels, labels };
     let mut object = pool("a", &["10.0.0.0/24"]);
     let (prod, web) = (labels(&[("env", "prod")]), labels(&[("app", "web")]));
-    let selector = |labels: &BTreeMap<_, _>| LabelSelector { match_labels: labels.clone(), ..Default::default() };
+    let selector =
+        |labels: &BTreeMap<_, _>| LabelSelector { match_labels: labels.clone(), ..Default::default() };
     object.spec.service_allocation = Some(ServiceAllocation {
         namespaces: vec!["shop".to_owned()],
         namespace_selectors: vec![selector(&prod)],
@@ -96,7 +97,10 @@ fn a_selector_that_matches_nothing_opens_nothing() {
     let pools = Pools::compile([&object], &Reserved::default());
     let none = labels(&[]);
     let applicant = Applicant { namespace: "x", namespace_labels: &none, labels: &none };
-    assert!(!pools.by_name("a").unwrap().allows(applicant), "MetalLB gives such a pool to anyone who names it");
+    assert!(
+        !pools.by_name("a").unwrap().allows(applicant),
+        "MetalLB gives such a pool to anyone who names it"
+    );
 }
 
 #[test]

@@ -24,23 +24,45 @@ fn what_is_no_range_is_refused_with_the_mend() {
     assert!(error("10.0.0.9-10.0.0.1").contains("above its end"));
     assert!(error("10.0.0.1-fc00::1").contains("families"));
     assert!(error("10.0.0.0/33").contains("0 to 32"));
-    for bad in ["", "-", "/", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/-1", "10.0.0.1-", "-10.0.0.1", "1-2-3",
-        "10.0.0.1-10.0.0.2-10.0.0.3", "010.0.0.1/8", "fe80::1%eth0/64", "10.0.0.0/8/8", "pool"] {
+    for bad in [
+        "",
+        "-",
+        "/",
+        "10.0.0.0/",
+        "10.0.0.0/+8",
+        "10.0.0.0/-1",
+        "10.0.0.1-",
+        "-10.0.0.1",
+        "1-2-3",
+        "10.0.0.1-10.0.0.2-10.0.0.3",
+        "010.0.0.1/8",
+        "fe80::1%eth0/64",
+        "10.0.0.0/8/8",
+        "pool",
+    ] {
         assert!(bad.parse::<IpRange>().is_err(), "{bad:?} was accepted");
     }
 }
 
 #[test]
 fn addresses_that_end_in_0_or_255_are_counted_exactly() {
-    for (text, buggy) in [("10.0.0.0/24", 2), ("10.0.0.0/23", 4), ("10.0.0.1-10.0.0.254", 0), ("10.0.0.255/32", 1),
-        ("10.0.0.250-10.0.1.5", 2), ("0.0.0.0/30", 1), ("fc00::/120", 0)] {
+    for (text, buggy) in [
+        ("10.0.0.0/24", 2),
+        ("10.0.0.0/23", 4),
+        ("10.0.0.1-10.0.0.254", 0),
+        ("10.0.0.255/32", 1),
+        ("10.0.0.250-10.0.1.5", 2),
+        ("0.0.0.0/30", 1),
+        ("fc00::/120", 0),
+    ] {
         assert_eq!(range(text).buggy_count(), buggy, "{text}");
     }
 }
 
 #[test]
 fn merged_ranges_neither_touch_nor_overlap() {
-    let merged = merge(vec![range("10.0.0.4/30"), range("10.0.0.0/30"), range("10.0.1.0/24"), range("fc00::/64")]);
+    let merged =
+        merge(vec![range("10.0.0.4/30"), range("10.0.0.0/30"), range("10.0.1.0/24"), range("fc00::/64")]);
     assert_eq!(merged, vec![range("10.0.0.0/29"), range("10.0.1.0/24"), range("fc00::/64")]);
 }
 

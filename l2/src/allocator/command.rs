@@ -1,0 +1,142 @@
+//! The commands of `causeway-allocator` besides `run`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use causeway_daemon::output::Output;
+use clap::Subcommand;
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+use super::{Index, Settings, load};
+use crate::allocate::ServiceKey;
+use crate::api::{DEFAULT_NAMESPACE, ServiceL2Status};
+use crate::{check, convert, crds, explain, manifest};
+
+/// A read from the API server that hangs is given up: the next one finds the server or says that it is away.
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Print the CustomResourceDefinitions.
+    Crds,
+    /// Check manifests without a cluster; `-` reads standard input.
+    Check {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Turn MetalLB's old ConfigMap or manifests into the resources that are read now; `-` reads standard input.
+    Convert {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The namespace of the result where a document names none.
+        #[arg(long)]
+        namespace: Option<String>,
+    },
+    /// Say why a Service has, or has not, its address.
+    Explain {
+        /// NAMESPACE/NAME.
+        service: String,
+        /// The namespace of pools and advertisements.
+        #[arg(long, env = "CAUSEWAY_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
+        namespace: String,
+        #[arg(long = "lb-class", env = "CAUSEWAY_LB_CLASS")]
+        class: Option<String>,
+        #[arg(long, env = "KUBECONFIG")]
+        kubeconfig: Option<PathBuf>,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Ask a running allocator whether it is ready; for probes.
+    Healthcheck {
+        #[arg(long, env = "CAUSEWAY_ADMIN", default_value = "127.0.0.1:17472")]
+        admin: std::net::SocketAddr,
+    },
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// When it cannot do its work; findings of `check` are its work, and an exit code.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Crds => print(&crds::yaml()?),
+        Command::Check { files, output } => {
+            let report = check::check(&documents(&files)?);
+            output.print(&report, ToString::to_string)?;
+            Ok(if report.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Command::Convert { files, namespace } => {
+            let converted = convert::convert(&documents(&files)?, namespace.as_deref())?;
+            converted.remarks.iter().for_each(|remark| eprintln!("remark: {remark}"));
+            print(&converted.yaml()?)
+        }
+        Command::Explain { service, namespace, class, kubeconfig, output } => {
+            let (in_namespace, name) = service.split_once('/').unwrap_or(("default", &service));
+            let key = ServiceKey::new(in_namespace, name);
+            let client = client(kubeconfig.as_deref()).await?;
+            let mut index = Index::new(Settings { cool_down: Duration::ZERO, reserved: Vec::new() });
+            load(&client, &namespace, class.as_deref(), &mut index).await?;
+            let statuses = Api::<ServiceL2Status>::namespaced(client, &namespace);
+            let statuses =
+                statuses.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+            let explanation =
+                explain::explain(&mut index, &key, &statuses, Instant::now()).with_context(|| {
+                    format!("there is no Service {key} of type LoadBalancer and of this class")
+                })?;
+            output.print(&explanation, ToString::to_string)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Healthcheck { admin } => {
+            let (status, body) = causeway_daemon::unix_client::http_get(admin, "/ready").await?;
+            if status.is_success() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            eprintln!("not ready: {}", String::from_utf8_lossy(&body).trim());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A client from the kubeconfig, else from the pod's service account.
+///
+/// # Errors
+/// When there is no usable configuration.
+pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let file =
+                Kubeconfig::read_from(path).with_context(|| format!("cannot use {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+        None => Config::infer().await.context(
+            "neither a kubeconfig nor a service account was found: set --kubeconfig, or run in the cluster",
+        )?,
+    };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    Ok(Client::try_from(config)?)
+}
+
+fn documents(files: &[PathBuf]) -> anyhow::Result<Vec<manifest::Document>> {
+    let mut documents = Vec::new();
+    for file in files {
+        documents.extend(manifest::read(file)?);
+    }
+    Ok(documents)
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+    // A reader that has seen enough, such as `head`, is no fault.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

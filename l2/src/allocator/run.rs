@@ -1,0 +1,240 @@
+//! The loop: one task that takes in updates and outcomes, lets the index decide, and keeps the writes going.
+
+use std::time::{Duration, Instant};
+
+use causeway_daemon::drain::Drain;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use super::events::Publisher;
+use super::index::{Index, Outcome};
+use super::metrics::{Kind, Metrics, Written};
+use super::watches::Update;
+use super::writer::Writer;
+use crate::allocate::ServiceKey;
+use crate::api::{ConfigurationStateStatus, IPAddressPoolStatus};
+use crate::lease::Standing;
+use crate::range::IpRange;
+
+/// Writes of Services under way at a time: enough that 5,000 are through in seconds, few enough to be kind.
+const MAX_WRITES: usize = 24;
+/// Updates taken in before the index decides: a burst is decided at once.
+const BATCH: usize = 512;
+/// Statuses of pools and of the configuration follow changes at this pace.
+const STATUS_PACE: Duration = Duration::from_secs(1);
+/// What is not watched is listed at this pace.
+const SURVEY_PACE: Duration = Duration::from_secs(600);
+
+pub(super) struct Loop {
+    pub(super) index: Index,
+    pub(super) updates: mpsc::Receiver<Update>,
+    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) writer: Writer,
+    pub(super) publisher: Publisher,
+    pub(super) metrics: Metrics,
+}
+
+/// What a piece of work came to.
+enum Done {
+    Service(ServiceKey, Instant, Outcome),
+    Pool(String, IPAddressPoolStatus, bool),
+    State(ConfigurationStateStatus, bool),
+    Survey(Vec<IpRange>, Vec<String>),
+    Forgot,
+}
+
+type Work = FuturesUnordered<BoxFuture<'static, Done>>;
+
+impl Loop {
+    pub(super) async fn run(mut self, drain: Drain) {
+        let mut work: Work = FuturesUnordered::new();
+        let mut services_under_way = 0usize;
+        let mut statuses = Pace::new(STATUS_PACE);
+        let mut survey = Pace::new(SURVEY_PACE);
+        work.push(self.survey());
+        survey.ran(Instant::now());
+        loop {
+            let deadline = self.deadline(&statuses, &survey);
+            // Outcomes first: they make room. Each arm is cancel safe.
+            tokio::select! {
+                biased;
+                () = drain.draining() => break,
+                Some(done) = work.next(), if !work.is_empty() => {
+                    services_under_way -= usize::from(matches!(done, Done::Service(..)));
+                    self.done(done, &mut statuses);
+                }
+                changed = self.standing.changed() => if changed.is_err() { break },
+                update = self.updates.recv() => {
+                    let Some(update) = update else { break };
+                    self.take_in(update);
+                    statuses.due();
+                }
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            let now = Instant::now();
+            let leads = self.standing.borrow().leads(now);
+            self.index.lead(leads);
+            self.index.settle(now);
+            for note in self.index.take_notes() {
+                if !self.publisher.send(note) {
+                    self.metrics.events_dropped.inc();
+                }
+            }
+            if leads {
+                services_under_way += self.start_writes(&work, services_under_way, now);
+                self.start_statuses(&work, &mut statuses, now);
+            }
+            if survey.is_due(now) {
+                survey.ran(now);
+                work.push(self.survey());
+            }
+            self.metrics.observe(&self.index);
+        }
+        // Writes under way are ours to finish; what is not written yet is the next leader's.
+        while let Some(done) = work.next().await {
+            self.done(done, &mut statuses);
+        }
+    }
+
+    fn take_in(&mut self, update: Update) {
+        let now = Instant::now();
+        self.index.update(update, now);
+        self.metrics.updates.inc();
+        for _ in 1..BATCH {
+            let Ok(update) = self.updates.try_recv() else { return };
+            self.index.update(update, now);
+            self.metrics.updates.inc();
+        }
+    }
+
+    fn start_writes(&mut self, work: &Work, under_way: usize, now: Instant) -> usize {
+        for (key, uid) in self.index.take_forgotten() {
+            let writer = self.writer.clone();
+            work.push(async move { writer.forget(&key, &uid).map(|()| Done::Forgot).await }.boxed());
+        }
+        let writes = self.index.next_writes(MAX_WRITES.saturating_sub(under_way), now);
+        let count = writes.len();
+        for write in writes {
+            let writer = self.writer.clone();
+            let call = async move {
+                let (key, since, outcome) = writer.service(write).await;
+                Done::Service(key, since, outcome)
+            };
+            work.push(call.boxed());
+        }
+        count
+    }
+
+    fn start_statuses(&mut self, work: &Work, pace: &mut Pace, now: Instant) {
+        if !pace.is_due(now) {
+            return;
+        }
+        pace.ran(now);
+        let time = Time(Timestamp::now());
+        for (name, status) in self.index.pool_statuses(&time) {
+            let writer = self.writer.clone();
+            let call = async move {
+                let written = writer.pool(&name, &status).await;
+                Done::Pool(name, status, written)
+            };
+            work.push(call.boxed());
+        }
+        if let Some(status) = self.index.state_to_write(&time) {
+            let writer = self.writer.clone();
+            let call = async move {
+                let written = writer.state(&status).await;
+                Done::State(status, written)
+            };
+            work.push(call.boxed());
+        }
+    }
+
+    fn survey(&self) -> BoxFuture<'static, Done> {
+        let writer = self.writer.clone();
+        async move { Done::Survey(writer.service_ranges().await, writer.bgp().await) }.boxed()
+    }
+
+    fn done(&mut self, done: Done, statuses: &mut Pace) {
+        let (kind, written) = match done {
+            Done::Service(key, since, outcome) => {
+                let written = matches!(outcome, Outcome::Written(_));
+                if written {
+                    self.metrics.latency.observe(since.elapsed().as_secs_f64());
+                }
+                self.index.wrote(&key, outcome, Instant::now());
+                statuses.due();
+                (Kind::Service, written)
+            }
+            Done::Pool(name, status, written) => {
+                if written {
+                    self.index.wrote_pool(&name, status);
+                } else {
+                    statuses.due();
+                }
+                (Kind::Pool, written)
+            }
+            Done::State(status, written) => {
+                if written {
+                    self.index.wrote_state(status);
+                } else {
+                    statuses.due();
+                }
+                (Kind::ConfigurationState, written)
+            }
+            Done::Survey(ranges, bgp) => {
+                self.index.set_service_ranges(ranges);
+                self.index.set_bgp(bgp);
+                statuses.due();
+                return;
+            }
+            Done::Forgot => return,
+        };
+        self.metrics.writes.get_or_create(&Written { kind }).inc();
+        if !written {
+            self.metrics.update_errors.inc();
+        }
+    }
+
+    fn deadline(&self, statuses: &Pace, survey: &Pace) -> Instant {
+        let now = Instant::now();
+        let standing = self.standing.borrow().until().filter(|until| *until > now);
+        let times = [self.index.next_deadline(), statuses.at(), survey.at(), standing];
+        let first = times.into_iter().flatten().min();
+        // Never twice in a row without a pause, whatever the parts say.
+        first.unwrap_or(now + STATUS_PACE).max(now + Duration::from_millis(1))
+    }
+}
+
+/// Something that happens at most once per period, and only when there is a reason.
+struct Pace {
+    period: Duration,
+    last: Option<Instant>,
+    wanted: bool,
+    always: bool,
+}
+
+impl Pace {
+    fn new(period: Duration) -> Self {
+        Self { period, last: None, wanted: false, always: period == SURVEY_PACE }
+    }
+
+    fn due(&mut self) {
+        self.wanted = true;
+    }
+
+    fn ran(&mut self, now: Instant) {
+        (self.last, self.wanted) = (Some(now), false);
+    }
+
+    fn at(&self) -> Option<Instant> {
+        (self.wanted || self.always).then(|| self.last.map_or_else(Instant::now, |last| last + self.period))
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.at().is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,262 @@
+//! The watches: each turns what the API server sends into small updates, and nothing else of it is kept.
+//!
+//! A watch never ends by itself: after an error it waits (capped, jittered) and lists anew, and nothing is taken away
+//! meanwhile. What a relist does not show is gone only when the relist is complete.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+
+use causeway_daemon::drain::Drain;
+use causeway_daemon::readiness::{Guard, Readiness};
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use super::cluster::{gateway_entries, node_entries};
+use super::observe::Observed;
+use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, L2Advertisement};
+use crate::pool::Use;
+use crate::range::IpRange;
+
+/// How many updates may wait for the loop; beyond it the watches wait, and the API server with them.
+const QUEUE: usize = 1024;
+/// Objects per page of a list.
+const PAGE: u32 = 500;
+/// The name of our own ConfigurationState, as MetalLB's controller's.
+pub(super) const STATE_NAME: &str = "controller";
+
+/// What a watch says.
+#[derive(Debug)]
+pub enum Update {
+    /// A list begins: what it will not show is gone.
+    Restart(&'static str),
+    Seen(Watched),
+    Gone(&'static str, String),
+    /// The list is complete.
+    Listed(&'static str),
+}
+
+/// An object, reduced to what matters.
+#[derive(Debug)]
+pub enum Watched {
+    Service(Box<Observed>),
+    Pool(Box<IPAddressPool>),
+    Namespace(String, BTreeMap<String, String>),
+    Node(String, Vec<(IpRange, Use)>),
+    Advertisement(Box<L2Advertisement>),
+    Gateways(String, Vec<(IpRange, Use)>),
+    State(Box<ConfigurationStateStatus>),
+}
+
+impl Watched {
+    pub(super) const SERVICE: &'static str = "services";
+    pub(super) const POOL: &'static str = "ipaddresspools";
+    pub(super) const NAMESPACE: &'static str = "namespaces";
+    pub(super) const NODE: &'static str = "nodes";
+    pub(super) const ADVERTISEMENT: &'static str = "l2advertisements";
+    pub(super) const GATEWAYS: &'static str = "configurationstates";
+    pub(super) const STATE: &'static str = "configurationstate";
+
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => Self::SERVICE,
+            Self::Pool(_) => Self::POOL,
+            Self::Namespace(..) => Self::NAMESPACE,
+            Self::Node(..) => Self::NODE,
+            Self::Advertisement(_) => Self::ADVERTISEMENT,
+            Self::Gateways(..) => Self::GATEWAYS,
+            Self::State(_) => Self::STATE,
+        }
+    }
+
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Service(observed) => observed.key().to_string(),
+            Self::Pool(pool) => pool.name_any(),
+            Self::Advertisement(advertisement) => advertisement.name_any(),
+            Self::Namespace(name, _) | Self::Node(name, _) | Self::Gateways(name, _) => name.clone(),
+            Self::State(_) => Self::STATE.to_owned(),
+        }
+    }
+}
+
+/// Where the updates come out, and whether every watch that decides has shown its first list.
+#[derive(Debug)]
+pub(super) struct Watches {
+    pub(super) updates: mpsc::Receiver<Update>,
+    pub(super) synced: Synced,
+}
+
+/// Resolves when all first lists are there.
+#[derive(Clone, Debug)]
+pub(super) struct Synced(watch::Receiver<usize>);
+
+impl Synced {
+    pub(super) async fn wait(&mut self) {
+        // An error means that the watches ended, which they do only in a drain.
+        let _ = self.0.wait_for(|missing| *missing == 0).await;
+    }
+}
+
+/// Starts all watches.
+pub(super) fn start(
+    client: &Client,
+    namespace: &str,
+    class: Option<&str>,
+    readiness: &Readiness,
+    drain: &Drain,
+) -> Watches {
+    let (sender, updates) = mpsc::channel(QUEUE);
+    let (missing, synced) = watch::channel(5);
+    let starter = Starter { sender, missing: Arc::new(missing), drain, readiness };
+    let class: Option<Arc<str>> = class.map(Arc::from);
+
+    let services = watcher::Config::default().fields("spec.type=LoadBalancer");
+    starter.watch(Watched::SERVICE, Api::<Service>::all(client.clone()), services, move |service| {
+        Observed::new(&service, class.as_deref()).map(|observed| Watched::Service(Box::new(observed)))
+    });
+    let any = watcher::Config::default;
+    starter.watch(
+        Watched::POOL,
+        Api::<IPAddressPool>::namespaced(client.clone(), namespace),
+        any(),
+        |mut pool| {
+            prune(&mut pool);
+            Some(Watched::Pool(Box::new(pool)))
+        },
+    );
+    starter.watch(
+        Watched::ADVERTISEMENT,
+        Api::<L2Advertisement>::namespaced(client.clone(), namespace),
+        any(),
+        |mut advertisement| {
+            prune(&mut advertisement);
+            Some(Watched::Advertisement(Box::new(advertisement)))
+        },
+    );
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+    starter.watch(Watched::NAMESPACE, namespaces, any(), |namespace| {
+        let labels = namespace.labels().clone();
+        Some(Watched::Namespace(namespace.name_any(), labels))
+    });
+    starter.watch(Watched::NODE, Api::<Node>::all(client.clone()), any(), |node| {
+        Some(Watched::Node(node.name_any(), node_entries(&node)))
+    });
+    // An older MetalLB has not installed this kind: nothing waits for it.
+    let states = Api::<ConfigurationState>::namespaced(client.clone(), namespace);
+    starter.optional(Watched::GATEWAYS, states.clone(), any(), |state| {
+        let entries = gateway_entries(&state);
+        Some(Watched::Gateways(state.name_any(), entries))
+    });
+    let own = any().fields(&format!("metadata.name={STATE_NAME}"));
+    starter.optional(Watched::STATE, states, own, |state| {
+        Some(Watched::State(Box::new(state.status.unwrap_or_default())))
+    });
+    Watches { updates, synced: Synced(synced) }
+}
+
+struct Starter<'a> {
+    sender: mpsc::Sender<Update>,
+    missing: Arc<watch::Sender<usize>>,
+    drain: &'a Drain,
+    readiness: &'a Readiness,
+}
+
+impl Starter<'_> {
+    fn watch<K, F>(&self, kind: &'static str, api: Api<K>, config: watcher::Config, map: F)
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        F: FnMut(K) -> Option<Watched> + Send + 'static,
+    {
+        let first = Some((self.readiness.hold(kind), self.missing.clone()));
+        let task = follow(kind, api, config, map, self.sender.clone(), first, self.drain.clone());
+        let _ = self.drain.spawn(kind, task);
+    }
+
+    fn optional<K, F>(&self, kind: &'static str, api: Api<K>, config: watcher::Config, map: F)
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        F: FnMut(K) -> Option<Watched> + Send + 'static,
+    {
+        let task = follow(kind, api, config, map, self.sender.clone(), None, self.drain.clone());
+        let _ = self.drain.spawn(kind, task);
+    }
+}
+
+async fn follow<K, F>(
+    kind: &'static str,
+    api: Api<K>,
+    config: watcher::Config,
+    mut map: F,
+    sender: mpsc::Sender<Update>,
+    mut first: Option<(Guard, Arc<watch::Sender<usize>>)>,
+    drain: Drain,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    F: FnMut(K) -> Option<Watched> + Send + 'static,
+{
+    let key = |object: &K| match object.meta().namespace.as_deref() {
+        Some(namespace) if kind == Watched::SERVICE => {
+            format!("{namespace}/{}", object.meta().name.as_deref().unwrap_or_default())
+        }
+        _ if kind == Watched::STATE => Watched::STATE.to_owned(),
+        _ => object.meta().name.clone().unwrap_or_default(),
+    };
+    let mut events = pin!(watcher(api, config.page_size(PAGE)).default_backoff());
+    let mut complained = false;
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = drain.draining() => return,
+            event = events.next() => event,
+        };
+        let update = match event {
+            None => return,
+            Some(Ok(event)) => {
+                complained = false;
+                match event {
+                    Event::Init => Update::Restart(kind),
+                    Event::Apply(object) | Event::InitApply(object) => {
+                        let key = key(&object);
+                        map(object).map_or(Update::Gone(kind, key), Update::Seen)
+                    }
+                    Event::Delete(object) => Update::Gone(kind, key(&object)),
+                    Event::InitDone => Update::Listed(kind),
+                }
+            }
+            Some(Err(error)) => {
+                // Once per outage: the API server's absence is known to whoever runs it.
+                if std::mem::replace(&mut complained, true) || first.is_none() {
+                    debug!(kind, %error, "watch failed, trying again");
+                } else {
+                    warn!(kind, %error, "watch failed, trying again; what is known stays in force");
+                }
+                continue;
+            }
+        };
+        let listed = matches!(update, Update::Listed(_));
+        if sender.send(update).await.is_err() {
+            return;
+        }
+        if let Some((guard, missing)) = first.take_if(|_| listed) {
+            guard.release();
+            missing.send_modify(|missing| *missing -= 1);
+        }
+    }
+}
+
+/// Drops what nobody reads, before the object is kept.
+fn prune<K: Resource>(object: &mut K) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.annotations = None;
+    meta.owner_references = None;
+}

@@ -1,0 +1,64 @@
+//! `causeway-allocator`: gives Services of type LoadBalancer their addresses, and says why.
+
+use std::process::ExitCode;
+
+use causeway_daemon::drain::Finished;
+use causeway_daemon::signals::{Signal, Signals};
+use causeway_l2::allocator::command::{self, Command};
+use causeway_l2::allocator::{App, Options};
+use clap::Parser;
+use tracing::{error, info, warn};
+
+/// Gives Services of type LoadBalancer their addresses, from the pools of metallb.io/v1beta1.
+#[derive(Parser, Debug)]
+#[command(name = "causeway-allocator", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Main,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Main {
+    /// Run the allocator until SIGTERM.
+    Run(Box<Options>),
+    #[command(flatten)]
+    Other(Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread: the work is small and waits for the API server.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| match arguments.command {
+        Main::Run(options) => runtime.block_on(run(&options)),
+        Main::Other(command) => runtime.block_on(command::run(command)),
+    });
+    result.unwrap_or_else(|error| {
+        eprintln!("causeway-allocator: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let levels = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
+    let mut signals = Signals::install()?;
+    let client = command::client(options.kubeconfig.as_deref()).await?;
+    let app = App::start(client, options, Some(levels)).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), admin = ?app.admin(), namespace = %options.namespace, "started");
+    while signals.next().await != Signal::Stop {}
+    info!("stopping");
+    let stopped = tokio::select! {
+        finished = app.stop() => finished,
+        () = async { while signals.next().await != Signal::Stop {} } => {
+            app.force();
+            Finished::Forced
+        }
+    };
+    if stopped == Finished::Forced {
+        warn!("stopped by force; what was not written is written by the next leader");
+    }
+    if app.panics() > 0 {
+        error!(panics = app.panics(), "tasks panicked while this process ran");
+    }
+    Ok(ExitCode::SUCCESS)
+}

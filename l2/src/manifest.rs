@@ -1,0 +1,92 @@
+//! Manifests in files: YAML documents told apart by kind, for the commands that work without a cluster.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+
+/// A document, and where it is from.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub file: String,
+    /// Its number in the file, from 1.
+    pub number: usize,
+    pub value: Value,
+}
+
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    #[error("cannot read {0}")]
+    Read(String, #[source] std::io::Error),
+    #[error("{0}: {1}")]
+    Yaml(String, String),
+    #[error("{0}: {1}")]
+    Shape(String, String),
+}
+
+/// Reads a file, or standard input for `-`.
+///
+/// # Errors
+/// When it cannot be read or is no YAML.
+pub fn read(path: &Path) -> Result<Vec<Document>, ManifestError> {
+    let name = path.display().to_string();
+    let text =
+        if name == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    parse(&name, &text.map_err(|error| ManifestError::Read(name.clone(), error))?)
+}
+
+/// Every document of the text; empty ones are skipped, and a `List` is taken apart.
+///
+/// # Errors
+/// When the text is no YAML.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
+    let values: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| ManifestError::Yaml(file.to_owned(), error.to_string()))?;
+    let mut documents = Vec::new();
+    for (i, value) in values.into_iter().enumerate().filter(|(_, value)| !value.is_null()) {
+        let items = match value.get("items").and_then(Value::as_array) {
+            Some(items) if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => items.clone(),
+            _ => vec![value],
+        };
+        let documents_of =
+            items.into_iter().map(|value| Document { file: file.to_owned(), number: i + 1, value });
+        documents.extend(documents_of);
+    }
+    Ok(documents)
+}
+
+impl Document {
+    pub fn kind(&self) -> &str {
+        self.value["kind"].as_str().unwrap_or_default()
+    }
+
+    pub fn group(&self) -> &str {
+        self.value["apiVersion"]
+            .as_str()
+            .and_then(|version| version.split_once('/'))
+            .map_or("", |(group, _)| group)
+    }
+
+    pub fn name(&self) -> &str {
+        self.value["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.value["metadata"]["namespace"].as_str()
+    }
+
+    /// `FILE#N Kind/name`.
+    pub fn place(&self) -> String {
+        format!("{}#{} {}/{}", self.file, self.number, self.kind(), self.name())
+    }
+
+    /// The document as one type.
+    ///
+    /// # Errors
+    /// When it has not the shape; the text names the place.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
+        serde_json::from_value(self.value.clone())
+            .map_err(|error| ManifestError::Shape(self.place(), error.to_string()))
+    }
+}
