@@ -1,6 +1,7 @@
 //! A UDP relay between connector and edge: the link that a test cuts and mends, and that can lose or delay packets.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -103,18 +104,23 @@ async fn forward(socket: Arc<UdpSocket>, link: Arc<Link>) {
         if !link.up.load(Relaxed) {
             continue;
         }
-        if !peers.contains_key(&peer) {
-            let own = Arc::new(UdpSocket::bind(crate::origin::ANY).await.expect("a free port"));
-            peers.insert(peer, own.clone());
-            let (socket, link) = (socket.clone(), link.clone());
-            backs.spawn(async move {
-                let mut buffer = vec![0; DATAGRAM_BYTES];
-                loop {
-                    let Ok((length, _)) = own.recv_from(&mut buffer).await else { continue };
-                    link.pass(&socket, &buffer[..length], peer).await;
-                }
-            });
-        }
-        link.pass(&peers[&peer], &buffer[..length], target).await;
+        let own = match peers.entry(peer) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(unknown) => {
+                let own = Arc::new(UdpSocket::bind(crate::origin::ANY).await.expect("a free port"));
+                backs.spawn(back(own.clone(), socket.clone(), link.clone(), peer));
+                unknown.insert(own).clone()
+            }
+        };
+        link.pass(&own, &buffer[..length], target).await;
+    }
+}
+
+/// What the target sends to one peer.
+async fn back(own: Arc<UdpSocket>, socket: Arc<UdpSocket>, link: Arc<Link>, peer: SocketAddr) {
+    let mut buffer = vec![0; DATAGRAM_BYTES];
+    loop {
+        let Ok((length, _)) = own.recv_from(&mut buffer).await else { continue };
+        link.pass(&socket, &buffer[..length], peer).await;
     }
 }

@@ -21,6 +21,9 @@ use tokio::process::Command;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Name and value.
+type Field<'a> = (&'a [u8], &'a [u8]);
+
 /// One frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -32,8 +35,8 @@ fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&[0, u8::try_from(name.len()).unwrap()], name, &[u8::try_from(value.len()).unwrap()], value].concat()
 }
 
-fn request_fields(extra: &[(&[u8], &[u8])]) -> Vec<u8> {
-    let usual: [(&[u8], &[u8]); 4] =
+fn request_fields(extra: &[Field<'_>]) -> Vec<u8> {
+    let usual: [Field<'_>; 4] =
         [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", APP.as_bytes()), (b":path", b"/case")];
     usual.iter().chain(extra).flat_map(|(name, value)| field(name, value)).collect()
 }
@@ -170,9 +173,9 @@ fn hazard_039_and_040_a_request_without_one_clear_authority_and_path_is_refused(
         let make = |fields: &[(&[u8], &[u8])]| {
             fields.iter().flat_map(|(name, value)| field(name, value)).collect::<Vec<u8>>()
         };
-        let (method, scheme): ((&[u8], &[u8]), (&[u8], &[u8])) =
+        let (method, scheme): (Field<'_>, Field<'_>) =
             ((b":method", b"GET"), (b":scheme", b"https"));
-        let (authority, path): ((&[u8], &[u8]), (&[u8], &[u8])) =
+        let (authority, path): (Field<'_>, Field<'_>) =
             ((b":authority", APP.as_bytes()), (b":path", b"/case"));
         let cases: Vec<(&str, Vec<u8>)> = vec![
             ("Host that differs", request_fields(&[(b"host", b"b.example.test")])),

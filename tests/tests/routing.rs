@@ -198,6 +198,7 @@ fn a_tunnel_without_a_connector_is_a_503_that_says_when_to_come_back() {
 #[test]
 fn error_pages_speak_html_text_or_json_and_name_the_hop_and_nothing_inside() {
     run(async {
+        let request_id = regex::Regex::new("[0-9a-f]{32}").unwrap();
         let secret = causeway_tests::origin::closed_port();
         let site = Site::of(format!("http://{secret}")).await;
         for protocol in PROTOCOLS {
@@ -214,8 +215,7 @@ fn error_pages_speak_html_text_or_json_and_name_the_hop_and_nothing_inside() {
                 assert!(answer.header("content-type").unwrap().starts_with(kind), "{answer:?}");
                 let text = answer.text();
                 assert!(text.contains("site's own server") || text.contains("origin"), "{text}");
-                let id = regex::Regex::new("[0-9a-f]{32}")
-                    .unwrap()
+                let id = request_id
                     .find(&text)
                     .map(|found| found.as_str().to_owned());
                 let id = id.unwrap_or_else(|| panic!("no request id in {text}"));

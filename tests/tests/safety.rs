@@ -17,10 +17,11 @@ use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample};
 use causeway_tests::run;
 use causeway_tests::site::{APP, NAMES, Site, to};
+use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
 use causeway_tunnel::quic::{Dialer, Listener, Reuse, Shard, bind};
 use causeway_tunnel::{
-    Answer, Authority, BodyKind, ConnectorId, Control, EdgeIdentity, First, KeyId, KnownKey, Message,
-    RequestHead, RequestId, Role, Route, Scheme, Session, Standing, Token, TunnelId, TunnelKey,
+    Answer, BodyKind, ConnectorId, Control, EdgeIdentity, First, KeyId, Message, RequestHead, RequestId,
+    Role, Route, Scheme, Session, Token, TunnelId, TunnelKey,
 };
 use http::{HeaderMap, Method};
 

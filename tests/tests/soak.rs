@@ -27,7 +27,7 @@ async fn oddities(edge: &Edge, round: u64) {
     if let Ok(mut socket) = over_http1(Http1::tls(edge, APP).await, APP, "/ws").await {
         let _ = socket.send(Message::binary(vec![1; 10_000])).await;
         let _ = socket.next().await;
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             let _ = socket.close(None).await;
         }
     }
@@ -49,7 +49,7 @@ async fn oddities(edge: &Edge, round: u64) {
     for path in ["/bytes/50000000", "/slow/5000", "/sse/100/50"] {
         let request = Request::get(format!("https://{APP}{path}")).body(()).unwrap();
         let mut stream = client.open(request, true).await.unwrap();
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             let _ = tokio::time::timeout(Duration::from_millis(20), stream.head()).await;
         }
         stream.reset();

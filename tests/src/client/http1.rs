@@ -201,6 +201,5 @@ impl Http1 {
 
 /// Splits a finished answer off: what is left in the buffer belongs to the next one.
 pub(super) fn take(buffer: &mut BytesMut, bytes: usize) -> Bytes {
-    let taken = buffer.copy_to_bytes(bytes);
-    taken
+    buffer.copy_to_bytes(bytes)
 }

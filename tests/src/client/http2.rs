@@ -150,7 +150,7 @@ impl Http2Stream {
 ///
 /// # Errors
 /// When the stream was reset meanwhile.
-pub async fn send_all(send: &mut SendStream<Bytes>, mut body: Bytes, end: bool) -> Result<(), String> {
+async fn send_all(send: &mut SendStream<Bytes>, mut body: Bytes, end: bool) -> Result<(), String> {
     while !body.is_empty() {
         send.reserve_capacity(body.len());
         // What was granted earlier is told by `capacity`; `poll_capacity` tells of new grants only.

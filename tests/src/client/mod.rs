@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 pub use http1::Http1;
 pub use http2::{Http2, Http2Stream};
+pub use parse::Head;
 pub use tls::{client_config, connect as tls_connect};
 pub use websocket::{Duplex, over_http1, over_http2};
 
