@@ -5,19 +5,27 @@
 //! session → proxy → rules (ingress) → exchange → origin → VIP
 //! ```
 
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod hostname;
 pub mod ingress;
 pub mod metrics;
 pub mod origin;
 pub mod rules;
 pub mod service;
+pub mod status;
 
 mod builtin;
+mod dial;
 mod exchange;
 mod failure;
 mod headers;
 mod patience;
 mod proxy;
+mod reload;
+mod session;
+mod threads;
 mod upgrade;
 mod upload;

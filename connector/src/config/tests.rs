@@ -87,7 +87,7 @@ fn a_cloudflared_file_with_every_key_is_read() {
     assert_eq!((first.http2_origin, second.http2_origin), (true, false));
     assert!(second.no_tls_verify && second.disable_chunked_encoding && second.no_happy_eyeballs);
     assert_eq!(second.http_host_header.as_deref(), Some("apps.internal:8443"));
-    assert_eq!(config.rules[1].ca_pool_at.map(|at| at.0), Some(29));
+    assert_eq!(config.rules[1].ca_pool_at.map(|at| at.0), Some(28));
     assert_eq!(config.table().find("x.apps.example.dev", "/static/a.js"), Choice::Rule(1));
     assert_eq!(config.table().find("x.apps.example.dev", "/other"), Choice::Rule(8));
     let warned: Vec<&str> =

@@ -1,0 +1,349 @@
+//! The wiring of the whole connector: build everything, spawn, wait, drain.
+//!
+//! ```text
+//! thread of the caller: signals, reload, admin server, one manager an edge
+//! shard-0 … shard-N:    slots (sessions with edges), requests, connections to origins   (children of one Drain)
+//! ```
+//! Nothing here is global: an `App` can be built several times in one process.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use causeway_daemon::admin::{Admin, BoundAdmin, JSON};
+use causeway_daemon::drain::{Drain, Finished};
+use causeway_daemon::readiness::Readiness;
+use causeway_daemon::signals::{Signal, Signals};
+use causeway_daemon::telemetry::Levels;
+use causeway_tunnel::quic::Dialer;
+use causeway_tunnel::{ConnectorId, Token};
+use futures_util::FutureExt;
+use http::StatusCode;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::origin::Guard;
+use crate::proxy::Shard;
+use crate::reload::{self, Reloader};
+use crate::rules::{Ground, RouteIds, RuleSet};
+use crate::session::{Edge, STANDBY, Slot, Ties, keep};
+use crate::status::{Board, ConfigStatus, Status};
+use crate::threads::Thread;
+
+/// What a connector is built from.
+#[derive(Debug)]
+pub struct Settings {
+    pub config: Config,
+    /// The rule file, to be watched; `None` when the rules came from elsewhere.
+    pub file: Option<PathBuf>,
+    pub token: Token,
+    /// Instead of the token's and the file's edges.
+    pub edges: Vec<String>,
+    /// Instead of the file's.
+    pub metrics: Option<SocketAddr>,
+    pub shards: Option<usize>,
+    /// A unix socket with the same pages as the admin address.
+    pub control: Option<PathBuf>,
+    pub levels: Option<Levels>,
+}
+
+/// A running connector.
+#[derive(Debug)]
+pub struct App {
+    drain: Drain,
+    readiness: Readiness,
+    threads: Vec<Thread>,
+    view: Arc<View>,
+    reloader: Option<Arc<Reloader>>,
+    grace: Duration,
+}
+
+/// What `status` is made of.
+#[derive(Debug)]
+struct View {
+    id: ConnectorId,
+    token: Token,
+    edges: Vec<Arc<Edge>>,
+    board: Arc<Board>,
+    rules: Arc<ArcSwap<RuleSet>>,
+    metrics: Metrics,
+    drain: Drain,
+    started: Instant,
+    admin: Option<SocketAddr>,
+}
+
+impl App {
+    /// Builds and starts a connector; sessions come up in the background (see [`App::ready`]).
+    ///
+    /// # Errors
+    /// When a rule's files, the admin address or a thread cannot be had; the text names the mend.
+    pub async fn start(settings: Settings) -> Result<Self> {
+        let Settings { config, file, token, edges, metrics: admin_address, shards, control, levels } =
+            settings;
+        let count = shards.or(config.shards).unwrap_or(1);
+        let (drain, readiness) = (Drain::new(), Readiness::new());
+        let metrics = Metrics::new();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let ground = Ground {
+            guard: Arc::new(Guard::default()),
+            ids: Arc::new(RouteIds::default()),
+            metrics: metrics.clone(),
+            shards: count,
+        };
+        let names = if edges.is_empty() {
+            config.edges.clone().unwrap_or_else(|| token.edges.clone())
+        } else {
+            edges
+        };
+        let admin_address = admin_address.or(config.metrics);
+        let grace = config.grace;
+        let rules = RuleSet::build(config, None, &ground)?;
+        reload::note(&ground, &rules);
+        let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let board = Board::new(readiness.clone(), metrics.sessions.clone());
+
+        let id = ConnectorId::random();
+        let dialer = Dialer::new(token.clone(), id, machine_name(), causeway_daemon::tls::provider())
+            .context("TLS towards the edges cannot be set up")?;
+        let (reloaded, on_reload) = watch::channel(1);
+        let ties = Arc::new(Ties {
+            dialer,
+            rules: Arc::clone(&rules),
+            reloaded: on_reload,
+            board: Arc::clone(&board),
+            started: Instant::now(),
+        });
+        let edges: Vec<Arc<Edge>> = names.into_iter().map(|name| Arc::new(Edge::new(name))).collect();
+
+        // The view knows the admin address, and the admin server shows the view.
+        let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
+        let admin = Admin::new(Arc::new(registry), readiness.clone(), levels)
+            .route("/status", Arc::new(move || page(shown.borrow().clone()).boxed()));
+        if let Some(path) = &control {
+            let socket = admin.clone().bind_unix(path);
+            let socket =
+                socket.with_context(|| format!("cannot listen on the control socket {}", path.display()))?;
+            drop(socket.run(&drain));
+        }
+        let bound = bind_admin(admin, admin_address).await?;
+        let bound_to = bound.local_addr();
+        if let Some(address) = bound_to {
+            ground.guard.set_admin(address);
+        }
+        drop(bound.run(&drain));
+        let view = Arc::new(View {
+            id,
+            token,
+            edges: edges.clone(),
+            board: Arc::clone(&board),
+            rules: Arc::clone(&rules),
+            metrics: metrics.clone(),
+            drain: drain.clone(),
+            started: Instant::now(),
+            admin: bound_to,
+        });
+        showing.send_replace(Some(Arc::clone(&view)));
+
+        let mut threads = Vec::with_capacity(count);
+        for index in 0..count {
+            let shard =
+                Shard { index, drain: drain.child(), rules: Arc::clone(&rules), metrics: metrics.clone() };
+            let thread = Thread::start(Arc::new(shard));
+            threads.push(thread.with_context(|| format!("cannot start the thread of shard {index}"))?);
+        }
+        let threads_of_slots: Arc<[ShardThread]> = threads.iter().map(ShardThread::of).collect();
+        for (index, edge) in edges.into_iter().enumerate() {
+            let manager = manage(edge, index, Arc::clone(&ties), Arc::clone(&threads_of_slots));
+            drop(drain.spawn_service("edge manager", manager));
+        }
+        let reloader = file.map(|path| {
+            let reloader = Reloader::new(path, rules, ground, reloaded, board);
+            Arc::new(reloader)
+        });
+        if let Some(reloader) = &reloader {
+            drop(drain.spawn_service("reload", Arc::clone(reloader).run()));
+        }
+        let app = Self { drain, readiness, threads, view, reloader, grace };
+        let status = app.status();
+        tracing::info!(connector = %id, tunnel = status.tunnel, rules = status.config.rules, shards = count,
+            metrics = ?status.metrics, version = status.version, "the connector is up");
+        Ok(app)
+    }
+
+    /// Where health, status and metrics are served.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.view.admin
+    }
+
+    pub fn status(&self) -> Status {
+        self.view.status()
+    }
+
+    /// Whether there is a session with an edge.
+    pub fn ready(&self) -> bool {
+        self.readiness.is_ready()
+    }
+
+    /// To stop the connector from elsewhere: its [`Drain::start`] ends [`App::run`] like a signal.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Reads the rule file again, as SIGHUP does.
+    pub fn reload(&self) {
+        match &self.reloader {
+            Some(reloader) => reloader.ask(),
+            None => tracing::warn!("there is no rule file to read again"),
+        }
+    }
+
+    /// Serves until a signal asks for the end, then stops in stages.
+    pub async fn run(self, signals: &mut Signals) -> Finished {
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = self.drain.draining() => Signal::Stop,
+            };
+            match signal {
+                Signal::Reload => self.reload(),
+                Signal::Stop => break,
+            }
+        }
+        let (drain, grace) = (self.drain.clone(), self.grace);
+        let in_flight = self.status().in_flight;
+        tracing::info!(
+            grace_seconds = grace.as_secs(),
+            in_flight,
+            "stopping; a second signal ends it at once"
+        );
+        let again = async {
+            while signals.next().await != Signal::Stop {}
+            tracing::warn!("second signal: ending at once");
+            drain.force();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            finished = self.stop(grace) => finished,
+            () = again => unreachable!("it waits for ever"),
+        }
+    }
+
+    /// Stops in stages: edges are told, what is in flight is finished up to `grace`, then force.
+    pub async fn stop(self, grace: Duration) -> Finished {
+        self.readiness.fail();
+        let finished = self.drain.finish(grace).await;
+        let joins: Vec<_> = self.threads.into_iter().map(Thread::stop).collect();
+        let joined = tokio::task::spawn_blocking(move || joins.into_iter().all(|join| join.join().is_ok()));
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a shard's thread panicked");
+        }
+        tracing::info!(?finished, "stopped");
+        finished
+    }
+}
+
+/// What the managers need of a shard's thread.
+#[derive(Clone, Debug)]
+struct ShardThread {
+    shard: Arc<Shard>,
+    handle: tokio::runtime::Handle,
+}
+
+impl ShardThread {
+    fn of(thread: &Thread) -> Self {
+        Self { shard: Arc::clone(&thread.shard), handle: thread.handle() }
+    }
+
+    fn spawn(&self, ties: Arc<Ties>, slot: Slot) -> JoinHandle<Option<()>> {
+        let _inside = self.handle.enter();
+        self.shard.drain.spawn("session slot", keep(Arc::clone(&self.shard), ties, slot))
+    }
+}
+
+/// Keeps one slot for each shard of an edge and one in reserve, spread over our own shards.
+async fn manage(edge: Arc<Edge>, index: usize, ties: Arc<Ties>, threads: Arc<[ShardThread]>) {
+    let mut shards = edge.shards.subscribe();
+    let mut slots: HashMap<usize, JoinHandle<Option<()>>> = HashMap::new();
+    loop {
+        let wanted = *shards.borrow_and_update() as usize;
+        for (turn, number) in (0..wanted).chain([STANDBY]).enumerate() {
+            if slots.get(&number).is_none_or(JoinHandle::is_finished) {
+                let slot = Slot { edge: Arc::clone(&edge), number };
+                let thread = &threads[(index + turn) % threads.len()];
+                slots.insert(number, thread.spawn(Arc::clone(&ties), slot));
+            }
+        }
+        if shards.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl View {
+    fn status(&self) -> Status {
+        let rules = self.rules.load();
+        let (requests, in_flight, origin_errors) = self.metrics.totals();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            connector: self.id.to_string(),
+            tunnel: self.token.tunnel.to_string(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            draining: self.drain.is_draining(),
+            config: ConfigStatus {
+                file: rules.config.file.clone(),
+                generation: rules.generation,
+                rules: rules.config.rules.len(),
+                error: self.board.config_error(),
+            },
+            edges: self
+                .edges
+                .iter()
+                .map(|edge| self.board.edge(&edge.name.name, edge.name.trouble.lock().clone()))
+                .collect(),
+            requests,
+            in_flight,
+            origin_errors,
+            metrics: self.admin,
+        }
+    }
+}
+
+async fn page(view: Option<Arc<View>>) -> (StatusCode, &'static str, Bytes) {
+    let text = view.map(|view| view.status()).and_then(|status| serde_json::to_vec(&status).ok());
+    match text {
+        Some(json) => (StatusCode::OK, JSON, json.into()),
+        None => (StatusCode::SERVICE_UNAVAILABLE, JSON, Bytes::from_static(b"{}")),
+    }
+}
+
+/// The address asked for, or the first free one of cloudflared's usual ports, or any.
+async fn bind_admin(admin: Admin, address: Option<SocketAddr>) -> Result<BoundAdmin> {
+    if let Some(address) = address {
+        return Ok(admin.bind(address).await?);
+    }
+    for port in DEFAULT_PORTS {
+        if let Ok(bound) = admin.clone().bind((Ipv4Addr::LOCALHOST, port).into()).await {
+            return Ok(bound);
+        }
+    }
+    Ok(admin.bind((Ipv4Addr::LOCALHOST, 0).into()).await?)
+}
+
+/// For people who read the edge's list of connectors.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().chars().take(64).collect()
+}
+
+/// Where the admin server listens when nobody says; the first free one is taken.
+pub const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 20241..=20245;

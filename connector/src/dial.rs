@@ -1,0 +1,181 @@
+//! Dialling an edge until there is a session: for ever, with attempts that overlap.
+//!
+//! A lost link is tried again every few hundred milliseconds while earlier attempts still wait for their answers: so a
+//! link that comes back is used within a second, whatever the retransmission timers of one attempt say.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use causeway_daemon::backoff::Backoff;
+use causeway_tunnel::message::Retry;
+use causeway_tunnel::quic::{DialError, Dialer};
+use causeway_tunnel::{Control, Role, Session};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::failure::chain;
+use crate::metrics::Metrics;
+
+/// One edge as the token or the file names it.
+#[derive(Debug)]
+pub(crate) struct EdgeName {
+    /// `host:port`.
+    pub(crate) name: String,
+    /// What the name last resolved to: used when the resolver is down (hazard 162).
+    last_good: Mutex<Vec<SocketAddr>>,
+    /// The last failure, for `status`; cleared by a session.
+    pub(crate) trouble: Mutex<Option<String>>,
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+struct Attempt {
+    text: String,
+    outcome: &'static str,
+    retry: Retry,
+}
+
+impl EdgeName {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, last_good: Mutex::default(), trouble: Mutex::default() }
+    }
+
+    /// Resolves anew at each dial.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, Attempt> {
+        match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(&self.name)).await {
+            Ok(Ok(found)) => {
+                let found: Vec<_> = found.collect();
+                if !found.is_empty() {
+                    self.last_good.lock().clone_from(&found);
+                    return Ok(found);
+                }
+            }
+            Ok(Err(error)) if self.last_good.lock().is_empty() => {
+                let text = format!("the edge's name `{}` cannot be resolved: {error}", self.name);
+                return Err(Attempt { text, outcome: "resolve", retry: Retry::Temporary });
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+        let known = self.last_good.lock().clone();
+        if known.is_empty() {
+            let text = format!("the edge's name `{}` has no address", self.name);
+            return Err(Attempt { text, outcome: "resolve", retry: Retry::Temporary });
+        }
+        Ok(known)
+    }
+
+    /// One attempt: all addresses, each a little after the other; the first session wins.
+    async fn attempt(&self, dialer: &Dialer, role: Role) -> Result<(Session, Control), Attempt> {
+        let addresses = self.addresses().await?;
+        let mut dials = FuturesUnordered::new();
+        for (index, address) in (0_u32..).zip(addresses) {
+            dials.push(async move {
+                sleep(NEXT_ADDRESS_AFTER * index).await;
+                dialer.dial(address, role).await
+            });
+        }
+        let mut worst: Option<Attempt> = None;
+        while let Some(dialled) = dials.next().await {
+            match dialled {
+                Ok(session) => return Ok(session),
+                Err(error) => {
+                    let attempt =
+                        Attempt { text: chain(&error), outcome: outcome(&error), retry: error.retry() };
+                    // A refusal says more than a silence.
+                    if worst.as_ref().is_none_or(|worst| worst.retry == Retry::Temporary) {
+                        worst = Some(attempt);
+                    }
+                }
+            }
+        }
+        Err(worst.unwrap_or_else(|| Attempt {
+            text: format!("the edge's name `{}` has no address", self.name),
+            outcome: "resolve",
+            retry: Retry::Temporary,
+        }))
+    }
+}
+
+/// Dials until there is a session. Cancel safe.
+pub(crate) async fn until_connected(
+    edge: &EdgeName,
+    dialer: &Dialer,
+    role: Role,
+    metrics: &Metrics,
+) -> (Session, Control) {
+    let begun = Instant::now();
+    let mut backoff = Backoff::new(BASE, CAP);
+    let mut long = Backoff::new(BASE, LONG_CAP);
+    let mut attempts = FuturesUnordered::new();
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            Some(attempt) = attempts.next(), if !attempts.is_empty() => match attempt {
+                Ok(session) => {
+                    *edge.trouble.lock() = None;
+                    metrics.dialled("connected");
+                    return session;
+                }
+                Err(Attempt { text, outcome, retry }) => {
+                    metrics.dialled(outcome);
+                    complain(edge, &text, retry);
+                    if retry == Retry::Permanent {
+                        attempts.clear();
+                        let pause = SLOW.mul_f64(rand::random_range(0.5..1.0));
+                        next = Instant::now() + pause;
+                    }
+                }
+            },
+            () = sleep_until(next), if attempts.len() < MAX_OVERLAP => {
+                attempts.push(edge.attempt(dialer, role));
+                let is_long = begun.elapsed() > LONG_OUTAGE;
+                let pause = if is_long { &mut long } else { &mut backoff }.next(&mut rand::rng());
+                next = Instant::now() + pause;
+            }
+        }
+    }
+}
+
+/// Says a trouble once, and again only when it is another one.
+fn complain(edge: &EdgeName, text: &str, retry: Retry) {
+    let mut trouble = edge.trouble.lock();
+    if trouble.as_deref() == Some(text) {
+        tracing::debug!(edge = edge.name, reason = text, "still no session");
+        return;
+    }
+    match retry {
+        Retry::Permanent => {
+            tracing::error!(edge = edge.name, "{text}; trying again about once a minute");
+        }
+        Retry::Temporary => tracing::warn!(edge = edge.name, "{text}; trying on"),
+    }
+    *trouble = Some(text.to_owned());
+}
+
+fn outcome(error: &DialError) -> &'static str {
+    match error {
+        DialError::Socket(_) => "socket",
+        DialError::Unreachable { .. } => "unreachable",
+        DialError::WrongEdge { .. } => "wrong_edge",
+        DialError::Refused { .. } => "refused",
+        DialError::Failed { .. } => "failed",
+    }
+}
+
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// RFC 8305's connection attempt delay.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// Between the beginnings of two attempts: a link that was down for a second is used within one, and one that was
+/// down for a minute within two, handshake included.
+const BASE: Duration = Duration::from_millis(100);
+const CAP: Duration = Duration::from_millis(700);
+/// After a long outage politeness weighs more: back within five seconds.
+const LONG_OUTAGE: Duration = Duration::from_secs(180);
+const LONG_CAP: Duration = Duration::from_secs(4);
+/// Attempts under way at once.
+const MAX_OVERLAP: usize = 3;
+/// Around a refusal that only a person can mend.
+const SLOW: Duration = Duration::from_secs(60);

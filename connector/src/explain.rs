@@ -1,0 +1,168 @@
+//! `route`: which rule a URL hits, and why. Pure.
+
+use serde::Serialize;
+
+use crate::config::{Config, Rule};
+use crate::hostname::{self, HostnameError, Pattern};
+use crate::ingress::Choice;
+
+/// The answer to "where does this URL go?".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    pub host: String,
+    pub path: String,
+    /// Counted from 1; `None` when the path is refused.
+    pub rule: Option<usize>,
+    pub line: u64,
+    pub hostname: String,
+    pub rule_path: Option<String>,
+    pub service: String,
+    pub because: String,
+    /// The rules before it, with the reason why they were not taken.
+    pub passed_over: Vec<PassedOver>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    pub rule: usize,
+    pub reason: String,
+}
+
+/// # Errors
+/// When the URL has no usable hostname.
+pub fn explain(config: &Config, url: &str) -> Result<Explanation, HostnameError> {
+    let (host, path) = split(url)?;
+    let (rule, because) = match config.table().find(&host, &path) {
+        Choice::Rule(index) => (Some(index), None),
+        Choice::Ambiguous => (
+            None,
+            Some(
+                "the path can be read in two ways (`%2f`, `..`, `//`) that hit different rules: it is answered 400",
+            ),
+        ),
+        Choice::Nothing => (None, Some("no rule takes it")),
+    };
+    let passed_over = config.rules[..rule.unwrap_or(0)].iter().enumerate().map(|(index, rule)| PassedOver {
+        rule: index + 1,
+        reason: match &rule.path {
+            _ if !rule.hostname.matches(&host) => format!("its hostname is `{}`", rule.hostname),
+            Some(regex) => format!("the path does not match `{regex}`"),
+            None => "it comes later".to_owned(),
+        },
+    });
+    let passed_over = passed_over.collect();
+    let Some(index) = rule else {
+        return Ok(Explanation {
+            host,
+            path,
+            rule: None,
+            line: 0,
+            hostname: String::new(),
+            rule_path: None,
+            service: String::new(),
+            because: because.unwrap_or_default().to_owned(),
+            passed_over,
+        });
+    };
+    let rule = &config.rules[index];
+    Ok(Explanation {
+        because: why(rule, index + 1 == config.rules.len()),
+        host,
+        path,
+        rule: Some(index + 1),
+        line: rule.line,
+        hostname: rule.hostname.to_string(),
+        rule_path: rule.path.as_ref().map(ToString::to_string),
+        service: rule.service.to_string(),
+        passed_over,
+    })
+}
+
+impl Explanation {
+    /// For people.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        match self.rule {
+            Some(number) => {
+                let path = self.rule_path.as_ref().map(|path| format!(" {path}")).unwrap_or_default();
+                out += &format!(
+                    "rule {number} (line {}): {}{path} -> {}\n",
+                    self.line, self.hostname, self.service
+                );
+                out += &format!("because {}\n", self.because);
+            }
+            None => out += &format!("no rule: {}\n", self.because),
+        }
+        for passed in &self.passed_over {
+            out += &format!("not rule {}: {}\n", passed.rule, passed.reason);
+        }
+        out
+    }
+}
+
+fn why(rule: &Rule, is_last: bool) -> String {
+    let hostname = match &rule.hostname {
+        Pattern::Any if rule.path.is_none() && is_last => {
+            return "it is the last rule, which takes everything".to_owned();
+        }
+        Pattern::Any => "the rule is for every hostname".to_owned(),
+        Pattern::Exact(_) => "the hostname is the rule's".to_owned(),
+        Pattern::Below(_) => format!("the hostname is below `{}`", rule.hostname),
+    };
+    match &rule.path {
+        Some(path) => format!("{hostname} and the path matches `{path}`"),
+        None => hostname,
+    }
+}
+
+/// Hostname in normal form, path and query. The scheme may be left out.
+fn split(url: &str) -> Result<(String, String), HostnameError> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(at);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = hostname::to_ascii(&hostname::normalise(authority))?;
+    let path = path.split('#').next().unwrap_or(path);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Ok((host, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn config() -> Config {
+        parse(
+            "c.yml",
+            "ingress:\n  - hostname: a.dev\n    path: ^/api\n    service: http://10.0.0.1\n  - hostname: '*.dev'\n    service: http://10.0.0.2\n  - service: http_status:404\n",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn says_which_rule_and_why_and_why_not_the_others() {
+        let answer = explain(&config(), "https://A.dev:443/other?x=1").unwrap();
+        assert_eq!((answer.rule, answer.service.as_str()), (Some(2), "http://10.0.0.2:80"));
+        assert_eq!(
+            answer.passed_over,
+            [PassedOver { rule: 1, reason: "the path does not match `^/api`".to_owned() }]
+        );
+        let text = answer.render();
+        assert!(
+            text.contains("rule 2 (line 5): *.dev -> http://10.0.0.2:80") && text.contains("below `*.dev`"),
+            "{text}"
+        );
+        assert_eq!(explain(&config(), "a.dev/api/x").unwrap().rule, Some(1));
+        let last = explain(&config(), "https://other.org").unwrap();
+        assert_eq!(last.rule, Some(3));
+        assert!(last.because.contains("last rule"));
+    }
+
+    #[test]
+    fn unicode_names_are_compared_in_a_labels_and_nonsense_is_refused() {
+        assert_eq!(explain(&config(), "https://bücher.dev/").unwrap().host, "xn--bcher-kva.dev");
+        assert!(explain(&config(), "https:///x").is_err());
+        assert_eq!(explain(&config(), "a.dev/x/../api").unwrap().rule, None);
+    }
+}

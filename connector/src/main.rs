@@ -1,0 +1,19 @@
+//! causeway-connector: parses the command line and runs one command on a small runtime of its own.
+
+use std::process::ExitCode;
+
+use causeway_connector::cli::Cli;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Control, reload and admin live on this thread; the shards that carry requests make threads of their own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("causeway-connector: the system gave no event queue: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(cli.run())
+}

@@ -1,0 +1,105 @@
+//! Reloading the rules: when the file changes (edited, renamed over, a mounted symlink swapped) and on SIGHUP. A bad
+//! file changes nothing but the log, the metrics and `status`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use causeway_daemon::watch::Watch;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::config;
+use crate::rules::{Ground, RuleSet};
+use crate::status::Board;
+
+/// Swaps the rules of one connector.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    path: PathBuf,
+    /// As of the last reading: a file that was only touched is not a new version.
+    text: Mutex<String>,
+    rules: Arc<ArcSwap<RuleSet>>,
+    ground: Ground,
+    reloaded: watch::Sender<u64>,
+    board: Arc<Board>,
+    asked: Notify,
+}
+
+impl Reloader {
+    pub(crate) fn new(
+        path: PathBuf,
+        rules: Arc<ArcSwap<RuleSet>>,
+        ground: Ground,
+        reloaded: watch::Sender<u64>,
+        board: Arc<Board>,
+    ) -> Self {
+        let text = Mutex::new(std::fs::read_to_string(&path).unwrap_or_default());
+        Self { path, text, rules, ground, reloaded, board, asked: Notify::new() }
+    }
+
+    /// SIGHUP: read the file, whether it changed or not (a `caPool` may have).
+    pub(crate) fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Watches until dropped.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut watch = Watch::new([self.path.clone()]).await;
+        loop {
+            tokio::select! {
+                () = watch.changed() => self.reload(Why::Changed),
+                () = self.asked.notified() => self.reload(Why::Asked),
+            }
+        }
+    }
+
+    fn reload(&self, why: Why) {
+        let text = std::fs::read_to_string(&self.path);
+        if let Ok(text) = &text {
+            let mut known = self.text.lock();
+            if why == Why::Changed && *known == *text {
+                return;
+            }
+            known.clone_from(text);
+        }
+        let before = self.rules.load_full();
+        let built =
+            config::load(&self.path).and_then(|config| RuleSet::build(config, Some(&before), &self.ground));
+        match built {
+            Ok(rules) => {
+                let (generation, count) = (rules.generation, rules.config.rules.len());
+                for warning in &rules.config.warnings {
+                    tracing::warn!("{}:{warning}", rules.config.file);
+                }
+                note(&self.ground, &rules);
+                self.rules.store(Arc::new(rules));
+                self.board.set_config_error(None);
+                self.reloaded.send_replace(generation);
+                self.ground.metrics.reloaded("ok");
+                tracing::info!(generation, rules = count, "the rules were reloaded");
+            }
+            Err(error) => {
+                self.ground.metrics.reloaded("refused");
+                self.ground.metrics.config_valid.set(0);
+                self.board.set_config_error(Some(error.to_string()));
+                tracing::error!("the rules stay as they were: {error}");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Changed,
+    Asked,
+}
+
+/// Puts a version of the rules into the figures.
+pub(crate) fn note(ground: &Ground, rules: &RuleSet) {
+    let insecure =
+        rules.config.rules.iter().filter(|rule| rule.service.is_tls() && rule.origin.no_tls_verify).count();
+    ground.metrics.insecure_rules.set(i64::try_from(insecure).unwrap_or(i64::MAX));
+    ground.metrics.config_generation.set(i64::try_from(rules.generation).unwrap_or(i64::MAX));
+    ground.metrics.config_valid.set(1);
+}

@@ -1,0 +1,258 @@
+//! What `status` shows: the sessions with edges and the rules in force.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use causeway_daemon::readiness::{Guard, Readiness};
+use causeway_tunnel::{RefusedRoute, Role, Session};
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use serde::{Deserialize, Serialize};
+
+/// The live sessions, kept by those who run them.
+#[derive(Debug)]
+pub(crate) struct Board {
+    inner: Mutex<Inner>,
+    readiness: Readiness,
+    sessions: Gauge,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slots: BTreeMap<SlotKey, Live>,
+    /// Per edge: so that replicas of one refusal are said once.
+    refused: BTreeMap<String, Vec<RefusedRoute>>,
+    config_error: Option<String>,
+    /// Held while there is no session.
+    unready: Option<Guard>,
+}
+
+#[derive(Debug)]
+struct Live {
+    session: Session,
+    draining: bool,
+}
+
+/// Names a slot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SlotKey {
+    pub(crate) edge: String,
+    pub(crate) number: usize,
+}
+
+/// Keeps a session on the board.
+#[derive(Debug)]
+pub(crate) struct OnBoard {
+    board: Arc<Board>,
+    key: SlotKey,
+}
+
+/// One moment of the connector, as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub connector: String,
+    pub tunnel: String,
+    pub uptime_seconds: u64,
+    pub draining: bool,
+    pub config: ConfigStatus,
+    pub edges: Vec<EdgeStatus>,
+    pub requests: u64,
+    pub in_flight: u64,
+    pub origin_errors: u64,
+    pub metrics: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    pub file: String,
+    /// Counts the versions of the rules since the start.
+    pub generation: u64,
+    pub rules: usize,
+    /// Why the file on disk is not the one in force, if so.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeStatus {
+    pub address: String,
+    pub sessions: Vec<SessionStatus>,
+    pub refused: Vec<RefusedHostname>,
+    /// The last failure to connect, while there is one.
+    pub trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    pub id: String,
+    pub remote: SocketAddr,
+    pub role: String,
+    pub shard: u32,
+    pub shards: u32,
+    pub since_seconds: u64,
+    pub rtt_ms: f64,
+    pub in_flight: usize,
+    pub draining: bool,
+    pub software: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedHostname {
+    pub hostname: String,
+    pub reason: String,
+}
+
+impl Board {
+    pub(crate) fn new(readiness: Readiness, sessions: Gauge) -> Arc<Self> {
+        let unready = Some(readiness.hold(NO_SESSION));
+        let inner = Inner { slots: BTreeMap::new(), refused: BTreeMap::new(), config_error: None, unready };
+        Arc::new(Self { inner: Mutex::new(inner), readiness, sessions })
+    }
+
+    /// From now until the returned guard is dropped the session is up.
+    pub(crate) fn up(self: &Arc<Self>, key: SlotKey, session: &Session) -> OnBoard {
+        let mut inner = self.inner.lock();
+        inner.slots.insert(key.clone(), Live { session: session.clone(), draining: false });
+        inner.unready = None;
+        self.sessions.set(i64::try_from(inner.slots.len()).unwrap_or(i64::MAX));
+        OnBoard { board: Arc::clone(self), key }
+    }
+
+    pub(crate) fn draining(&self, key: &SlotKey) {
+        if let Some(live) = self.inner.lock().slots.get_mut(key) {
+            live.draining = true;
+        }
+    }
+
+    /// Takes note of what an edge refused; says whether that is news.
+    pub(crate) fn announced(&self, key: &SlotKey, refused: &[RefusedRoute]) -> bool {
+        let mut inner = self.inner.lock();
+        let known = inner.refused.entry(key.edge.clone()).or_default();
+        let is_news = known != refused;
+        refused.clone_into(known);
+        is_news
+    }
+
+    pub(crate) fn set_config_error(&self, error: Option<String>) {
+        self.inner.lock().config_error = error;
+    }
+
+    pub(crate) fn config_error(&self) -> Option<String> {
+        self.inner.lock().config_error.clone()
+    }
+
+    pub(crate) fn edge(&self, address: &str, trouble: Option<String>) -> EdgeStatus {
+        let inner = self.inner.lock();
+        let sessions =
+            inner.slots.iter().filter(|(key, _)| key.edge == address).map(|(_, live)| live.status());
+        let refused = inner.refused.get(address).into_iter().flatten();
+        EdgeStatus {
+            address: address.to_owned(),
+            sessions: sessions.collect(),
+            refused: refused
+                .map(|route| RefusedHostname {
+                    hostname: route.hostname.clone(),
+                    reason: route.reason.clone(),
+                })
+                .collect(),
+            trouble,
+        }
+    }
+}
+
+impl Live {
+    fn status(&self) -> SessionStatus {
+        let info = self.session.info();
+        SessionStatus {
+            id: info.id.to_string(),
+            remote: info.remote,
+            role: match info.role {
+                Role::Primary => "primary".to_owned(),
+                Role::Standby => "standby".to_owned(),
+            },
+            shard: info.shard,
+            shards: info.shards,
+            since_seconds: info.since.elapsed().as_secs(),
+            rtt_ms: (self.session.rtt().as_secs_f64() * 1e6).round() / 1e3,
+            in_flight: self.session.in_flight(),
+            draining: self.draining,
+            software: info.peer_software.clone(),
+        }
+    }
+}
+
+impl Drop for OnBoard {
+    fn drop(&mut self) {
+        let mut inner = self.board.inner.lock();
+        inner.slots.remove(&self.key);
+        self.board.sessions.set(i64::try_from(inner.slots.len()).unwrap_or(i64::MAX));
+        if inner.slots.is_empty() {
+            inner.unready = Some(self.board.readiness.hold(NO_SESSION));
+        }
+    }
+}
+
+impl Status {
+    /// For people.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let sessions: usize = self.edges.iter().map(|edge| edge.sessions.len()).sum();
+        let state = match (self.draining, sessions) {
+            (true, _) => "STOPPING",
+            (false, 0) => "DOWN",
+            (false, _) if self.edges.iter().any(|edge| edge.sessions.is_empty()) => "DEGRADED",
+            (false, _) => "CONNECTED",
+        };
+        let write = |out: &mut String| {
+            writeln!(
+                out,
+                "{state}  tunnel {}  connector {}  up {} s",
+                self.tunnel, self.connector, self.uptime_seconds
+            )?;
+            writeln!(
+                out,
+                "rules  {} from {} (version {})",
+                self.config.rules, self.config.file, self.config.generation
+            )?;
+            if let Some(error) = &self.config.error {
+                writeln!(out, "       the file on disk is not in force: {error}")?;
+            }
+            writeln!(
+                out,
+                "requests  {} served, {} in flight, {} failed by origins",
+                self.requests, self.in_flight, self.origin_errors
+            )?;
+            for edge in &self.edges {
+                writeln!(out, "edge {}", edge.address)?;
+                for s in &edge.sessions {
+                    let drains = if s.draining { ", draining" } else { "" };
+                    writeln!(
+                        out,
+                        "  {}  {:8} {}  shard {}/{}  {} s  rtt {} ms  {} in flight{drains}",
+                        s.id,
+                        s.role,
+                        s.remote,
+                        s.shard + 1,
+                        s.shards,
+                        s.since_seconds,
+                        s.rtt_ms,
+                        s.in_flight
+                    )?;
+                }
+                if let Some(trouble) = &edge.trouble {
+                    writeln!(out, "  no session: {trouble}")?;
+                }
+                for route in &edge.refused {
+                    writeln!(out, "  {} is not served: {}", route.hostname, route.reason)?;
+                }
+            }
+            std::fmt::Result::Ok(())
+        };
+        write(&mut out).expect("a String takes everything");
+        out
+    }
+}
+
+const NO_SESSION: &str = "a session with an edge";
