@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 pub use chunk::Chunks;
-pub use head::{Framing, Head};
+pub use head::{Framing, Head, MAX_FIELDS};
 pub(crate) use head::{check_method, check_path};
 pub use limits::Limits;
 pub(crate) use limits::{Meter, Pressure};
@@ -247,7 +247,8 @@ impl<T: Transport> Guard<T> {
         }
         if self.scanner.is_at_head() && !self.side.is_busy() {
             let since = self.reading.pending_since();
-            return Some((since + self.pressure.idle(&self.limits), Due::Idle));
+            let idle = if self.side.is_draining() { Duration::ZERO } else { self.pressure.idle(&self.limits) };
+            return Some((since + idle, Due::Idle));
         }
         None
     }

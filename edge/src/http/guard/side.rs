@@ -41,6 +41,7 @@ struct State {
     body_error: Option<InError>,
     upgraded: bool,
     reset: bool,
+    draining: bool,
     /// Informational responses of the request that is being served. None once its final head is on the way.
     interim: Option<BytesMut>,
     interim_under_way: bool,
@@ -92,6 +93,15 @@ impl Side {
     /// The visitor must be broken off: its response cannot be completed, and its end would look like one.
     pub(crate) fn reset(&self) {
         self.state.lock().reset = true;
+    }
+
+    /// Between requests the connection may end at once.
+    pub(crate) fn drain(&self) {
+        self.state.lock().draining = true;
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.state.lock().draining
     }
 
     pub(super) fn is_busy(&self) -> bool {

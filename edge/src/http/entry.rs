@@ -1,0 +1,246 @@
+//! The gate between HTTP and the core, common to all versions: a parsed request becomes a validated exchange, and an
+//! answer is made fit to leave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use causeway_daemon::drain::Drain;
+use http::header::UPGRADE;
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use parking_lot::Mutex;
+
+use super::guard::{Limits, Pressure, Refusal};
+use super::headers::{self, Forwarder, Forwarding, Wishes};
+use super::host::Host;
+use super::page::{Hop, Page, Style};
+use super::validate;
+use crate::access::{Record, Sink, Start};
+use crate::exchange::{Handler, OutBody, Pages, RequestId, Scheme, Visitor};
+use crate::listen::Room;
+use crate::tls::Names;
+
+/// What all connections of a shard's listeners share.
+pub struct Service<H> {
+    pub handler: H,
+    pub sink: Arc<Sink>,
+    pub forwarding: Forwarding,
+    pub limits: Limits,
+    pub drain: Drain,
+    pub(crate) pressure: Arc<Pressure>,
+}
+
+impl<H> std::fmt::Debug for Service<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// One visitor's connection.
+pub(crate) struct Peer {
+    local: SocketAddr,
+    scheme: Scheme,
+    tls: Option<(Arc<str>, Arc<Names>)>,
+    state: Mutex<State>,
+}
+
+struct State {
+    forwarder: Forwarder,
+    hosts: validate::HostCache,
+}
+
+/// A request that may go to the core.
+pub(crate) struct Entered {
+    pub(crate) id: RequestId,
+    pub(crate) visitor: Visitor,
+    pub(crate) host: Host,
+    pub(crate) parts: Parts,
+    pub(crate) wishes: Wishes,
+    pub(crate) record: Record,
+}
+
+/// A request that may not: its answer, and its record.
+pub(crate) struct Turned {
+    pub(crate) response: Response<OutBody>,
+    pub(crate) record: Record,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        addr: SocketAddr,
+        local: SocketAddr,
+        tls: Option<(Arc<str>, Arc<Names>)>,
+        forwarding: &Forwarding,
+    ) -> Self {
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let forwarder = Forwarder::new(forwarding, addr, scheme);
+        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        Self { local, scheme, tls, state: Mutex::new(State { forwarder, hosts: validate::HostCache::default() }) }
+    }
+
+    pub(crate) fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Whether requests for `host` may come on this connection: its certificate must cover the name (hazards 41 and
+    /// 42). Without TLS there is nothing to agree with.
+    fn may_ask_for(&self, host: &Host) -> bool {
+        match &self.tls {
+            None => true,
+            Some((sni, names)) => **sni == **host || names.covers(host),
+        }
+    }
+}
+
+impl<H: Handler> Service<H> {
+    pub fn new(
+        handler: H,
+        sink: Arc<Sink>,
+        forwarding: Forwarding,
+        limits: Limits,
+        drain: Drain,
+        room: &Room,
+    ) -> Arc<Self> {
+        let pressure = Arc::clone(&room.pressure);
+        Arc::new(Self { handler, sink, forwarding, limits, drain, pressure })
+    }
+
+    /// Validates a request, cleans its fields and opens its record. Of an HTTP/2 request `parts` still has the
+    /// pseudo-fields in its `uri`.
+    pub(crate) fn enter(&self, peer: &Peer, mut parts: Parts) -> Result<Entered, Box<Turned>> {
+        let id = RequestId::random(&mut rand::rng());
+        let mut state = peer.state.lock();
+        let checked = validate::request(&mut parts, peer.scheme, &mut state.hosts).and_then(|host| {
+            if !peer.may_ask_for(&host) {
+                return Err(MISDIRECTED);
+            }
+            if self.forwarding.is_loop(&parts.headers) {
+                return Err(LOOP);
+            }
+            Ok(host)
+        });
+        let host = match checked {
+            Ok(host) => host,
+            Err(refusal) => {
+                let style = Style::of(&parts.headers);
+                let visitor = state.forwarder.peer();
+                drop(state);
+                let start = self.start(peer, id, visitor, parts.version, parts.method, "".into(), parts.uri);
+                return Err(Box::new(self.turn_away(start, style, refusal)));
+            }
+        };
+        let wishes = headers::clean_request(&mut parts.headers, state.forwarder.trust());
+        headers::join_cookies(&mut parts.headers);
+        let addr = state.forwarder.apply(&mut parts.headers, id);
+        drop(state);
+        let visitor = Visitor {
+            addr,
+            local: peer.local,
+            scheme: peer.scheme,
+            sni: peer.tls.as_ref().map(|(sni, _)| Arc::clone(sni)),
+            version: parts.version,
+        };
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let start = self.start(peer, id, addr, parts.version, method, Arc::clone(host.shared()), uri);
+        let record = Record::new(start, Arc::clone(&self.sink));
+        Ok(Entered { id, visitor, host, parts, wishes, record })
+    }
+
+    /// Answers what never became a request.
+    pub(crate) fn refuse(&self, peer: &Peer, version: Version, refusal: Refusal) -> Turned {
+        let id = RequestId::random(&mut rand::rng());
+        let visitor = peer.state.lock().forwarder.peer();
+        let start = self.start(peer, id, visitor, version, Method::GET, "".into(), Uri::default());
+        self.turn_away(start, Style::Text, refusal)
+    }
+
+    fn turn_away(&self, start: Start, style: Style, refusal: Refusal) -> Turned {
+        tracing::debug!(visitor = %start.visitor, reason = refusal.reason, "request refused");
+        let pages = Pages::new(start.id, style, start.method.clone());
+        let record = Record::new(start, Arc::clone(&self.sink));
+        record.set_failure(refusal.reason);
+        Turned { response: pages.answer(&refusal.page()), record }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one line of the access log, named field by field")]
+    fn start(
+        &self,
+        peer: &Peer,
+        id: RequestId,
+        visitor: SocketAddr,
+        version: Version,
+        method: Method,
+        host: Arc<str>,
+        uri: Uri,
+    ) -> Start {
+        Start { id, visitor, scheme: peer.scheme, version, method, host, uri }
+    }
+}
+
+/// What has to be known of a request when its answer leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pages: Pages,
+    /// The visitor asked for a WebSocket.
+    pub(crate) upgrade: bool,
+    pub(crate) is_head: bool,
+}
+
+impl Leaving {
+    pub(crate) fn new(entered: &Entered, upgrade: bool) -> Self {
+        let style = Style::of(&entered.parts.headers);
+        let is_head = entered.parts.method == Method::HEAD;
+        Self { pages: Pages::new(entered.id, style, entered.parts.method.clone()), upgrade, is_head }
+    }
+
+    /// Makes an answer fit to leave: hop-by-hop fields end here, and only an upgrade that was asked for is granted
+    /// (hazard 57).
+    pub(crate) fn check(&self, mut response: Response<OutBody>, record: &Record) -> Response<OutBody> {
+        let status = response.status();
+        if status.is_informational() {
+            let is_granted =
+                self.upgrade && status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(response.headers());
+            if !is_granted {
+                record.set_failure("origin switched protocols unasked");
+                response = self.pages.answer(&BAD_SWITCH);
+            }
+        }
+        headers::clean_response(response.headers_mut());
+        record.set_status(response.status());
+        response
+    }
+}
+
+/// The core may leave the field out, but if the origin named another protocol it is not what was asked for.
+fn names_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+impl Refusal {
+    /// What the visitor reads. One constant sentence per status.
+    pub(crate) fn page(self) -> Page {
+        let (hop, text) = match self.status {
+            StatusCode::REQUEST_TIMEOUT => (Hop::Visitor, "The request came too slowly."),
+            StatusCode::MISDIRECTED_REQUEST => {
+                (Hop::Visitor, "This connection is not for that name. Open a new one to it.")
+            }
+            StatusCode::METHOD_NOT_ALLOWED => (Hop::Visitor, "This method is not allowed."),
+            StatusCode::URI_TOO_LONG => (Hop::Visitor, "The address is longer than 8 KiB."),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                (Hop::Visitor, "The request has more than 100 fields, or fields longer than 16 KiB or 64 KiB together.")
+            }
+            StatusCode::EXPECTATION_FAILED => (Hop::Visitor, "The only expectation known is 100-continue."),
+            StatusCode::NOT_IMPLEMENTED => (Hop::Edge, "This kind of request is not supported."),
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => (Hop::Edge, "This version of HTTP is not supported."),
+            StatusCode::LOOP_DETECTED => (Hop::Edge, "The request has been here before: it goes in a circle."),
+            StatusCode::SERVICE_UNAVAILABLE => (Hop::Edge, "There are too many requests. Try again soon."),
+            _ => (Hop::Visitor, "The request is malformed or ambiguous, so it was not passed on."),
+        };
+        Page::new(self.status, hop, text)
+    }
+}
+
+const MISDIRECTED: Refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host does not belong to this connection");
+const LOOP: Refusal = Refusal::new(StatusCode::LOOP_DETECTED, "request loop");
+const BAD_SWITCH: Page =
+    Page::new(StatusCode::BAD_GATEWAY, Hop::Origin, "The site answered with a protocol that nobody asked for.");

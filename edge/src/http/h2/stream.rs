@@ -1,0 +1,356 @@
+//! One HTTP/2 request, from its head to the last frame of its response.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{EXPECT};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::super::entry::{Leaving, Peer, Service};
+use super::super::guard::{Limits, Refusal};
+use super::super::headers;
+use super::Shared;
+use crate::access::Record;
+use crate::exchange::{
+    Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target, Upgrade,
+    UpgradeOrigin, gone, poll_capacity,
+};
+
+type Responder = Arc<Mutex<SendResponse<Bytes>>>;
+
+/// Counts a running stream, however it ends.
+pub(super) struct Guard {
+    shared: Arc<Shared>,
+    began: Instant,
+}
+
+impl Guard {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, began: Instant::now() }
+    }
+
+    /// The visitor reset the stream. Too many of them end the connection.
+    fn reset(&self) {
+        let flood = self.shared.resets.lock().reset(self.began.elapsed(), std::time::Instant::now());
+        if flood.is_err() {
+            self.shared.flooded.notify_one();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut running = self.shared.running.lock();
+        running.count -= 1;
+        running.since = Instant::now();
+    }
+}
+
+/// Why a response was not sent whole.
+enum Broken {
+    /// By the visitor: reset, or gone.
+    Visitor(Abort),
+    /// By us: the visitor gets a reset.
+    Ours(Abort),
+}
+
+pub(super) async fn serve<H: Handler>(
+    service: Arc<Service<H>>,
+    peer: Arc<Peer>,
+    guard: Guard,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (mut parts, recv) = request.into_parts();
+    let protocol = parts.extensions.remove::<Protocol>();
+    parts.extensions.clear();
+    let is_websocket = match websocket(&mut parts.method, protocol) {
+        Ok(is_websocket) => is_websocket,
+        Err(refusal) => {
+            let turned = service.refuse(&peer, Version::HTTP_2, refusal);
+            return answer(&mut respond, turned.response, turned.record, &service.limits).await;
+        }
+    };
+    let entered = match service.enter(&peer, parts) {
+        Ok(entered) => entered,
+        Err(turned) => return answer(&mut respond, turned.response, turned.record, &service.limits).await,
+    };
+    let leaving = Leaving::new(&entered, is_websocket);
+    let record = entered.record.clone();
+    let respond: Responder = Arc::new(Mutex::new(respond));
+    let expects = entered.parts.headers.contains_key(EXPECT) && !recv.is_end_stream();
+    let gate = expects.then(Arc::<Gate>::default);
+    let limits = service.limits;
+    let mut body = InBody::empty();
+    let mut body_kind = BodyKind::None;
+    let (mut upgrade, mut upgraded) = (None, None);
+    if is_websocket {
+        let (sender, receiver) = oneshot::channel();
+        let origin = UpgradeOrigin::H2(recv, receiver);
+        upgrade = Some(Upgrade::new("websocket", origin, RawLimits::of(&limits), record.clone()));
+        upgraded = Some(sender);
+    } else if !recv.is_end_stream() {
+        body_kind = kind(&entered.parts.headers);
+        let source = H2Body { recv, early: None, respond: Arc::clone(&respond), expects };
+        body = InBody::arriving(Box::new(source), gate.clone(), record.clone());
+    }
+    let exchange = Exchange {
+        id: entered.id,
+        visitor: entered.visitor,
+        host: entered.host,
+        head: entered.parts,
+        body,
+        body_kind,
+        upgrade,
+        expect_continue: expects,
+        interim: Interim::new(Some(Arc::new(ToResponder(Arc::clone(&respond)))), gate),
+        record: entered.record,
+    };
+    let response = {
+        let mut handled = pin!(service.handler.handle(exchange));
+        let either = poll_fn(|cx| {
+            if let Poll::Ready(reset) = respond.lock().poll_reset(cx) {
+                return Poll::Ready(Err(reset));
+            }
+            handled.as_mut().poll(cx).map(Ok)
+        });
+        either.await
+    };
+    let Ok(response) = response else {
+        record.set_failure("visitor reset the stream");
+        guard.reset();
+        return;
+    };
+    let mut response = leaving.check(response, &record);
+    let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_switching {
+        *response.status_mut() = StatusCode::OK;
+    }
+    let result = send(&respond, response, &leaving, upgraded.filter(|_| is_switching), &record, &limits).await;
+    match result {
+        Ok(()) => {}
+        Err(Broken::Visitor(abort)) => {
+            record.set_failure(abort.to_string());
+            guard.reset();
+        }
+        Err(Broken::Ours(abort)) => {
+            record.set_failure(abort.to_string());
+            respond.lock().send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Whether a request is an extended CONNECT for a WebSocket (RFC 8441): for the core that is a GET (hazards 60, 62).
+fn websocket(method: &mut Method, protocol: Option<Protocol>) -> Result<bool, Refusal> {
+    match protocol {
+        None => Ok(false),
+        Some(protocol) if protocol.as_str() == "websocket" => {
+            *method = Method::GET;
+            Ok(true)
+        }
+        Some(_) => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "unknown :protocol")),
+    }
+}
+
+fn kind(headers: &HeaderMap) -> BodyKind {
+    headers::content_length(headers).map_or(BodyKind::Unknown, BodyKind::Known)
+}
+
+/// Sends a small answer of our own.
+async fn answer(respond: &mut SendResponse<Bytes>, response: Response<OutBody>, record: Record, limits: &Limits) {
+    record.set_status(response.status());
+    let (head, body) = response.into_parts();
+    let is_end = body.is_end_stream();
+    let sent = match respond.send_response(Response::from_parts(head, ()), is_end) {
+        Ok(mut send) if !is_end => send_body(&mut send, body, None, &record, limits).await,
+        _ => Ok(()),
+    };
+    if let Err(Broken::Visitor(abort) | Broken::Ours(abort)) = sent {
+        tracing::debug!(%abort, "refusal not delivered");
+    }
+}
+
+async fn send(
+    respond: &Responder,
+    response: Response<OutBody>,
+    leaving: &Leaving,
+    upgraded: Option<oneshot::Sender<SendStream<Bytes>>>,
+    record: &Record,
+    limits: &Limits,
+) -> Result<(), Broken> {
+    let (head, body) = response.into_parts();
+    let has_no_body = leaving.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let is_end = upgraded.is_none() && (has_no_body || body.is_end_stream());
+    let length = headers::content_length(&head.headers).filter(|_| !has_no_body && upgraded.is_none());
+    if is_end && length.is_some_and(|length| length > 0) {
+        return Err(Broken::Ours(Abort::new("response ended before its declared length")));
+    }
+    let sent = respond.lock().send_response(Response::from_parts(head, ()), is_end);
+    let mut send = sent.map_err(|error| Broken::Visitor(gone(error)))?;
+    if let Some(upgraded) = upgraded {
+        // The other end is gone when the core dropped the upgrade after granting it: then the stream is reset.
+        let _ = upgraded.send(send);
+        return Ok(());
+    }
+    if is_end {
+        return Ok(());
+    }
+    send_body(&mut send, body, length, record, limits).await
+}
+
+/// Sends the body's frames with back-pressure, and its end. `length`: what the head declared.
+async fn send_body(
+    send: &mut SendStream<Bytes>,
+    mut body: OutBody,
+    mut length: Option<u64>,
+    record: &Record,
+    limits: &Limits,
+) -> Result<(), Broken> {
+    loop {
+        let frame = poll_fn(|cx| {
+            if let Poll::Ready(reset) = send.poll_reset(cx) {
+                return Poll::Ready(Err(visitor_reset(reset)));
+            }
+            Pin::new(&mut body).poll_frame(cx).map(Ok)
+        });
+        let frame = frame.await?.transpose().map_err(Broken::Ours)?;
+        let Some(frame) = frame else {
+            check_complete(length)?;
+            return send.send_data(Bytes::new(), true).map_err(|error| Broken::Visitor(gone(error)));
+        };
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                let Ok(trailers) = frame.into_trailers() else { continue };
+                check_complete(length)?;
+                return send.send_trailers(trailers).map_err(|error| Broken::Visitor(gone(error)));
+            }
+        };
+        record.add_out(data.len());
+        if let Some(left) = &mut length {
+            *left = left.checked_sub(data.len() as u64).ok_or_else(too_long)?;
+        }
+        let is_last = body.is_end_stream();
+        if is_last {
+            check_complete(length)?;
+        }
+        if is_last && data.is_empty() {
+            return send.send_data(data, true).map_err(|error| Broken::Visitor(gone(error)));
+        }
+        while !data.is_empty() {
+            let granted = poll_fn(|cx| poll_capacity(send, data.len(), cx));
+            let granted = timeout(limits.write_idle, granted).await.map_err(|_| stalled())?;
+            let part = data.split_to(granted.map_err(Broken::Visitor)?);
+            let is_end = is_last && data.is_empty();
+            send.send_data(part, is_end).map_err(|error| Broken::Visitor(gone(error)))?;
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+fn check_complete(left: Option<u64>) -> Result<(), Broken> {
+    if left.is_none_or(|left| left == 0) {
+        return Ok(());
+    }
+    Err(Broken::Ours(Abort::new("response ended before its declared length")))
+}
+
+fn too_long() -> Broken {
+    Broken::Ours(Abort::new("response is longer than it declared"))
+}
+
+fn stalled() -> Broken {
+    Broken::Ours(Abort::new("visitor took nothing for too long"))
+}
+
+fn visitor_reset(reset: Result<Reason, h2::Error>) -> Broken {
+    match reset {
+        Ok(reason) => Broken::Visitor(Abort::new(format!("visitor reset the stream: {reason}"))),
+        Err(error) => Broken::Visitor(gone(error)),
+    }
+}
+
+/// Sends informational responses.
+struct ToResponder(Responder);
+
+impl Target for ToResponder {
+    fn interim(&self, status: StatusCode, headers: HeaderMap) {
+        inform(&self.0, status, headers);
+    }
+}
+
+fn inform(respond: &Responder, status: StatusCode, headers: HeaderMap) {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    // Refused after the final head, and on a stream that is gone: then there is nobody to inform.
+    let _ = respond.lock().send_informational(response);
+}
+
+/// The request body as h2 delivers it.
+struct H2Body {
+    recv: RecvStream,
+    /// Read to see whether the visitor waits for 100.
+    early: Option<Option<Result<Bytes, h2::Error>>>,
+    respond: Responder,
+    /// 100 has not been said.
+    expects: bool,
+}
+
+impl Arriving for H2Body {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
+        let data = match self.early.take() {
+            Some(data) => data,
+            None => ready!(self.recv.poll_data(cx)),
+        };
+        match data {
+            Some(Ok(data)) => {
+                // Fails only when the stream is gone, which the next poll reports.
+                let _ = self.recv.flow_control().release_capacity(data.len());
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(in_error(&error)))),
+            None => Poll::Ready(match ready!(self.recv.poll_trailers(cx)) {
+                Ok(None) => None,
+                Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
+                Err(error) => Some(Err(in_error(&error))),
+            }),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        self.early.is_none() && self.recv.is_end_stream()
+    }
+
+    fn has_started(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.early.is_none()
+            && let Poll::Ready(data) = self.recv.poll_data(cx)
+        {
+            self.early = Some(data);
+        }
+        self.early.is_some()
+    }
+
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.expects) {
+            inform(&self.respond, StatusCode::CONTINUE, HeaderMap::new());
+        }
+    }
+}
+
+/// A stream that h2 itself reset broke the protocol, for instance by a body that is not as long as declared.
+fn in_error(error: &h2::Error) -> InError {
+    if error.is_library() { InError::Malformed("HTTP/2 stream error") } else { InError::Gone }
+}

@@ -1,0 +1,204 @@
+//! Public TLS: which certificate answers for which name, and the handshake.
+//!
+//! A visitor that names no host, or one that nobody here has a certificate for, gets `unrecognized_name` and learns
+//! nothing (hazard 43). What remains of a handshake is rustls' part: 1.2 and 1.3 only, no renegotiation, no
+//! compression, no early data.
+
+mod dev;
+mod files;
+mod names;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use causeway_daemon::tls::provider;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+pub use dev::DevAuthority;
+pub use files::{CertificateError, PemFiles};
+use files::{Fingerprint, Loaded};
+pub use names::Names;
+
+use crate::http::host::Host;
+
+/// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
+pub struct Tls {
+    chooser: Arc<Chooser>,
+    config: Arc<ServerConfig>,
+    files: ArcSwap<Vec<PemFiles>>,
+}
+
+/// One certificate, ready to use.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    key: Arc<CertifiedKey>,
+    names: Arc<Names>,
+}
+
+/// A finished handshake.
+pub(crate) struct Accepted<T> {
+    pub(crate) stream: TlsStream<T>,
+    pub(crate) sni: Arc<str>,
+    /// The names of the certificate that was shown.
+    pub(crate) names: Arc<Names>,
+    pub(crate) is_h2: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("visitor named no host")]
+    NoName,
+    #[error("no certificate for that name")]
+    UnknownName,
+    #[error("handshake failed")]
+    Failed(#[source] io::Error),
+}
+
+const H2: &[u8] = b"h2";
+const HTTP_11: &[u8] = b"http/1.1";
+/// How often the files are looked at. Looking costs one stat a file.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// A fatal alert `unrecognized_name`, as a record of its own: before our hello all is in clear.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+impl Tls {
+    /// Reads the certificate files. With `dev` names that are in none of them are signed on demand.
+    ///
+    /// # Errors
+    /// When a file cannot be used: names it, and what is wrong with it.
+    pub fn new(files: Vec<PemFiles>, dev: Option<DevAuthority>) -> Result<Self, CertificateError> {
+        let table = Loaded::read(&files)?;
+        let chooser = Arc::new(Chooser { table: ArcSwap::from_pointee(table), dev });
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .expect("the provider has suites for both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&chooser) as _);
+        config.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
+        // Without tickets sessions are resumed from a small cache: slower, and as safe. Keys rotate every six hours,
+        // and rustls binds each ticket to its SNI (hazard 103).
+        match rustls::crypto::aws_lc_rs::Ticketer::new() {
+            Ok(ticketer) => config.ticketer = ticketer,
+            Err(error) => tracing::warn!(%error, "cannot make keys for session tickets"),
+        }
+        Ok(Self { chooser, config: Arc::new(config), files: ArcSwap::from_pointee(files) })
+    }
+
+    /// Reads other files from now on. On error nothing changes.
+    ///
+    /// # Errors
+    /// As [`Tls::new`].
+    pub fn reload(&self, files: Vec<PemFiles>) -> Result<(), CertificateError> {
+        let table = Loaded::read(&files)?;
+        self.chooser.table.store(Arc::new(table));
+        self.files.store(Arc::new(files));
+        Ok(())
+    }
+
+    /// Reads the files again whenever they change, for ever. What is wrong is logged once, and the certificates that
+    /// were read before stay.
+    pub async fn watch(&self) {
+        let mut seen = Fingerprint::of(&self.files.load());
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let files = self.files.load_full();
+            let now = Fingerprint::of(&files);
+            if now == seen {
+                continue;
+            }
+            seen = now;
+            let read = tokio::task::spawn_blocking(move || Loaded::read(&files).map(|table| (table, files))).await;
+            match read {
+                Ok(Ok((table, files))) if Arc::ptr_eq(&files, &self.files.load()) => {
+                    self.chooser.table.store(Arc::new(table));
+                    tracing::info!("certificates read again");
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(
+                        error = format_args!("{error:#}"),
+                        "changed certificate files cannot be used: the old ones stay"
+                    );
+                }
+                Err(error) => tracing::error!(%error, "reading certificates failed"),
+            }
+        }
+    }
+
+    /// Each certificate's names, its file, and when it ends in Unix seconds.
+    pub fn certificates(&self) -> Vec<(Vec<String>, PathBuf, i64)> {
+        self.chooser.table.load().list()
+    }
+
+    /// Shakes hands. Give it a deadline: it waits for the visitor. Not cancel safe.
+    pub(crate) async fn accept<T>(&self, io: T) -> Result<Accepted<T>, HandshakeError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut start =
+            LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(HandshakeError::Failed)?;
+        let hello = start.client_hello();
+        let name = hello.server_name().map(Host::name);
+        let known = match name {
+            None => Err(HandshakeError::NoName),
+            Some(Err(_)) => Err(HandshakeError::UnknownName),
+            Some(Ok(name)) => match self.chooser.choose(&name) {
+                Some(certificate) => Ok((name, certificate)),
+                None => Err(HandshakeError::UnknownName),
+            },
+        };
+        let (name, certificate) = match known {
+            Ok(known) => known,
+            Err(error) => {
+                // If it does not arrive the connection ends all the same.
+                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
+                let _ = start.io.shutdown().await;
+                return Err(error);
+            }
+        };
+        let stream = start.into_stream(Arc::clone(&self.config)).await.map_err(HandshakeError::Failed)?;
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+        Ok(Accepted { stream, sni: Arc::clone(name.shared()), names: Arc::clone(&certificate.names), is_h2 })
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files.load()).finish_non_exhaustive()
+    }
+}
+
+/// Finds the certificate for a name.
+#[derive(Debug)]
+struct Chooser {
+    table: ArcSwap<Loaded>,
+    dev: Option<DevAuthority>,
+}
+
+impl Chooser {
+    fn choose(&self, name: &Host) -> Option<Arc<Certificate>> {
+        let listed = self.table.load().find(name);
+        listed.or_else(|| self.dev.as_ref().and_then(|dev| dev.certificate(name)))
+    }
+}
+
+impl ResolvesServerCert for Chooser {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = Host::name(hello.server_name()?).ok()?;
+        self.choose(&name).map(|certificate| Arc::clone(&certificate.key))
+    }
+}
+
+#[cfg(test)]
+mod tests;
