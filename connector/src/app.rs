@@ -115,11 +115,11 @@ impl App {
         let id = ConnectorId::random();
         let dialer = Dialer::new(token.clone(), id, machine_name(), causeway_daemon::tls::provider())
             .context("TLS towards the edges cannot be set up")?;
-        let (reloaded, on_reload) = watch::channel(1);
+        let reloaded = watch::Sender::new(1);
         let ties = Arc::new(Ties {
             dialer,
             rules: Arc::clone(&rules),
-            reloaded: on_reload,
+            reloaded: reloaded.clone(),
             board: Arc::clone(&board),
             started: Instant::now(),
         });

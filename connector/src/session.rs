@@ -31,7 +31,7 @@ pub(crate) struct Ties {
     pub(crate) dialer: Dialer,
     pub(crate) rules: Arc<ArcSwap<RuleSet>>,
     /// Ticks when `rules` was swapped.
-    pub(crate) reloaded: watch::Receiver<u64>,
+    pub(crate) reloaded: watch::Sender<u64>,
     pub(crate) board: Arc<Board>,
     pub(crate) started: Instant,
 }
@@ -151,7 +151,7 @@ async fn converse(
     session: &Session,
     mut control: Control,
 ) -> String {
-    let mut reloaded = ties.reloaded.clone();
+    let mut reloaded = ties.reloaded.subscribe();
     let mut stats = interval(STATS_INTERVAL);
     let mut announce = true;
     loop {
