@@ -146,7 +146,9 @@ impl Elector {
         if !led || seen.lease.is_none() {
             seen.take_in(self.api.get_opt(&self.name).await?, Instant::now());
         }
-        if !led && seen.free_at(&self.identity).is_some_and(|free| free > Instant::now()) {
+        let free = seen.free_at(&self.identity);
+        if free.is_some_and(|free| led || free > Instant::now()) {
+            // A leader that finds another's name has been overtaken, however old that is by now.
             return Ok(false);
         }
         let lease = self.mine(seen.lease.as_ref());

@@ -43,8 +43,9 @@ pub struct Options {
     /// How log lines look.
     #[arg(long, env = "CAUSEWAY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
-    /// error, warn, info, debug, trace, or per part as in `info,causeway_l2=debug`.
-    #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "info")]
+    /// error, warn, info, debug, trace, or per part as in `info,causeway_l2=debug`. By default the client's own lines
+    /// are left out: whatever fails is told once by the part that it fails for.
+    #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "info,kube_client::client::builder=off")]
     pub log_level: String,
 }
 

@@ -44,6 +44,7 @@ enum Done {
     Pool(String, IPAddressPoolStatus, bool),
     State(ConfigurationStateStatus, bool),
     Survey(Vec<IpRange>, Vec<String>),
+    GossipKey(bool),
     Forgot,
 }
 
@@ -57,6 +58,8 @@ impl Loop {
         let mut survey = Pace::new(SURVEY_PACE);
         work.push(self.survey());
         survey.ran(Instant::now());
+        survey.due();
+        let mut gossip_key = false;
         loop {
             let deadline = self.deadline(&statuses, &survey);
             // Outcomes first: they make room. Each arm is cancel safe.
@@ -65,6 +68,8 @@ impl Loop {
                 () = drain.draining() => break,
                 Some(done) = work.next(), if !work.is_empty() => {
                     services_under_way -= usize::from(matches!(done, Done::Service(..)));
+                    // Without the key no speaker starts: it is tried again with the next thing that happens.
+                    gossip_key &= !matches!(done, Done::GossipKey(false));
                     self.done(done, &mut statuses);
                 }
                 changed = self.standing.changed() => if changed.is_err() { break },
@@ -84,12 +89,17 @@ impl Loop {
                     self.metrics.events_dropped.inc();
                 }
             }
+            if leads && !std::mem::replace(&mut gossip_key, true) {
+                let writer = self.writer.clone();
+                work.push(async move { Done::GossipKey(writer.ensure_gossip_key().await) }.boxed());
+            }
             if leads {
                 services_under_way += self.start_writes(&work, services_under_way, now);
                 self.start_statuses(&work, &mut statuses, now);
             }
             if survey.is_due(now) {
                 survey.ran(now);
+                survey.due();
                 work.push(self.survey());
             }
             self.metrics.observe(&self.index);
@@ -191,7 +201,7 @@ impl Loop {
                 statuses.due();
                 return;
             }
-            Done::Forgot => return,
+            Done::Forgot | Done::GossipKey(_) => return,
         };
         self.metrics.writes.get_or_create(&Written { kind }).inc();
         if !written {
@@ -213,28 +223,46 @@ impl Loop {
 struct Pace {
     period: Duration,
     last: Option<Instant>,
-    wanted: bool,
-    always: bool,
+    wanted: Option<Instant>,
 }
 
 impl Pace {
     fn new(period: Duration) -> Self {
-        Self { period, last: None, wanted: false, always: period == SURVEY_PACE }
+        Self { period, last: None, wanted: None }
     }
 
     fn due(&mut self) {
-        self.wanted = true;
+        self.wanted.get_or_insert_with(Instant::now);
     }
 
     fn ran(&mut self, now: Instant) {
-        (self.last, self.wanted) = (Some(now), false);
+        (self.last, self.wanted) = (Some(now), None);
     }
 
     fn at(&self) -> Option<Instant> {
-        (self.wanted || self.always).then(|| self.last.map_or_else(Instant::now, |last| last + self.period))
+        Some(self.wanted?.max(self.last.map_or(self.wanted?, |last| last + self.period)))
     }
 
     fn is_due(&self, now: Instant) -> bool {
         self.at().is_some_and(|at| at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_due_at_once_the_first_time_and_then_once_per_period() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        assert_eq!(pace.at(), None);
+        pace.due();
+        let now = Instant::now();
+        assert!(pace.is_due(now));
+        pace.ran(now);
+        assert!(!pace.is_due(now + Duration::from_secs(60)), "nobody wants it");
+        pace.due();
+        assert!(!pace.is_due(now + Duration::from_secs(9)));
+        assert!(pace.is_due(now + Duration::from_secs(10)));
     }
 }

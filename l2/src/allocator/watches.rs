@@ -221,7 +221,8 @@ async fn follow<K, F>(
         let update = match event {
             None => return,
             Some(Ok(event)) => {
-                complained = false;
+                // A list that begins has not succeeded yet.
+                complained &= matches!(event, Event::Init);
                 match event {
                     Event::Init => Update::Restart(kind),
                     Event::Apply(object) | Event::InitApply(object) => {

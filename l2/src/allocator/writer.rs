@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ use crate::range::IpRange;
 
 /// A write that takes longer has failed: the outcome is seen by the watch, if it came through after all.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// MetalLB's names for the same.
+const GOSSIP_SECRET: &str = "memberlist";
+const GOSSIP_KEY: &str = "secretkey";
 const FIELD_MANAGER: &str = "causeway-allocator";
 /// Kinds that MetalLB serves and that are not served here.
 const BGP_KINDS: [(&str, &str, &str); 4] = [
@@ -72,6 +75,32 @@ impl Writer {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
             Ok(Err(error)) => debug!(service = %key, %error, "annotation not removed"),
             _ => {}
+        }
+    }
+
+    /// Makes the Secret that the speakers seal their gossip with, unless there is one; it is never read here, nor
+    /// changed. False when that is to be tried again.
+    pub(super) async fn ensure_gossip_key(&self) -> bool {
+        let mut key = [0u8; 32];
+        if aws_lc_rs::rand::fill(&mut key).is_err() {
+            return false;
+        }
+        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(GOSSIP_SECRET.to_owned()), ..ObjectMeta::default() },
+            string_data: Some([(GOSSIP_KEY.to_owned(), text)].into()),
+            ..Secret::default()
+        };
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let params = PostParams::default();
+        match tokio::time::timeout(DEADLINE, secrets.create(&params, &secret)).await {
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => true,
+            // Not allowed to: then whoever installed it that way brings the key as well.
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                debug!(secret = GOSSIP_SECRET, "not made: no permission");
+                true
+            }
+            made => report("Secret", GOSSIP_SECRET, made),
         }
     }
 

@@ -93,14 +93,14 @@ fn is_zero(priority: &i64) -> bool {
     *priority == 0
 }
 
-/// `isCIDR` and `isIP` are in the API server's CEL from Kubernetes 1.31 on. The limits of `split` keep the estimated
-/// cost of a rule inside the API server's budget: without them it refuses the whole definition.
-const RANGES_WELL_FORMED: &str = "self.all(r, isCIDR(r) || (r.split('-', 3).size() == 2 \
-    && r.split('-', 3).all(e, isIP(e.trim())) \
-    && ip(r.split('-', 3)[0].trim()).family() == ip(r.split('-', 3)[1].trim()).family()))";
+/// `isCIDR` and `isIP` are in the API server's CEL from Kubernetes 1.31 on. `[x].all(y, …)` names a value: it costs one
+/// step, where a loop over a split string is counted with the string's greatest length, beyond the budget of a rule.
+const RANGES_WELL_FORMED: &str = "self.all(r, isCIDR(r.trim()) || [r.split('-')].all(p, p.size() == 2 \
+    && isIP(p[0].trim()) && isIP(p[1].trim()) && ip(p[0].trim()).family() == ip(p[1].trim()).family()))";
 
 /// IPv4 only: CEL cannot compare addresses, so that the octets are weighed; IPv6 is checked by the allocator.
-const RANGES_ORDERED: &str = "self.all(r, !r.matches('^[0-9. ]+-[0-9. ]+$') \
-    || [r.split('-', 3).map(e, e.trim().split('.', 5).map(o, int(o)))].all(p, \
-    ((p[0][0] * 256 + p[0][1]) * 256 + p[0][2]) * 256 + p[0][3] \
-    <= ((p[1][0] * 256 + p[1][1]) * 256 + p[1][2]) * 256 + p[1][3]))";
+const RANGES_ORDERED: &str = "self.all(r, r.contains(':') || [r.split('-')].all(p, p.size() != 2 \
+    || !isIP(p[0].trim()) || !isIP(p[1].trim()) \
+    || [p[0].trim().split('.')].all(a, [p[1].trim().split('.')].all(b, \
+    ((int(a[0]) * 256 + int(a[1])) * 256 + int(a[2])) * 256 + int(a[3]) \
+    <= ((int(b[0]) * 256 + int(b[1])) * 256 + int(b[2])) * 256 + int(b[3])))))";
