@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub use dev::DevAuthority;
+pub use dev::{DevAuthority, DevError, IsGranted};
 pub use files::{CertificateError, PemFiles};
 use files::{Fingerprint, Loaded};
 pub use names::Names;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use super::Abort;
 use crate::access::Record;
+use crate::http::guard::Limits;
 
 /// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
 pub struct Upgrade {
@@ -34,10 +35,16 @@ pub(crate) enum Origin {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawLimits {
-    /// Neither direction moved for this long: the connection is given up.
+    /// Neither direction moved for this long: the connection is given up. Zero: it may stand idle for ever.
     pub(crate) idle: Duration,
     /// The visitor took nothing for this long while we had something for it.
     pub(crate) write_idle: Duration,
+}
+
+impl RawLimits {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self { idle: limits.upgraded_idle, write_idle: limits.write_idle }
+    }
 }
 
 impl Upgrade {
@@ -142,6 +149,9 @@ impl RawIn {
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.idle.is_zero() {
+            return Poll::Pending;
+        }
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.clock.last() + self.idle)));
@@ -255,12 +265,7 @@ impl Out {
                 written
             }
             Self::H2(send) => {
-                send.reserve_capacity(bytes.len());
-                let capacity = match ready!(send.poll_capacity(cx)) {
-                    Some(Ok(capacity)) => capacity.min(bytes.len()),
-                    Some(Err(error)) => return Poll::Ready(Err(gone(error))),
-                    None => return Poll::Ready(Err(Abort::new("the visitor closed the stream"))),
-                };
+                let capacity = ready!(poll_capacity(send, bytes.len(), cx))?;
                 send.send_data(bytes.split_to(capacity), false).map_err(gone)?;
                 capacity
             }
@@ -275,10 +280,30 @@ impl std::fmt::Debug for RawOut {
     }
 }
 
+/// How many of `wanted` bytes the visitor's windows let us send; at least one.
+pub(crate) fn poll_capacity(
+    send: &mut h2::SendStream<Bytes>,
+    wanted: usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Abort>> {
+    send.reserve_capacity(wanted);
+    loop {
+        let capacity = send.capacity().min(wanted);
+        if capacity > 0 {
+            return Poll::Ready(Ok(capacity));
+        }
+        match ready!(send.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+            None => return Poll::Ready(Err(Abort::new("the visitor closed the stream"))),
+        }
+    }
+}
+
 fn broke(error: std::io::Error) -> Abort {
     Abort::new(format!("the visitor's connection broke: {error}"))
 }
 
-fn gone(error: h2::Error) -> Abort {
+pub(crate) fn gone(error: h2::Error) -> Abort {
     Abort::new(format!("the visitor reset the stream: {error}"))
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use parking_lot::Mutex;
 
 use super::guard::{Limits, Pressure, Refusal};
-use super::headers::{self, Forwarder, Forwarding, Wishes};
+use super::headers::{self, Forwarder, Forwarding};
 use super::host::Host;
 use super::page::{Hop, Page, Style};
 use super::validate;
@@ -55,7 +55,6 @@ pub(crate) struct Entered {
     pub(crate) visitor: Visitor,
     pub(crate) host: Host,
     pub(crate) parts: Parts,
-    pub(crate) wishes: Wishes,
     pub(crate) record: Record,
 }
 
@@ -76,10 +75,6 @@ impl Peer {
         let forwarder = Forwarder::new(forwarding, addr, scheme);
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         Self { local, scheme, tls, state: Mutex::new(State { forwarder, hosts: validate::HostCache::default() }) }
-    }
-
-    pub(crate) fn scheme(&self) -> Scheme {
-        self.scheme
     }
 
     /// Whether requests for `host` may come on this connection: its certificate must cover the name (hazards 41 and
@@ -129,7 +124,7 @@ impl<H: Handler> Service<H> {
                 return Err(Box::new(self.turn_away(start, style, refusal)));
             }
         };
-        let wishes = headers::clean_request(&mut parts.headers, state.forwarder.trust());
+        headers::clean_request(&mut parts.headers, state.forwarder.trust());
         headers::join_cookies(&mut parts.headers);
         let addr = state.forwarder.apply(&mut parts.headers, id);
         drop(state);
@@ -143,7 +138,7 @@ impl<H: Handler> Service<H> {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let start = self.start(peer, id, addr, parts.version, method, Arc::clone(host.shared()), uri);
         let record = Record::new(start, Arc::clone(&self.sink));
-        Ok(Entered { id, visitor, host, parts, wishes, record })
+        Ok(Entered { id, visitor, host, parts, record })
     }
 
     /// Answers what never became a request.

@@ -26,7 +26,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-pub use chunk::Chunks;
+pub use chunk::{Chunks, Fed};
 pub use head::{Framing, Head, MAX_FIELDS};
 pub(crate) use head::{check_method, check_path};
 pub use limits::Limits;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
 
@@ -49,14 +49,6 @@ fn class(name: &str) -> Class {
     }
 }
 
-/// What the removed fields asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
-    /// `Upgrade: websocket` together with `Connection: upgrade`.
-    pub(crate) websocket: bool,
-    trailers: bool,
-}
-
 /// Whether the peer is a proxy whose forwarding fields are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
@@ -66,13 +58,8 @@ pub(crate) enum Trust {
 
 /// Removes what ends at this hop from a request: hop-by-hop fields, fields named by Connection (hazard 47), forged
 /// forwarding fields and their `_` aliases (hazard 23).
-pub(crate) fn clean_request(headers: &mut HeaderMap, trust: Trust) -> Wishes {
-    let mut wishes = Wishes::default();
-    let options = connection_options(headers);
-    if options.is_some_and(|options| options.upgrade) {
-        wishes.websocket = has_token(headers, &UPGRADE, "websocket");
-    }
-    wishes.trailers = has_token(headers, &TE, "trailers");
+pub(crate) fn clean_request(headers: &mut HeaderMap, trust: Trust) {
+    let wants_trailers = has_token(headers, &TE, "trailers");
     remove_named_by_connection(headers);
     let mut doomed = Vec::new();
     for name in headers.keys() {
@@ -90,10 +77,9 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trust: Trust) -> Wishes {
     for name in doomed {
         headers.remove(name);
     }
-    if wishes.trailers {
+    if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    wishes
 }
 
 /// Removes what ends at this hop from a response.
@@ -145,22 +131,13 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Options {
-    upgrade: bool,
-}
-
-fn connection_options(headers: &HeaderMap) -> Option<Options> {
-    headers.contains_key(CONNECTION).then(|| Options { upgrade: has_token(headers, &CONNECTION, "upgrade") })
-}
-
 /// The elements of a comma-separated field, in all its lines.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|element| !element.is_empty())
 }
 
-pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(token))
 }
 

@@ -9,4 +9,6 @@ pub mod headers;
 pub mod host;
 mod limits;
 pub mod page;
+#[cfg(test)]
+mod testing;
 mod validate;

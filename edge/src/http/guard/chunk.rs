@@ -7,9 +7,9 @@ use super::head::{MAX_FIELDS, is_field_content, is_token};
 use super::scan::Refusal;
 
 /// All extensions of one body together: no known sender uses any.
-pub const MAX_EXTENSION_BYTES: usize = 16 * 1024;
+const MAX_EXTENSION_BYTES: usize = 16 * 1024;
 /// The trailer section.
-pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
+const MAX_TRAILER_BYTES: usize = 16 * 1024;
 /// 15 digits: no overflow, and more than any disk holds.
 const MAX_SIZE_DIGITS: u8 = 15;
 
@@ -51,6 +51,28 @@ enum State {
     TrailerValue,
     TrailerLf,
     EndLf,
+    Ended,
+}
+
+/// What a byte counts for.
+enum Section {
+    Extension,
+    Trailer,
+    Other,
+}
+
+impl State {
+    fn section(self) -> Section {
+        match self {
+            Self::ExtensionName(_)
+            | Self::ExtensionValue(_)
+            | Self::Quoted
+            | Self::QuotedPair
+            | Self::AfterQuoted => Section::Extension,
+            Self::TrailerStart | Self::TrailerName | Self::TrailerValue | Self::TrailerLf => Section::Trailer,
+            _ => Section::Other,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +92,11 @@ impl Chunks {
         Self { state: State::Size(0), remaining: 0, extension_bytes: 0, trailer_bytes: 0, trailers: 0 }
     }
 
-    /// Reads on. All of `input` is consumed unless the body ends inside it.
+    /// Reads on. All of `input` is consumed unless the body ends inside it, or breaks: what is right before the place
+    /// is consumed first, so that it does not matter how the bytes were split.
     ///
     /// # Errors
-    /// When the body is malformed. Nothing of it may be taken for complete.
+    /// When the first byte makes the body malformed. Nothing of it may be taken for complete.
     pub fn feed(&mut self, input: &[u8]) -> Result<Fed, Refusal> {
         let mut at = 0;
         while at < input.len() {
@@ -87,25 +110,30 @@ impl Chunks {
                 }
                 continue;
             }
-            let end = self.byte(input[at])?;
-            at += 1;
-            if end {
-                return Ok(Fed { len: at, end: true });
+            match self.byte(input[at]) {
+                Ok(end) => {
+                    at += 1;
+                    if end {
+                        return Ok(Fed { len: at, end: true });
+                    }
+                }
+                Err(refusal) if at == 0 => return Err(refusal),
+                // The state has not moved: the same byte fails again when it comes first.
+                Err(_) => break,
             }
         }
         Ok(Fed { len: at, end: false })
     }
 
-    /// One byte outside of chunk data; true when it was the last one of the body.
+    /// One byte outside of chunk data; true when it was the last one of the body. On error nothing has changed.
     fn byte(&mut self, byte: u8) -> Result<bool, Refusal> {
-        self.count()?;
-        self.state = match (self.state, byte) {
+        self.check_limits()?;
+        let next = match (self.state, byte) {
             // Size → Size: another digit.
             (State::Size(digits), _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
                     return Err(Refusal::bad("chunk size is too large"));
                 }
-                self.remaining = self.remaining * 16 + u64::from(hex(byte));
                 State::Size(digits + 1)
             }
             // Size → extension or end of line, once there is a digit.
@@ -143,8 +171,7 @@ impl Chunks {
             // Trailers: field lines, then an empty line.
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::TrailerStart, _) if is_token(byte) => {
-                self.trailers += 1;
-                if self.trailers > MAX_FIELDS {
+                if self.trailers == MAX_FIELDS {
                     return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many trailers"));
                 }
                 State::TrailerName
@@ -157,38 +184,36 @@ impl Chunks {
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _) => {
                 return Err(Refusal::bad("malformed trailer"));
             }
-            (State::EndLf, b'\n') => return Ok(true),
+            (State::EndLf, b'\n') => State::Ended,
             (State::SizeLf | State::TrailerLf | State::EndLf, _) => {
                 return Err(Refusal::bad("line does not end with CRLF"));
             }
-            // `feed` handles data itself.
-            (State::Data, _) => State::Data,
+            // `feed` handles data itself, and nobody feeds what follows the end.
+            (State::Data | State::Ended, _) => self.state,
         };
-        Ok(false)
-    }
-
-    fn count(&mut self) -> Result<(), Refusal> {
-        match self.state {
-            State::ExtensionName(_)
-            | State::ExtensionValue(_)
-            | State::Quoted
-            | State::QuotedPair
-            | State::AfterQuoted => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > MAX_EXTENSION_BYTES {
-                    return Err(Refusal::bad("chunk extensions are too long"));
-                }
-            }
-            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf => {
-                self.trailer_bytes += 1;
-                if self.trailer_bytes > MAX_TRAILER_BYTES {
-                    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                    return Err(Refusal::new(status, "trailers are too long"));
-                }
-            }
+        match self.state.section() {
+            Section::Extension => self.extension_bytes += 1,
+            Section::Trailer => self.trailer_bytes += 1,
+            Section::Other => {}
+        }
+        match (self.state, next) {
+            (State::Size(_), State::Size(_)) => self.remaining = self.remaining * 16 + u64::from(hex(byte)),
+            (State::TrailerStart, State::TrailerName) => self.trailers += 1,
             _ => {}
         }
-        Ok(())
+        self.state = next;
+        Ok(matches!(next, State::Ended))
+    }
+
+    fn check_limits(&self) -> Result<(), Refusal> {
+        let too_large = |reason| Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason));
+        match self.state.section() {
+            Section::Extension if self.extension_bytes == MAX_EXTENSION_BYTES => {
+                Err(Refusal::bad("chunk extensions are too long"))
+            }
+            Section::Trailer if self.trailer_bytes == MAX_TRAILER_BYTES => too_large("trailers are too long"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -6,13 +6,13 @@ use memchr::memchr;
 use super::scan::Refusal;
 
 /// Longest request target; longer ones get 414.
-pub const MAX_TARGET_BYTES: usize = 8 * 1024;
+pub(super) const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// Longest field line; with the next two it bounds what a head can cost us (hazard 29).
-pub const MAX_FIELD_BYTES: usize = 16 * 1024;
+pub(super) const MAX_FIELD_BYTES: usize = 16 * 1024;
 pub const MAX_FIELDS: usize = 100;
-pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The longest registered method has 17 letters.
-pub const MAX_METHOD_BYTES: usize = 32;
+const MAX_METHOD_BYTES: usize = 32;
 /// Method, target, version and the spaces between them.
 const MAX_LINE_BYTES: usize = MAX_METHOD_BYTES + MAX_TARGET_BYTES + 12;
 

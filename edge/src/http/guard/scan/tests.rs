@@ -4,7 +4,7 @@ use super::super::head::{MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 use super::*;
 
 /// What became of a stream: heads seen, body bytes passed, messages ended, and the refusal that stopped it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Outcome {
     heads: Vec<Vec<u8>>,
     body: Vec<u8>,
@@ -12,6 +12,14 @@ struct Outcome {
     refusal: Option<Refusal>,
     /// Not passed when the input ended.
     left: usize,
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = self.body.iter().take(80).copied().collect::<Vec<u8>>();
+        write!(f, "{} heads, {} body bytes {:?}, ", self.heads.len(), self.body.len(), body.escape_ascii().to_string())?;
+        write!(f, "{} ends, {:?}, {} left", self.ends, self.refusal, self.left)
+    }
 }
 
 /// Runs a stream through the scanner in parts, as the guard does.
@@ -248,6 +256,19 @@ fn hazard_055_nothing_passes_before_an_upgrade_is_granted() {
     assert_eq!(scanner.step(smuggled), Step::More);
     scanner.upgraded();
     assert_eq!(scanner.step(smuggled), Step::Body { len: smuggled.len(), end: false });
+}
+
+#[test]
+fn hazard_057_only_a_complete_wish_for_a_websocket_is_one() {
+    let wish = |lines: &str, version: &str| {
+        let ask = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+        let Step::Head { head, .. } = Scanner::new().step(ask.as_bytes()) else { panic!("no head in {ask}") };
+        head.websocket
+    };
+    assert!(wish("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket, h2c\r\n", "1.1"));
+    assert!(!wish("Connection: keep-alive\r\nUpgrade: websocket\r\n", "1.1"));
+    assert!(!wish("Connection: upgrade\r\nUpgrade: foo\r\n", "1.1"));
+    assert!(!wish("Connection: upgrade\r\nUpgrade: websocket\r\n", "1.0"));
 }
 
 #[test]

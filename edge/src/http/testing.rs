@@ -1,0 +1,258 @@
+//! For tests: a front end on a real socket with a fake core behind it.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use causeway_daemon::drain::Drain;
+use http::header::SEC_WEBSOCKET_ACCEPT;
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::entry::Service;
+use super::guard::Limits;
+use super::headers::Forwarding;
+use crate::access::{Finished, Log, Observer, Sink};
+use crate::exchange::{Abort, BodyKind, Exchange, Handler, InBody, InError, OutBody};
+use crate::listen::{self, Protocol, Room};
+use crate::metrics::Visitors;
+
+type Answering = Pin<Box<dyn Future<Output = Response<OutBody>> + Send>>;
+
+/// A core that does what the test says.
+pub(crate) struct Fake {
+    answer: Box<dyn Fn(Exchange) -> Answering + Send + Sync>,
+}
+
+/// What the core was shown.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) kind: BodyKind,
+    pub(crate) headers: HeaderMap,
+}
+
+/// What the access log was told.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) status: Option<u16>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) failure: Option<String>,
+}
+
+pub(crate) struct Front {
+    pub(crate) addr: SocketAddr,
+    pub(crate) drain: Drain,
+    seen: Mutex<mpsc::Receiver<Seen>>,
+    logged: Mutex<mpsc::Receiver<Logged>>,
+    errors: Mutex<mpsc::Receiver<InError>>,
+}
+
+struct Told<H> {
+    inner: H,
+    seen: mpsc::Sender<Seen>,
+    errors: mpsc::Sender<InError>,
+}
+
+impl Handler for Told<Fake> {
+    async fn handle(&self, mut exchange: Exchange) -> Response<OutBody> {
+        let seen = Seen {
+            host: exchange.host.to_string(),
+            path: exchange.path().to_owned(),
+            kind: exchange.body_kind,
+            headers: exchange.head.headers.clone(),
+        };
+        self.seen.try_send(seen).expect("the test reads what it asks for");
+        exchange.head.extensions.insert(self.errors.clone());
+        (self.inner.answer)(exchange).await
+    }
+}
+
+impl Observer for mpsc::Sender<Logged> {
+    fn finished(&self, request: &Finished<'_>) {
+        let logged = Logged {
+            status: request.status.map(|status| status.as_u16()),
+            bytes_in: request.bytes_in,
+            bytes_out: request.bytes_out,
+            failure: request.failure.map(str::to_owned),
+        };
+        let _ = self.try_send(logged);
+    }
+}
+
+impl Fake {
+    pub(crate) fn new<F>(answer: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response<OutBody>> + Send + 'static,
+    {
+        Self { answer: Box::new(move |exchange| Box::pin(answer(exchange))) }
+    }
+
+    pub(crate) fn status(status: StatusCode) -> Self {
+        Self::new(move |_| async move {
+            let mut response = Response::new(OutBody::full("no"));
+            if status.is_informational() {
+                response = Response::new(OutBody::empty());
+            }
+            *response.status_mut() = status;
+            response
+        })
+    }
+
+    /// Answers with the path.
+    pub(crate) fn path() -> Self {
+        Self::new(|exchange| async move { Response::new(OutBody::full(exchange.path().to_owned())) })
+    }
+
+    /// Sends the request's body back as it comes, trailers too.
+    pub(crate) fn echo() -> Self {
+        Self::new(|exchange| async move {
+            let length = exchange.head.headers.get("content-length").cloned();
+            let mut response = Response::new(OutBody::stream(Echo(exchange.body)));
+            if let Some(length) = length {
+                response.headers_mut().insert("content-length", length);
+            } else {
+                response.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+            }
+            response
+        })
+    }
+
+    /// Reads the whole body first, and tells why it could not.
+    pub(crate) fn echo_whole() -> Self {
+        Self::new(|mut exchange| async move {
+            let errors = exchange.head.extensions.remove::<mpsc::Sender<InError>>().unwrap();
+            let pages = exchange.pages();
+            match exchange.body.collect().await {
+                Ok(body) => Response::new(OutBody::full(body.to_bytes())),
+                Err(error) => {
+                    errors.try_send(error).unwrap();
+                    pages.answer(&error.page())
+                }
+            }
+        })
+    }
+
+    /// Grants every WebSocket, and sends back what comes, with a last word after the visitor's half-close.
+    pub(crate) fn websocket() -> Self {
+        Self::new(|mut exchange| async move {
+            let upgrade = exchange.upgrade.take().expect("a WebSocket was asked for");
+            assert_eq!(upgrade.protocol(), "websocket");
+            let drain = Drain::new();
+            drop(drain.spawn("raw", async move {
+                let (mut raw_in, mut raw_out) = upgrade.accept().await.unwrap();
+                while let Some(bytes) = raw_in.chunk().await.unwrap() {
+                    raw_out.write(bytes).await.unwrap();
+                }
+                raw_out.write(Bytes::from_static(b", then the end")).await.unwrap();
+                raw_out.finish().await.unwrap();
+            }));
+            Response::builder()
+                .status(StatusCode::SWITCHING_PROTOCOLS)
+                .header(SEC_WEBSOCKET_ACCEPT, "y")
+                .body(OutBody::empty())
+                .unwrap()
+        })
+    }
+
+    /// Answers when it is released.
+    pub(crate) fn gated() -> (Self, oneshot::Sender<()>) {
+        let (release, gate) = oneshot::channel::<()>();
+        let gate = Arc::new(Mutex::new(Some(gate)));
+        let fake = Self::new(move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let gate = gate.lock().await.take();
+                if let Some(gate) = gate {
+                    let _ = gate.await;
+                }
+                Response::new(OutBody::full("at last"))
+            }
+        });
+        (fake, release)
+    }
+}
+
+impl Front {
+    /// A plain listener.
+    pub(crate) async fn start(fake: Fake) -> Self {
+        Self::listen(fake, Protocol::Http).await
+    }
+
+    /// A core that never answers; the receiver fails when its future is dropped.
+    pub(crate) async fn hanging() -> (Self, oneshot::Receiver<()>) {
+        let (alive, dropped) = oneshot::channel::<()>();
+        let alive = Arc::new(Mutex::new(Some(alive)));
+        let fake = Fake::new(move |_| {
+            let alive = Arc::clone(&alive);
+            async move {
+                let _alive = alive.lock().await.take();
+                std::future::pending().await
+            }
+        });
+        (Self::start(fake).await, dropped)
+    }
+
+    pub(crate) async fn listen(fake: Fake, protocol: Protocol) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (seen_sender, seen) = mpsc::channel(1000);
+        let (log_sender, logged) = mpsc::channel(1000);
+        let (error_sender, errors) = mpsc::channel(1000);
+        let handler = Told { inner: fake, seen: seen_sender, errors: error_sender };
+        let sink = Sink::new(Log { enabled: false, query: false }, Some(Arc::new(log_sender)));
+        let drain = Drain::new();
+        let room = Room::new(1000, 1000);
+        let forwarding = Forwarding::new(vec![], "test");
+        let service = Service::new(handler, sink, forwarding, Limits::default(), drain.clone(), &room);
+        drop(drain.spawn("listener", listen::serve(listener, protocol, service, room, Visitors::default())));
+        Self { addr, drain, seen: Mutex::new(seen), logged: Mutex::new(logged), errors: Mutex::new(errors) }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    pub(crate) async fn seen(&self) -> Seen {
+        self.seen.lock().await.recv().await.unwrap()
+    }
+
+    pub(crate) fn nothing_seen(&self) -> bool {
+        self.seen.try_lock().unwrap().try_recv().is_err()
+    }
+
+    pub(crate) async fn logged(&self) -> Logged {
+        self.logged.lock().await.recv().await.unwrap()
+    }
+
+    pub(crate) async fn body_error(&self) -> InError {
+        self.errors.lock().await.recv().await.unwrap()
+    }
+}
+
+/// A request body as a response body.
+struct Echo(InBody);
+
+impl http_body::Body for Echo {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map_err(|error| Abort::new(error.to_string()))
+    }
+}
+
+/// A response body of these parts, one frame each.
+pub(crate) fn parts(parts: &[&'static str]) -> OutBody {
+    let frames: Vec<_> = parts.iter().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))).collect();
+    OutBody::stream(StreamBody::new(futures_util::stream::iter(frames)))
+}
