@@ -126,7 +126,7 @@ impl Writer {
             object
         };
         let object = header(json!({"metadata": {
-            "labels": {labels::COMPONENT_TYPE: "controller"}, "ownerReferences": self.owner,
+            "labels": {labels::COMPONENT_TYPE: "controller"}, "ownerReferences": self.owner.as_slice(),
         }}));
         let patch = Patch::Apply(&object);
         let make = states.patch(STATE_NAME, &params, &patch);
