@@ -67,7 +67,7 @@ impl App {
         metrics.register(&mut metrics_registry);
         let registry = Arc::new(Registry::new(metrics.clone()));
         let (keeper, keeper_handle) = Keeper::new(store, Arc::clone(&registry)).await?;
-        let front = Front::new(&config, &registry, &metrics)?;
+        let front = Front::new(&config, &registry, &metrics, identity.pin())?;
 
         let count = config.shards.count();
         let (sockets, listening) = bind::bind(&config.listen, count)?;
@@ -234,14 +234,6 @@ fn fixed(config: &Config) -> [(&'static str, String); 9] {
 ///
 /// # Errors
 /// When it cannot be made; the text names the mend.
-/// Whether every certificate of the configuration can be read.
-///
-/// # Errors
-/// For the first that cannot.
-pub(crate) fn check_certificates(_config: &Config) -> Result<()> {
-    Ok(())
-}
-
 pub(crate) fn make_data_folder(path: &Path) -> Result<()> {
     let result = DirBuilder::new().recursive(true).mode(0o700).create(path);
     match result {

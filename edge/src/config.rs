@@ -253,6 +253,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// [`Limits::upgrade_idle_timeout`], where zero is for ever: longer than any connection lives.
+    pub(crate) fn upgrade_idle(&self) -> Duration {
+        const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+        if self.upgrade_idle_timeout.is_zero() { FOR_EVER } else { self.upgrade_idle_timeout }
+    }
+}
+
 impl Shards {
     pub fn count(self) -> u16 {
         self.0

@@ -171,3 +171,6 @@ impl Tried {
         self.sessions.contains(&info.id) || self.connectors.contains(&info.connector)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,40 +1,144 @@
 //! The seam between the wiring and the public side: certificates, listeners, and the handler of their requests.
 
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use causeway_daemon::drain::Drain;
+use causeway_daemon::limits::raise_nofile;
+use causeway_tunnel::Pin;
 
-use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::access::{Log, Sink};
+use crate::config::{CertificateFiles, Config};
+use crate::http::entry::Service;
+use crate::http::guard::Limits;
+use crate::http::headers::Forwarding;
+use crate::listen::{self, Protocol, Room};
+use crate::metrics::{Metrics, Visitors};
 use crate::registry::Registry;
 use crate::shard::Shard;
+use crate::tls::{DevAuthority, PemFiles, Tls};
+
+/// Open files that are not visitors' connections: sockets, sessions, store, log.
+const RESERVED_FILES: u64 = 256;
 
 /// What all shards' public listeners share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Front {
-    registry: Arc<Registry>,
+    tls: Arc<Tls>,
+    room: Arc<Room>,
+    forwarding: Forwarding,
+    limits: Limits,
+    log: Log,
+    handshake_timeout: Duration,
+    visitors: Visitors,
 }
 
 impl Front {
-    pub(crate) fn new(_config: &Config, registry: &Arc<Registry>, _metrics: &Metrics) -> Result<Self> {
-        Ok(Self { registry: Arc::clone(registry) })
+    /// # Errors
+    /// When a certificate or the development CA cannot be used.
+    pub(crate) fn new(
+        config: &Config,
+        registry: &Arc<Registry>,
+        metrics: &Metrics,
+        pin: Pin,
+    ) -> Result<Self> {
+        let granted = Arc::clone(registry);
+        let dev = config
+            .dev
+            .then(|| DevAuthority::open(&config.data, Arc::new(move |host: &str| granted.is_granted(host))))
+            .transpose()?;
+        let limits = &config.limits;
+        let connections = match limits.connections {
+            0 => usize::try_from(raise_nofile().saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1),
+            connections => connections,
+        };
+        let trusted = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
+        Ok(Self {
+            tls: Arc::new(Tls::new(pem_files(&config.certificates), dev)?),
+            room: Room::new(connections, limits.connections_per_ip),
+            forwarding: Forwarding::new(trusted, &pin.to_string()),
+            limits: Limits {
+                header: limits.header_timeout,
+                idle: limits.keep_alive_timeout,
+                read_idle: limits.visitor_idle_timeout,
+                write_idle: limits.visitor_idle_timeout,
+                upgraded_idle: limits.upgrade_idle(),
+                ..Limits::default()
+            },
+            log: Log { enabled: config.access_log.enabled, query: config.access_log.query },
+            handshake_timeout: limits.tls_handshake_timeout,
+            visitors: metrics.visitors.clone(),
+        })
     }
 
-    pub(crate) fn spawn_services(&self, _drain: &Drain) {}
-
-    pub(crate) fn reload(&self, _config: &Config) -> Result<()> {
-        Ok(())
+    /// What runs beside the listeners, once for the process.
+    pub(crate) fn spawn_services(&self, drain: &Drain) {
+        let tls = Arc::clone(&self.tls);
+        drop(drain.spawn_service("certificates", async move { tls.watch().await }));
     }
 
+    /// Takes over other certificates. On error nothing changes.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub(crate) fn reload(&self, config: &Config) -> Result<()> {
+        Ok(self.tls.reload(pem_files(&config.certificates))?)
+    }
+
+    /// Serves visitors on one shard. Must be called within its runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be watched.
     pub(crate) fn listen(
         &self,
-        _shard: &Arc<Shard>,
-        _https: Vec<TcpListener>,
-        _http: Vec<TcpListener>,
-    ) -> std::io::Result<()> {
-        let _ = &self.registry;
+        shard: &Arc<Shard>,
+        https: Vec<TcpListener>,
+        http: Vec<TcpListener>,
+    ) -> io::Result<()> {
+        let service = Arc::new(Service {
+            handler: Arc::clone(shard),
+            sink: Sink::new(self.log, None),
+            forwarding: self.forwarding.clone(),
+            limits: self.limits,
+            drain: shard.drain.clone(),
+            pressure: Arc::clone(&self.room.pressure),
+        });
+        let secure =
+            Protocol::Https { tls: Arc::clone(&self.tls), handshake_timeout: self.handshake_timeout };
+        let secure = https.into_iter().map(|listener| (listener, secure.clone()));
+        for (listener, protocol) in secure.chain(http.into_iter().map(|listener| (listener, Protocol::Http)))
+        {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let (service, room) = (Arc::clone(&service), Arc::clone(&self.room));
+            drop(
+                shard.drain.spawn(
+                    "listener",
+                    listen::serve(listener, protocol, service, room, self.visitors.clone()),
+                ),
+            );
+        }
         Ok(())
     }
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Whether every certificate of the configuration can be read.
+///
+/// # Errors
+/// For the first that cannot.
+pub(crate) fn check_certificates(config: &Config) -> Result<()> {
+    Tls::new(pem_files(&config.certificates), None)?;
+    Ok(())
+}
+
+fn pem_files(certificates: &[CertificateFiles]) -> Vec<PemFiles> {
+    certificates.iter().map(|files| PemFiles { cert: files.cert.clone(), key: files.key.clone() }).collect()
 }

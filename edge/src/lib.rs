@@ -12,6 +12,7 @@ pub mod forward;
 mod front;
 pub mod http;
 mod keeper;
+pub mod listen;
 pub mod metrics;
 pub mod registry;
 pub mod route;
@@ -19,6 +20,7 @@ mod session;
 pub mod shard;
 pub mod status;
 pub mod store;
+pub mod tls;
 
 /// The wall clock in Unix seconds, for what is kept in the store.
 pub(crate) fn unix_now() -> i64 {

@@ -10,8 +10,8 @@ pub(super) fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
     let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
     let config = Config::load(Some(file), &overrides)?;
     let mut warnings = Vec::new();
-    crate::app::check_certificates(&config)
-        .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
+    crate::front::check_certificates(&config)
+        .map_err(|error| CliError::Other(format!("{}: {error:#}", file.display())))?;
     if config.certificates.is_empty() && !config.listen.https.is_empty() && !config.dev {
         warnings.push("no certificates: HTTPS visitors will be turned away until there are some".to_owned());
     }

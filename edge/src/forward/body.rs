@@ -53,7 +53,17 @@ pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration
     };
     let idle = if idle.is_zero() || is_long_silent(head) { None } else { Some(idle) };
     let last = Instant::now();
-    OutBody::stream(TunnelBody { recv, ahead, left, is_over: false, idle, timer: None, last, record })
+    OutBody::stream(TunnelBody {
+        recv,
+        ahead,
+        held: None,
+        left,
+        is_over: false,
+        idle,
+        timer: None,
+        last,
+        record,
+    })
 }
 
 /// Event streams and gRPC calls are silent for as long as nothing happens (hazard 140).
@@ -73,6 +83,9 @@ struct TunnelBody {
     recv: RecvStream,
     /// Read already, not handed out yet. An error or the end is the last.
     ahead: VecDeque<Read>,
+    /// The last bytes of a declared length, held back until the end is seen: hyper asks no further once it has them, so
+    /// a body that is too long, or was broken off behind them, would look whole.
+    held: Option<Bytes>,
     /// What the declared length leaves to come.
     left: Option<u64>,
     is_over: bool,
@@ -165,13 +178,23 @@ impl Body for TunnelBody {
                         Some(rest) => *left = rest,
                         None => return self.abort("body_longer_than_declared"),
                     }
+                    if *left == 0 {
+                        self.held = Some(bytes);
+                        return self.poll_frame(cx);
+                    }
                 }
                 Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
             }
-            Ok(Frame::Trailers(trailers)) => Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers)))),
+            Ok(Frame::Trailers(trailers)) => match self.held.take() {
+                Some(bytes) => {
+                    self.ahead.push_front(Ok(Frame::Trailers(trailers)));
+                    Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+                }
+                None => Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers)))),
+            },
             Ok(Frame::End) if self.left.is_none_or(|left| left == 0) => {
                 self.is_over = true;
-                Poll::Ready(None)
+                Poll::Ready(self.held.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
             }
             Ok(Frame::End) => self.abort("body_shorter_than_declared"),
             Err(StreamError::Aborted(code)) => self.abort(code.as_str()),
@@ -185,6 +208,7 @@ impl Body for TunnelBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        let held = self.held.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + held))
     }
 }
