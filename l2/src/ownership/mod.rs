@@ -1,0 +1,428 @@
+//! Who answers for which VIP: membership, claims and election joined into one state machine without I/O.
+//!
+//! ```text
+//! demand appears, nobody owns it   elected node: claim Probing → wire free → claim Owned, announce
+//! owner dies                       elected node: claim Owned with the next epoch, announce at once
+//! owner should be another          owner offers → the other claims and announces → the owner hears it and stops
+//! two claims meet                  the newer wins on every node; the loser stops at once
+//! this process stood still         fenced: answers nothing until the peers have said what changed meanwhile
+//! ```
+//! A VIP that a living node owns is never taken, only given. Claims travel directly to all members, three times, and
+//! digests compared with a random member four times a second mend what was lost. The same machine runs in the
+//! speaker and in the simulation: `handle_*` takes input, `poll_*` gives output, time is an argument.
+
+mod claim;
+mod fence;
+mod message;
+mod peers;
+mod settle;
+mod talk;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use claim::Table;
+pub use claim::{CONFLICT_HOLD, Claim, Owner, Tenure};
+use fence::Fence;
+use message::Status;
+use peers::Peers;
+
+use crate::{
+    chance::Chance,
+    elect::Demand,
+    mac::Mac,
+    membership::{Identity, Membership, Verdict},
+    node_name::NodeName,
+};
+
+/// A process that did not run for so long asks before it answers again. Shorter than any death can be declared in.
+pub const FENCE_AFTER: Duration = Duration::from_millis(250);
+/// The beat of retries and reviews.
+const TURN: Duration = Duration::from_millis(40);
+
+/// Every VIP that should be announced, by address.
+pub type Demands = BTreeMap<IpAddr, Demand>;
+
+/// How one node takes part.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub identity: Identity,
+    pub seed: u64,
+    /// How long a member must be up before it is given VIPs that have an owner.
+    pub settle_after: Duration,
+}
+
+/// Why a VIP is announced from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gain {
+    /// Nobody owned it, and the wire was silent.
+    FirstUse,
+    /// Its owner died; it had not been heard for so long.
+    TakeOver { from: NodeName, silent: Option<Duration> },
+    /// Its owner gave it.
+    HandOver { from: NodeName },
+    /// It was ours before a pause or a lost link, and still is.
+    Resumed,
+}
+
+/// Why a VIP is no longer announced from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    HandedOver {
+        to: NodeName,
+    },
+    /// Another node's claim is newer.
+    Superseded {
+        by: Option<NodeName>,
+    },
+    /// No Service asks for it here any more, or this node leaves.
+    Released,
+    /// A host that is no speaker uses it.
+    Conflict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Ask the wire whether this address is free; answer with `handle_free` or `handle_taken`.
+    Probe(IpAddr),
+    Gained {
+        vip: IpAddr,
+        why: Gain,
+    },
+    Lost {
+        vip: IpAddr,
+        why: Loss,
+    },
+    /// Look for a member that is suspected dead over another path; answer with `handle_verdict`.
+    SecondLook {
+        suspect: Identity,
+        vips: Vec<IpAddr>,
+    },
+    MemberUp(NodeName),
+    MemberDown(NodeName),
+    Fenced,
+    Unfenced,
+}
+
+/// What a speaker's own frame seen on the wire from another station means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireClaim {
+    /// From a speaker; settled between the speakers.
+    Settled,
+    /// From a speaker that cannot be reached but must yield: announce once more.
+    Defend,
+    /// From a host that is no speaker.
+    Foreign,
+}
+
+/// One node's view and part of the whole.
+#[derive(Debug)]
+pub struct Ownership {
+    membership: Membership,
+    settings: Settings,
+    /// This life of this node, as claims name it.
+    me: Owner,
+    own: Status,
+    unable: Arc<BTreeSet<IpAddr>>,
+    peers: Peers,
+    table: Table,
+    /// None until the Services were read once: a speaker that knows none must not take them for gone.
+    demands: Option<Arc<Demands>>,
+    /// Present while nothing may be answered or claimed.
+    fence: Option<Fence>,
+    offers: BTreeMap<IpAddr, Offer>,
+    /// Until when a node is not asked again to take a VIP.
+    declined: BTreeMap<(IpAddr, NodeName), Instant>,
+    /// Own claims still to be repeated, and how often.
+    repeats: BTreeMap<IpAddr, u8>,
+    status_repeats: u8,
+    seeds: Vec<SocketAddr>,
+    last_turn: Instant,
+    beats: Beats,
+    /// Something changed since the last election.
+    dirty: bool,
+    left: bool,
+    sends: VecDeque<(SocketAddr, Vec<u8>)>,
+    events: VecDeque<Event>,
+    chance: Chance,
+}
+
+/// When what is done regularly is due next.
+#[derive(Debug)]
+struct Beats {
+    turn: Instant,
+    digest: Instant,
+    reunion: Instant,
+    review: Instant,
+}
+
+#[derive(Debug)]
+struct Offer {
+    to: NodeName,
+    since: Instant,
+    next: Instant,
+}
+
+impl Ownership {
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let mut chance = Chance::from_seed(settings.seed);
+        let membership = Membership::new(settings.identity.clone(), chance.bits());
+        let fence = Fence::joining(chance.bits(), now);
+        Self {
+            membership,
+            me: Owner { name: settings.identity.name.clone(), boot: settings.identity.boot },
+            settings,
+            own: Status::default(),
+            unable: Arc::default(),
+            peers: Peers::default(),
+            table: Table::default(),
+            demands: None,
+            fence: Some(fence),
+            offers: BTreeMap::new(),
+            declined: BTreeMap::new(),
+            repeats: BTreeMap::new(),
+            status_repeats: 0,
+            seeds: Vec::new(),
+            last_turn: now,
+            beats: Beats { turn: now, digest: now, reunion: now, review: now },
+            dirty: true,
+            left: false,
+            sends: VecDeque::new(),
+            events: VecDeque::new(),
+            chance,
+        }
+    }
+
+    /// Addresses where other speakers may be; asked until they are members.
+    pub fn handle_seeds(&mut self, seeds: Vec<SocketAddr>) {
+        self.seeds = seeds;
+    }
+
+    /// The VIPs that should be announced, and by whom they may be.
+    pub fn handle_demands(&mut self, demands: Arc<Demands>, now: Instant) {
+        self.wake(now);
+        let first = self.demands.replace(demands).is_none();
+        self.dirty = true;
+        if first {
+            self.change_status(|own| own.ready = true);
+        }
+        self.finish(now);
+    }
+
+    /// VIPs that this node cannot announce on any interface, and its stations' addresses.
+    pub fn handle_interfaces(&mut self, unable: BTreeSet<IpAddr>, macs: Vec<Mac>, now: Instant) {
+        self.wake(now);
+        let listed: Vec<_> = unable.iter().copied().collect();
+        if self.own.unable != listed || self.own.macs != macs {
+            self.unable = Arc::new(unable);
+            self.change_status(|own| (own.unable, own.macs) = (listed, macs));
+            self.dirty = true;
+        }
+        self.finish(now);
+    }
+
+    /// A link was away: what happened meanwhile was not heard here.
+    pub fn handle_isolation(&mut self, now: Instant) {
+        self.wake(now);
+        self.raise_fence(now);
+        self.finish(now);
+    }
+
+    /// What the second path said about a suspect.
+    pub fn handle_verdict(&mut self, suspect: &NodeName, verdict: Verdict, now: Instant) {
+        self.wake(now);
+        self.membership.handle_verdict(suspect, verdict, now);
+        self.finish(now);
+    }
+
+    /// Nobody answered the probes.
+    pub fn handle_free(&mut self, vip: IpAddr, now: Instant) {
+        self.wake(now);
+        if self.tenure_here(vip) == Some(Hold::Probing) {
+            let epoch = self.table.next_epoch(vip) - 1;
+            self.put(vip, epoch, Tenure::Owned(self.me.clone()), now);
+            self.gained(vip, Gain::FirstUse);
+        }
+        self.finish(now);
+    }
+
+    /// A host that is no speaker uses an address that was being probed, or that we give up to it.
+    pub fn handle_taken(&mut self, vip: IpAddr, now: Instant) {
+        self.wake(now);
+        if self.tenure_here(vip).is_some() {
+            self.put(vip, self.table.next_epoch(vip), Tenure::Conflict, now);
+            self.lost(vip, Loss::Conflict);
+        }
+        self.finish(now);
+    }
+
+    /// Another station says on the wire that one of our VIPs is its own.
+    pub fn handle_wire_claim(&mut self, vip: IpAddr, mac: Mac, now: Instant) -> WireClaim {
+        let Some(peer) = self.peers.by_mac(mac) else { return WireClaim::Foreign };
+        let reachable = self.membership.member(&peer).is_some_and(|member| member.up);
+        if reachable || self.tenure_here(vip) != Some(Hold::Owned) {
+            return WireClaim::Settled;
+        }
+        // Speakers that hear each other's frames but not each other's datagrams: the lower address yields.
+        if self.own.macs.iter().max() > Some(&mac) {
+            return WireClaim::Defend;
+        }
+        self.handle_taken(vip, now);
+        WireClaim::Settled
+    }
+
+    /// This node leaves soon: it offers everything, and goes on answering until each VIP is taken.
+    pub fn handle_drain(&mut self, now: Instant) {
+        self.wake(now);
+        if !self.own.draining {
+            self.change_status(|own| own.draining = true);
+            self.dirty = true;
+        }
+        self.finish(now);
+    }
+
+    /// This node leaves now.
+    pub fn handle_leave(&mut self, now: Instant) {
+        self.wake(now);
+        let held: Vec<_> = self.owned().collect();
+        for vip in held {
+            self.release(vip, now);
+        }
+        self.left = true;
+        self.finish(now);
+        self.tell_all(&message::Body::Leaving);
+        self.membership.handle_leave(now);
+        self.collect(now);
+    }
+
+    /// Time has come (see [`Self::poll_timeout`]).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.wake(now);
+        self.finish(now);
+    }
+
+    /// Whether a question for this VIP may be answered now. Asks the clock: a process that has just been stopped and
+    /// continued must not answer before it has noticed.
+    pub fn may_answer(&self, vip: IpAddr, now: Instant) -> bool {
+        self.fence.is_none()
+            && now.saturating_duration_since(self.last_turn) <= FENCE_AFTER
+            && self.tenure_here(vip) == Some(Hold::Owned)
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        self.sends.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub fn poll_timeout(&self) -> Instant {
+        self.membership.next_timeout().map_or(self.beats.turn, |due| due.min(self.beats.turn))
+    }
+
+    /// VIPs claimed as owned by this node.
+    pub fn owned(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.table
+            .iter()
+            .filter(|claim| claim.is_owned() && claim.owner() == Some(&self.me))
+            .map(|claim| claim.vip)
+    }
+
+    pub fn owns(&self, vip: IpAddr) -> bool {
+        self.tenure_here(vip) == Some(Hold::Owned)
+    }
+
+    pub fn is_fenced(&self) -> bool {
+        self.fence.is_some()
+    }
+
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.table.iter()
+    }
+
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Everything that leads into a call: notices a pause before anything else is believed.
+    fn wake(&mut self, now: Instant) {
+        let gap = now.saturating_duration_since(self.last_turn);
+        if gap > FENCE_AFTER {
+            self.membership.handle_gap(gap);
+            self.raise_fence(now);
+        }
+        self.last_turn = now;
+    }
+
+    /// Everything that follows a call: timers, retries, election, and what is to be sent.
+    fn finish(&mut self, now: Instant) {
+        self.membership.handle_timeout(now);
+        self.collect(now);
+        if now >= self.beats.turn {
+            self.beats.turn = now + TURN;
+            self.turn(now);
+        }
+        self.try_lift(now);
+        self.settle(now);
+        self.collect(now);
+    }
+
+    /// Takes over what the failure detector has to say.
+    fn collect(&mut self, now: Instant) {
+        use crate::membership::Event as Member;
+        while let Some(event) = self.membership.poll_event() {
+            match event {
+                Member::Up(identity) => {
+                    self.peers.meet(&identity, now);
+                    self.greet(&identity);
+                    self.events.push_back(Event::MemberUp(identity.name));
+                }
+                Member::Down(name) => self.events.push_back(Event::MemberDown(name)),
+                Member::Rejoined => self.raise_fence(now),
+                Member::Suspect(suspect) => {
+                    let vips = self.owned_by(&suspect.name).take(8).collect();
+                    self.events.push_back(Event::SecondLook { suspect, vips });
+                }
+            }
+            self.dirty = true;
+        }
+        while let Some((to, mut data)) = self.membership.poll_transmit() {
+            data.insert(0, message::SWIM);
+            self.sends.push_back((to, data));
+        }
+    }
+
+    fn owned_by<'a>(&'a self, name: &'a NodeName) -> impl Iterator<Item = IpAddr> + 'a {
+        let owns =
+            move |claim: &&Claim| claim.is_owned() && claim.owner().is_some_and(|owner| owner.name == *name);
+        self.table.iter().filter(owns).map(|claim| claim.vip)
+    }
+
+    fn tenure_here(&self, vip: IpAddr) -> Option<Hold> {
+        match &self.table.get(vip)?.tenure {
+            Tenure::Owned(owner) if *owner == self.me => Some(Hold::Owned),
+            Tenure::Probing(owner) if *owner == self.me => Some(Hold::Probing),
+            _ => None,
+        }
+    }
+
+    fn gained(&mut self, vip: IpAddr, why: Gain) {
+        self.events.push_back(Event::Gained { vip, why });
+    }
+
+    fn lost(&mut self, vip: IpAddr, why: Loss) {
+        self.offers.remove(&vip);
+        self.events.push_back(Event::Lost { vip, why });
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Owned,
+    Probing,
+}

@@ -1,0 +1,114 @@
+//! A random schedule of faults from a seed, and the verdict on the invariants.
+
+use std::time::Duration;
+
+use super::{Life, World};
+
+/// Overlap after any single fault.
+const MAX_OVERLAP: Duration = Duration::from_secs(1);
+/// Every VIP has one owner again within this: detection, the second look, take-over, lost datagrams.
+const WHOLE_AGAIN: Duration = Duration::from_millis(3500);
+
+/// Runs the schedule of this seed. Returns what went wrong.
+pub(super) fn run(seed: u64, nodes: usize) -> Result<World, String> {
+    let mut world = World::new(seed, nodes, 1 + nodes.min(8) * usize::try_from(seed % 3).unwrap() / 2);
+    if std::env::var_os("CAUSEWAY_SIM_LOG").is_some() {
+        world.log = Some(Vec::new());
+    }
+    match play(&mut world) {
+        Ok(()) => Ok(world),
+        Err(reason) => {
+            let log = world.log.take().map(|log| log.join("\n")).unwrap_or_default();
+            Err(format!("seed {seed}, {nodes} nodes: {reason}\n{log}"))
+        }
+    }
+}
+
+fn play(world: &mut World) -> Result<(), String> {
+    world.delay_micros.1 = 500 + world.chance.below(8_000);
+    world.run_while(Duration::from_secs(6), World::is_whole).ok_or("no whole state after the start")?;
+    for _ in 0..1 + world.chance.below(3) {
+        fault(world)?;
+        if let Some((vip, at)) = world.unprovoked {
+            return Err(format!("two owners of {vip} at {:?} without a fault", at - world.start));
+        }
+        if world.longest_overlap > MAX_OVERLAP {
+            return Err(format!("two owners for {:?}", world.longest_overlap));
+        }
+    }
+    // Steady: nothing changes any more.
+    world.run_for(Duration::from_millis(500));
+    if world.is_whole() { Ok(()) } else { Err("not whole in the steady state".into()) }
+}
+
+/// One fault, its end, and the time to be whole again.
+fn fault(world: &mut World) -> Result<(), String> {
+    let running: Vec<_> = (0..world.nodes.len()).filter(|n| world.nodes[*n].life == Life::Running).collect();
+    let node = running[world.chance.below(running.len())];
+    let last = running.len() == 1;
+    let span = Duration::from_millis(50 + u64::try_from(world.chance.below(3000)).unwrap());
+    world.last_fault = world.now;
+    let kind = world.chance.below(9);
+    let note = format!("--- fault {kind} on node{node} for {span:?}");
+    if let Some(log) = &mut world.log {
+        log.push(format!("{:>8.3} {note}", (world.now - world.start).as_secs_f64()));
+    }
+    match kind {
+        0 if !last => world.nodes[node].life = Life::Off,
+        1 if !last => {
+            world.nodes[node].life = Life::Killed;
+            world.run_for(span);
+            world.last_fault = world.now;
+            world.restart(node);
+        }
+        2 => {
+            world.nodes[node].life = Life::Paused;
+            world.run_for(span);
+            world.resume(node);
+            world.last_fault = world.now;
+        }
+        3 => {
+            // Some nodes on the other side of a broken switch.
+            let cut = 1 + world.chance.below(world.nodes.len().div_ceil(2));
+            for other in 0..cut {
+                let other = (node + other) % world.nodes.len();
+                world.nodes[other].group = 1;
+            }
+            world.run_for(span);
+            world.last_fault = world.now;
+            world.nodes.iter_mut().for_each(|node| node.group = 0);
+        }
+        4 => {
+            world.nodes[node].slow = Duration::from_millis(u64::try_from(world.chance.below(120)).unwrap());
+            world.run_for(span);
+            world.last_fault = world.now;
+            world.nodes[node].slow = Duration::ZERO;
+        }
+        5 => {
+            world.loss_percent = 5 + u32::try_from(world.chance.below(25)).unwrap();
+            world.run_for(span);
+            world.last_fault = world.now;
+            world.loss_percent = 0;
+        }
+        6 => world.nodes[node].ahead += span,
+        7 if !last => {
+            let local = world.local(node);
+            world.nodes[node].core.handle_drain(local);
+            world.drain(node);
+            let gone = world.run_while(Duration::from_secs(3), |w| w.nodes[node].core.owned().count() == 0);
+            gone.ok_or("a draining node was left with VIPs")?;
+            let local = world.local(node);
+            world.nodes[node].core.handle_leave(local);
+            world.drain(node);
+            world.run_for(Duration::from_millis(20));
+            world.nodes[node].life = Life::Killed;
+        }
+        8 => world.delay_micros.1 = 500 + world.chance.below(30_000),
+        _ => {}
+    }
+    let limit = if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN };
+    world.run_while(limit, World::is_whole).map(drop).ok_or_else(|| {
+        let state: Vec<_> = world.vips.iter().map(|vip| (*vip, world.owners(*vip))).collect();
+        format!("{note}: not whole {limit:?} later: {state:?}")
+    })
+}
