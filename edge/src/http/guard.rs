@@ -245,18 +245,22 @@ impl<T: Transport> Guard<T> {
         if let Some(since) = self.head_since {
             return Some((since + self.limits.header, Due::Head));
         }
-        if self.scanner.is_at_head() && !self.side.is_busy() {
-            let since = self.reading.pending_since();
-            let idle = if self.side.is_draining() { Duration::ZERO } else { self.pressure.idle(&self.limits) };
-            return Some((since + idle, Due::Idle));
+        if !self.scanner.is_at_head() {
+            return None;
         }
-        None
+        let idle = if self.side.is_draining() { Duration::ZERO } else { self.pressure.idle(&self.limits) };
+        // hyper does not ask for the next head when a response ends, so the timer runs during the response already
+        // and is moved when it fires.
+        Some((self.side.idle_since().unwrap_or_else(Instant::now) + idle, Due::Idle))
     }
 
     /// The visitor keeps us waiting: sets the timer, and does what is due.
     fn poll_read_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Due>> {
         let Some((deadline, due)) = self.read_deadline() else { return Poll::Pending };
         ready!(self.poll_timer(cx, deadline));
+        if due == Due::Idle && self.side.idle_since().is_none() {
+            return Poll::Pending;
+        }
         match due {
             Due::Head => self.refuse(Refusal::new(StatusCode::REQUEST_TIMEOUT, "head came too slowly")),
             Due::Body => return Poll::Ready(Err(self.fail_body(InError::Slow))),

@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 72 * 1024;
 /// Serves one connection until it ends. Returns the transport's fate only to the debug log: what went wrong with a
 /// request is in its record.
 pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: Arc<Service<H>>) {
-    let side = Arc::new(Side::default());
+    let side = Arc::new(Side::new());
     let guard = Guard::new(io, Arc::clone(&side), service.limits, Arc::clone(&service.pressure));
     let drain = service.drain.clone();
     let max_age = super::limits::spread(service.limits.max_age);

@@ -142,3 +142,6 @@ impl Running {
         if self.count > 0 { Instant::now() } else { self.since }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
@@ -10,6 +11,8 @@ use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use rustls::pki_types::pem::PemObject;
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -20,6 +23,7 @@ use crate::access::{Finished, Log, Observer, Sink};
 use crate::exchange::{Abort, BodyKind, Exchange, Handler, InBody, InError, OutBody};
 use crate::listen::{self, Protocol, Room};
 use crate::metrics::Visitors;
+use crate::tls::{DevAuthority, Tls};
 
 type Answering = Pin<Box<dyn Future<Output = Response<OutBody>> + Send>>;
 
@@ -49,6 +53,8 @@ pub(crate) struct Logged {
 pub(crate) struct Front {
     pub(crate) addr: SocketAddr,
     pub(crate) drain: Drain,
+    /// With TLS: where the root certificate is.
+    folder: Option<TempDir>,
     seen: Mutex<mpsc::Receiver<Seen>>,
     logged: Mutex<mpsc::Receiver<Logged>>,
     errors: Mutex<mpsc::Receiver<InError>>,
@@ -185,8 +191,39 @@ impl Front {
         Self::listen(fake, Protocol::Http).await
     }
 
+    /// A TLS listener with a development certificate for `a.example`.
+    pub(crate) async fn tls(fake: Fake) -> Self {
+        let folder = TempDir::new().unwrap();
+        let dev = DevAuthority::open(folder.path(), Arc::new(|name| name == "a.example")).unwrap();
+        let tls = Arc::new(Tls::new(vec![], Some(dev)).unwrap());
+        let protocol = Protocol::Https { tls, handshake_timeout: Duration::from_secs(10) };
+        Self { folder: Some(folder), ..Self::listen(fake, protocol).await }
+    }
+
+    /// A client's side of TLS that trusts the listener.
+    pub(crate) fn client(&self) -> rustls::ClientConfig {
+        let root = self.folder.as_ref().unwrap().path().join("dev-ca.pem");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_file(root).unwrap()).unwrap();
+        rustls::ClientConfig::builder_with_provider(causeway_daemon::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    }
+
     /// A core that never answers; the receiver fails when its future is dropped.
     pub(crate) async fn hanging() -> (Self, oneshot::Receiver<()>) {
+        let (fake, dropped) = Self::never();
+        (Self::start(fake).await, dropped)
+    }
+
+    pub(crate) async fn hanging_tls() -> (Self, oneshot::Receiver<()>) {
+        let (fake, dropped) = Self::never();
+        (Self::tls(fake).await, dropped)
+    }
+
+    fn never() -> (Fake, oneshot::Receiver<()>) {
         let (alive, dropped) = oneshot::channel::<()>();
         let alive = Arc::new(Mutex::new(Some(alive)));
         let fake = Fake::new(move |_| {
@@ -196,13 +233,13 @@ impl Front {
                 std::future::pending().await
             }
         });
-        (Self::start(fake).await, dropped)
+        (fake, dropped)
     }
 
     pub(crate) async fn listen(fake: Fake, protocol: Protocol) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (seen_sender, seen) = mpsc::channel(1000);
+        let (seen_sender, seen) = mpsc::channel(10_000);
         let (log_sender, logged) = mpsc::channel(1000);
         let (error_sender, errors) = mpsc::channel(1000);
         let handler = Told { inner: fake, seen: seen_sender, errors: error_sender };
@@ -212,7 +249,7 @@ impl Front {
         let forwarding = Forwarding::new(vec![], "test");
         let service = Service::new(handler, sink, forwarding, Limits::default(), drain.clone(), &room);
         drop(drain.spawn("listener", listen::serve(listener, protocol, service, room, Visitors::default())));
-        Self { addr, drain, seen: Mutex::new(seen), logged: Mutex::new(logged), errors: Mutex::new(errors) }
+        Self { addr, drain, folder: None, seen: Mutex::new(seen), logged: Mutex::new(logged), errors: Mutex::new(errors) }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

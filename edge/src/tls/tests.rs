@@ -1,0 +1,156 @@
+use std::path::Path;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+
+fn dev(folder: &Path) -> DevAuthority {
+    DevAuthority::open(folder, Arc::new(|name| name == "a.example" || name.ends_with(".apps.example"))).unwrap()
+}
+
+/// A certificate of its own root for these names, as files.
+fn write(folder: &Path, stem: &str, names: &[&str]) -> PemFiles {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let signed = rcgen::generate_simple_self_signed(names).unwrap();
+    let files = PemFiles { cert: folder.join(format!("{stem}.pem")), key: folder.join(format!("{stem}-key.pem")) };
+    std::fs::write(&files.cert, signed.cert.pem()).unwrap();
+    std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
+    files
+}
+
+/// Shakes hands over memory; what the visitor sees and what we see.
+async fn shake(tls: &Tls, root: &Path, name: &str, alpn: &[&[u8]]) -> (io::Result<()>, Result<Accepted<tokio::io::DuplexStream>, HandshakeError>) {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_file_iter(root).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connecting = async {
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, theirs).await?;
+        // With TLS 1.3 the visitor is done before we are.
+        let _ = tokio::time::timeout(Duration::from_millis(20), stream.read_u8()).await;
+        Ok(())
+    };
+    tokio::join!(connecting, tls.accept(ours))
+}
+
+#[tokio::test]
+async fn the_development_authority_signs_what_is_granted() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("dev-ca.pem");
+    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    for name in ["a.example", "x.apps.example"] {
+        let (visitor, accepted) = shake(&tls, &root, name, &[H2, HTTP_11]).await;
+        visitor.unwrap();
+        let accepted = accepted.unwrap();
+        assert!(accepted.is_h2 && &*accepted.sni == name && accepted.names.covers(name));
+    }
+    // The same authority after a restart.
+    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let (visitor, accepted) = shake(&tls, &root, "a.example", &[]).await;
+    visitor.unwrap();
+    assert!(!accepted.unwrap().is_h2);
+}
+
+#[tokio::test]
+async fn hazard_043_an_unknown_name_gets_an_alert_and_no_certificate() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("dev-ca.pem");
+    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    for name in ["b.example", "apps.example", "127.0.0.1"] {
+        let (visitor, accepted) = shake(&tls, &root, name, &[]).await;
+        let error = visitor.unwrap_err().to_string();
+        assert!(error.contains("UnrecognizedName") || error.contains("UnrecognisedName"), "{error}");
+        assert!(matches!(accepted, Err(HandshakeError::NoName | HandshakeError::UnknownName)));
+    }
+}
+
+#[tokio::test]
+async fn hazard_102_an_unknown_protocol_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let (visitor, accepted) = shake(&tls, &folder.path().join("dev-ca.pem"), "a.example", &[b"causeway/1"]).await;
+    assert!(visitor.is_err() && matches!(accepted, Err(HandshakeError::Failed(_))));
+}
+
+#[tokio::test]
+async fn files_are_chosen_by_name_exact_before_wildcard() {
+    let folder = TempDir::new().unwrap();
+    let wide = write(folder.path(), "wide", &["*.site.example", "other.test"]);
+    let exact = write(folder.path(), "exact", &["a.site.example"]);
+    let tls = Tls::new(vec![wide.clone(), exact.clone()], None).unwrap();
+    for (name, files) in [("a.site.example", &exact), ("b.site.example", &wide), ("other.test", &wide)] {
+        let (visitor, accepted) = shake(&tls, &files.cert, name, &[]).await;
+        visitor.unwrap();
+        accepted.unwrap();
+    }
+    let (visitor, _) = shake(&tls, &wide.cert, "a.b.site.example", &[]).await;
+    visitor.unwrap_err();
+    assert_eq!(tls.certificates().len(), 2);
+}
+
+#[tokio::test]
+async fn changed_files_are_read_again_and_bad_ones_change_nothing() {
+    let folder = TempDir::new().unwrap();
+    let files = write(folder.path(), "a", &["a.example"]);
+    let tls = Arc::new(Tls::new(vec![files.clone()], None).unwrap());
+    let drain = causeway_daemon::drain::Drain::new();
+    let watched = Arc::clone(&tls);
+    drop(drain.spawn("watch", async move { watched.watch().await }));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let good = std::fs::read(&files.key).unwrap();
+    std::fs::write(&files.key, "rubbish").unwrap();
+    tokio::time::sleep(WATCH_INTERVAL + Duration::from_millis(300)).await;
+    shake(&tls, &files.cert, "a.example", &[]).await.0.unwrap();
+    std::fs::write(&files.key, good).unwrap();
+    write(folder.path(), "a", &["b.example"]);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while shake(&tls, &files.cert, "b.example", &[]).await.0.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "not read again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drain.force();
+}
+
+#[test]
+fn bad_certificate_files_are_named_with_their_mend() {
+    let folder = TempDir::new().unwrap();
+    let (a, b) = (write(folder.path(), "a", &["a.example"]), write(folder.path(), "b", &["b.example"]));
+    let nameless = write(folder.path(), "c", &[]);
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let error = |cert: &Path, key: &Path| {
+        Tls::new(vec![PemFiles { cert: cert.to_owned(), key: key.to_owned() }], None).unwrap_err().to_string()
+    };
+    for (text, words) in [
+        (error(&a.cert, &b.key), "does not belong to"),
+        (error(Path::new("/nowhere/x.pem"), &a.key), "cannot read /nowhere/x.pem"),
+        (error(&empty, &a.key), "holds no certificate"),
+        (error(&a.cert, &empty), "cannot read"),
+        (error(&nameless.cert, &nameless.key), "good for no host name"),
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn hazard_133_the_development_key_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    dev(folder.path());
+    let mode = std::fs::metadata(folder.path().join("dev-ca-key.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

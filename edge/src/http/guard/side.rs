@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::head::{Framing, Head};
 use super::scan::Refusal;
@@ -21,7 +22,6 @@ pub(crate) enum Admitted {
 }
 
 /// Shared by the guard, the service, and the handles of the request that is being served.
-#[derive(Default)]
 pub(crate) struct Side {
     state: Mutex<State>,
     /// The connection's task, to be woken when there is something to write.
@@ -29,13 +29,14 @@ pub(crate) struct Side {
     flushed: AtomicWaker,
 }
 
-#[derive(Default)]
 struct State {
     admitted: VecDeque<Admitted>,
     /// Messages that the guard let through, that the service took, and that it finished answering.
     seen: u64,
     taken: u64,
     answered: u64,
+    /// When the last answer was finished; at first, when the connection began.
+    last: Instant,
     /// The last message seen has a body that has not ended.
     in_body: bool,
     body_error: Option<InError>,
@@ -50,6 +51,26 @@ struct State {
 }
 
 impl Side {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            admitted: VecDeque::new(),
+            seen: 0,
+            taken: 0,
+            answered: 0,
+            last: Instant::now(),
+            in_body: false,
+            body_error: None,
+            upgraded: false,
+            reset: false,
+            draining: false,
+            interim: None,
+            interim_under_way: false,
+            has_more: false,
+            closed: false,
+        };
+        Self { state: Mutex::new(state), task: AtomicWaker::new(), flushed: AtomicWaker::new() }
+    }
+
     pub(super) fn admit(&self, admitted: Admitted, has_more: bool) {
         let mut state = self.state.lock();
         state.seen += 1;
@@ -87,7 +108,9 @@ impl Side {
 
     /// The current response is over.
     pub(crate) fn answered(&self) {
-        self.state.lock().answered += 1;
+        let mut state = self.state.lock();
+        state.answered += 1;
+        state.last = Instant::now();
     }
 
     /// The visitor must be broken off: its response cannot be completed, and its end would look like one.
@@ -104,9 +127,10 @@ impl Side {
         self.state.lock().draining
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    /// Since when there is nothing to answer. None: there is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        state.answered < state.seen
+        (state.answered == state.seen).then_some(state.last)
     }
 
     /// Whether the body of the request that is being served has not come to its end.

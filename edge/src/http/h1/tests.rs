@@ -1,15 +1,13 @@
-use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
-use causeway_daemon::drain::Drain;
-use http::header::{HOST, SEC_WEBSOCKET_ACCEPT};
+use http::header::HOST;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::testing::{Fake, Front, Seen};
+use super::super::testing::{Fake, Front};
 use super::*;
 use crate::exchange::{Hop, Page};
 
@@ -290,7 +288,8 @@ async fn a_response_shorter_than_it_declared_closes_without_completing() {
     }))
     .await;
     let answer = talk(&front, &get("/")).await;
-    assert!(answer.contains("content-length: 10\r\n") && answer.ends_with("abc"), "{answer}");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    assert!(body.len() < 10, "{answer}");
 }
 
 #[tokio::test]
@@ -330,10 +329,10 @@ async fn hazard_107_a_body_that_stops_fails_after_the_grace() {
 async fn hazard_109_an_idle_connection_ends_silently() {
     let front = Front::start(Fake::path()).await;
     let mut stream = front.connect().await;
-    stream.write_all(get("/1").as_bytes()).await.unwrap();
+    stream.write_all(get("/idle").as_bytes()).await.unwrap();
     let began = Instant::now();
     let answer = read_all_paused(&mut stream).await;
-    assert!(answer.ends_with("/1") && began.elapsed() >= Duration::from_secs(75), "{answer} {:?}", began.elapsed());
+    assert!(answer.ends_with("/idle") && began.elapsed() >= Duration::from_secs(75), "{answer} {:?}", began.elapsed());
 }
 
 /// With the clock paused a timeout would fire before the socket is ready.
@@ -347,8 +346,8 @@ async fn read_all_paused(stream: &mut TcpStream) -> String {
 async fn a_drain_lets_the_current_response_finish_and_ends_idle_connections() {
     let front = Front::start(Fake::path()).await;
     let mut idle = front.connect().await;
-    idle.write_all(get("/1").as_bytes()).await.unwrap();
-    read_until(&mut idle, "/1").await;
+    idle.write_all(get("/idle").as_bytes()).await.unwrap();
+    read_until(&mut idle, "/idle").await;
     let mut fresh = front.connect().await;
     let (slow, release) = Fake::gated();
     let busy_front = Front::start(slow).await;
