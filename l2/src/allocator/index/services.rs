@@ -130,6 +130,7 @@ impl Index {
         let Some(entry) = self.services.get(key) else { return };
         let request = &entry.observed.request;
         let holds = self.table.holding(key).is_some() || !request.held.is_empty();
+        let before = self.table.holding(key).cloned();
         let mut problem = None;
         let decision = match &entry.observed.unclear {
             None => self.table.decide(request, now),
@@ -145,6 +146,8 @@ impl Index {
                 }
             }
         };
+        // One who waits may fit now: an address was left, or its holder's terms of sharing are others.
+        self.freed |= before.is_some_and(|before| decision.holding.as_ref() != Some(&before));
         self.freed |= matches!(decision.change, Change::Replaced(_) | Change::Cleared(_));
         if let Some(entry) = self.services.get_mut(key) {
             let held = decision.holding.as_ref().map(|holding| holding.addresses.clone());
