@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustix::process::Signal;
 
 use super::api::{Api, eventually};
 use super::lan::Host;
@@ -60,8 +61,8 @@ const USERS: &[(&str, &str)] = &[
     ("admin", "system:masters"),
     ("system:kube-controller-manager", "system:masters"),
     ("system:kube-proxy", "system:masters"),
-    ("system:serviceaccount:metallb-system:controller", "system:serviceaccounts"),
-    ("system:serviceaccount:metallb-system:speaker", "system:serviceaccounts"),
+    ("system:serviceaccount:metallb-system:causeway-allocator", "system:serviceaccounts"),
+    ("system:serviceaccount:metallb-system:causeway-speaker", "system:serviceaccounts"),
 ];
 
 #[derive(Debug)]
@@ -148,6 +149,10 @@ impl Control {
     /// Takes the API server away, as a crash does.
     pub fn kill_server(&mut self) {
         self.server = None;
+    }
+
+    pub fn signal_server(&self, signal: Signal) -> Result<()> {
+        self.server.as_ref().context("the API server is running")?.signal(signal)
     }
 
     fn run(&self, name: &str, flags: &str) -> Result<Process> {

@@ -7,6 +7,7 @@
 mod api;
 mod control;
 mod lan;
+mod metallb;
 mod netns;
 mod objects;
 mod ours;
@@ -14,6 +15,7 @@ mod pod;
 mod process;
 mod questions;
 pub mod scenarios;
+mod strike;
 mod visits;
 mod wire;
 
@@ -22,16 +24,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+pub use rustix::process::Signal;
 use serde_json::{Value, json};
 
 pub use api::{Api, eventually, is_status, throughout};
 pub use control::{Control, Programs};
 pub use lan::{Host, Lan, NodeHost};
 pub use netns::Namespace;
-pub use objects::{SYSTEM, TEST, advertisement, annotate, path, pool, service, service_of};
+pub use objects::{SYSTEM, TEST, advertisement, annotate, path, pool, service, service_of, with};
+pub use ours::allocator;
 pub use pod::PodServer;
 pub use process::Process;
+pub use strike::{Moved, Vip, report};
 pub use visits::{Outage, Visit, Visits, outage, visit, visit_udp};
 pub use wire::{Heard, Kind, Mac, Said, Wire};
 pub mod frames {
@@ -54,9 +58,18 @@ pub struct Cluster {
     /// An ear on the second LAN.
     pub wire2: Wire,
     pub lan: Lan,
+    under_test: UnderTest,
     folder: tempfile::TempDir,
     kept: Option<PathBuf>,
     ranges: u8,
+}
+
+/// Whose programs give and announce the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnderTest {
+    Causeway,
+    /// For the comparison side by side.
+    MetalLb,
 }
 
 #[derive(Debug)]
@@ -71,10 +84,19 @@ pub struct Node {
 impl Cluster {
     /// A cluster with our programs in it: two replicas of the allocator and a speaker on every node.
     pub fn start(test: &str, nodes: u8) -> Result<Self> {
+        Self::start_with(test, nodes, UnderTest::Causeway)
+    }
+
+    pub fn start_with(test: &str, nodes: u8, under_test: UnderTest) -> Result<Self> {
         let mut cluster = Self::bare(test, nodes)?;
-        cluster.control.kubectl(&["apply", "--server-side"], &ours::crds()?)?;
-        for replica in [0, 1] {
-            cluster.start_allocator(replica)?;
+        cluster.under_test = under_test;
+        let replicas = match under_test {
+            UnderTest::Causeway => ours::install(&cluster.control).map(|()| 2)?,
+            UnderTest::MetalLb => metallb::install(&cluster.control).map(|()| 1)?,
+        };
+        for replica in 0..replicas {
+            let process = cluster.allocator(replica)?;
+            cluster.allocators.push(process);
         }
         for node in 0..cluster.nodes.len() {
             cluster.start_speaker(node)?;
@@ -122,6 +144,7 @@ impl Cluster {
             wire,
             wire2,
             lan,
+            under_test: UnderTest::Causeway,
             folder,
             kept: None,
             ranges: 0,
@@ -132,20 +155,34 @@ impl Cluster {
         self.folder.path()
     }
 
-    pub fn start_allocator(&mut self, replica: u8) -> Result<()> {
-        let process =
-            ours::start_allocator(&self.control, &self.lan.control, self.folder.path(), replica, &[])?;
-        self.allocators.push(process);
+    /// Starts all replicas of the allocator anew, after the old ones were crashed.
+    pub fn restart_allocators(&mut self) -> Result<()> {
+        let replicas = u8::try_from(self.allocators.len())?;
+        self.allocators.clear();
+        for replica in 0..replicas {
+            let process = self.allocator(replica)?;
+            self.allocators.push(process);
+        }
         Ok(())
     }
 
-    pub fn start_speaker(&mut self, node: usize) -> Result<()> {
-        self.start_speaker_with(node, &[])
+    fn allocator(&self, replica: u8) -> Result<Process> {
+        match self.under_test {
+            UnderTest::Causeway => {
+                ours::start_allocator(&self.control, &self.lan.control, self.folder.path(), replica)
+            }
+            UnderTest::MetalLb => {
+                metallb::start_controller(&self.control, &self.lan.control, self.folder.path())
+            }
+        }
     }
 
-    pub fn start_speaker_with(&mut self, node: usize, args: &[&str]) -> Result<()> {
-        let process =
-            ours::start_speaker(&self.control, &self.nodes[node].host.host, self.folder.path(), args)?;
+    pub fn start_speaker(&mut self, node: usize) -> Result<()> {
+        let host = &self.nodes[node].host.host;
+        let process = match self.under_test {
+            UnderTest::Causeway => ours::start_speaker(&self.control, host, self.folder.path())?,
+            UnderTest::MetalLb => metallb::start_speaker(&self.control, host, self.folder.path())?,
+        };
         self.nodes[node].speaker = Some(process);
         Ok(())
     }
@@ -180,6 +217,8 @@ impl Cluster {
         for namespace in [TEST, "other"] {
             self.api.delete(&path("Service", namespace, ""))?;
         }
+        let labels = json!({ "metadata": { "labels": { "team": null, "tier": null, "phase": null } } });
+        self.api.merge(&path("Namespace", "", TEST), &labels)?;
         for node in 0..self.nodes.len() {
             let name = self.nodes[node].name.clone();
             for lan in [0, 1] {
@@ -190,16 +229,9 @@ impl Cluster {
                 self.start_speaker(node)?;
             }
         }
-        for replica in 0..2u8 {
-            if self.allocators[usize::from(replica)].check().is_err() {
-                let again = ours::start_allocator(
-                    &self.control,
-                    &self.lan.control,
-                    self.folder.path(),
-                    replica,
-                    &[],
-                )?;
-                self.allocators[usize::from(replica)] = again;
+        for replica in 0..self.allocators.len() {
+            if self.allocators[replica].check().is_err() {
+                self.allocators[replica] = self.allocator(u8::try_from(replica)?)?;
             }
         }
         self.wire.forget();

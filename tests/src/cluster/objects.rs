@@ -125,3 +125,20 @@ pub fn annotate(mut object: Value, key: &str, value: &str) -> Value {
     object["metadata"]["annotations"][key] = value.into();
     object
 }
+
+/// `object` with everything in `more` set in it, however deep.
+pub fn with(mut object: Value, more: Value) -> Value {
+    merge(&mut object, more);
+    object
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}

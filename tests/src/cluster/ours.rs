@@ -5,11 +5,19 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
 
+use super::SOON;
+use super::api::eventually;
 use super::control::Control;
 use super::lan::Host;
-use super::objects::SYSTEM;
+use super::objects::{SYSTEM, path};
 use super::process::Process;
+
+/// Where both programs serve /ready and /metrics; a second allocator takes the next port.
+pub(super) const ADMIN: u16 = 17472;
+
+const PROGRAMS: [&str; 2] = ["causeway-allocator", "causeway-speaker"];
 
 /// The folder of both programs: CAUSEWAY_BIN_DIR, else built in the `quick` profile.
 pub(super) fn find() -> Result<PathBuf> {
@@ -39,48 +47,83 @@ fn build() -> Result<PathBuf> {
                 .join("quick")
         }
     };
-    for name in ["causeway-allocator", "causeway-speaker"] {
+    for name in PROGRAMS {
         ensure!(folder.join(name).exists(), "{} does not exist", folder.join(name).display());
     }
     Ok(folder)
 }
 
-/// The manifests of our resources, as `causeway-allocator crds` prints them.
-pub(super) fn crds() -> Result<String> {
-    super::netns::run(Command::new(find()?.join("causeway-allocator")).arg("crds"))
+/// What causeway-allocator prints when it is run to its end with these arguments.
+pub fn allocator(args: &[&str]) -> Result<String> {
+    super::netns::run(Command::new(find()?.join("causeway-allocator")).args(args))
 }
 
-/// What a pod of a Deployment or DaemonSet is told about itself by the downward API.
-fn environment(control: &Control, pod: &str, node: &str, user: &str) -> Result<Vec<(&'static str, String)>> {
-    Ok(vec![
-        ("KUBECONFIG", control.kubeconfig(user)?.to_str().context("path")?.to_owned()),
-        ("POD_NAME", pod.to_owned()),
-        ("POD_NAMESPACE", SYSTEM.to_owned()),
-        ("NODE_NAME", node.to_owned()),
-    ])
+/// The manifests that people apply, as kustomize puts them together: definitions, accounts and what they may do, and
+/// the workloads, which nobody here starts but the harness.
+pub(super) fn install(control: &Control) -> Result<()> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes");
+    control.kubectl(&["apply", "--server-side", "-k", folder], "").map(drop)
 }
 
-/// One replica of the allocator.
-pub(super) fn start_allocator(
+/// What a pod of the Deployment or DaemonSet is told about itself by the downward API.
+fn environment(
     control: &Control,
-    host: &Host,
-    folder: &Path,
-    replica: u8,
-    args: &[&str],
-) -> Result<Process> {
-    let name = format!("controller-{replica}");
-    let env = environment(control, &name, "control", "system:serviceaccount:metallb-system:controller")?;
-    let mut all =
-        vec!["run".to_owned(), "--admin".into(), format!("127.0.0.1:{}", 17470 + u16::from(replica))];
-    all.extend(args.iter().map(|a| (*a).to_owned()));
-    Process::start(&host.namespace, folder, &name, &find()?.join("causeway-allocator"), &all, &env)
+    pod: &str,
+    node: &Host,
+    account: &str,
+) -> Result<Vec<(&'static str, String)>> {
+    let user = format!("system:serviceaccount:{SYSTEM}:{account}");
+    let mut env = vec![
+        ("KUBECONFIG", control.kubeconfig(&user)?.to_str().context("path")?.to_owned()),
+        ("CAUSEWAY_NAMESPACE", SYSTEM.to_owned()),
+        ("CAUSEWAY_NODE_NAME", node.name.clone()),
+        ("CAUSEWAY_NODE_IP", node.v4.to_string()),
+        ("POD_NAME", pod.to_owned()),
+    ];
+    // A program may be started while the API server is away.
+    if let Ok(pod) = control.api.get(&path("Pod", SYSTEM, pod)) {
+        env.push(("POD_UID", pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned()));
+    }
+    Ok(env)
 }
 
-/// The speaker of one node.
-pub(super) fn start_speaker(control: &Control, node: &Host, folder: &Path, args: &[&str]) -> Result<Process> {
+/// One replica of the allocator; its admin server is on 17472 and 17473 of the control namespace.
+pub(super) fn start_allocator(control: &Control, host: &Host, folder: &Path, replica: u8) -> Result<Process> {
+    let name = format!("controller-{replica}");
+    let env = environment(control, &name, host, "causeway-allocator")?;
+    let args = ["run".to_owned(), format!("--admin=127.0.0.1:{}", ADMIN + u16::from(replica))];
+    let no_privileges = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+    let program = find()?.join("causeway-allocator");
+    Process::start_confined(&host.namespace, folder, &name, &program, &args, &env, &no_privileges)
+}
+
+/// The speaker of one node, with NET_RAW and nothing else, as its DaemonSet gives it.
+pub(super) fn start_speaker(control: &Control, node: &Host, folder: &Path) -> Result<Process> {
     let name = format!("speaker-{}", node.name);
-    let env = environment(control, &name, &node.name, "system:serviceaccount:metallb-system:speaker")?;
-    let mut all = vec!["run".to_owned()];
-    all.extend(args.iter().map(|a| (*a).to_owned()));
-    Process::start(&node.namespace, folder, &name, &find()?.join("causeway-speaker"), &all, &env)
+    let mut env = environment(control, &name, node, "causeway-speaker")?;
+    env.push(("CAUSEWAY_KEY_FILE", mount_key(control, folder)?.to_str().context("path")?.to_owned()));
+    let args = ["run".to_owned()];
+    let net_raw_only = ["--bounding-set=-all,+net_raw", "--inh-caps=-all", "--no-new-privs"];
+    let program = find()?.join("causeway-speaker");
+    Process::start_confined(&node.namespace, folder, &name, &program, &args, &env, &net_raw_only)
+}
+
+/// The speakers' shared key, which the allocator makes, as the kubelet mounts it: a pod waits until it is there.
+fn mount_key(control: &Control, folder: &Path) -> Result<PathBuf> {
+    let file = folder.join("memberlist/secretkey");
+    if !file.exists() {
+        let secret = eventually(SOON, "the allocator has made the speakers' key", || {
+            control.api.get(&path("Secret", SYSTEM, "memberlist"))
+        })?;
+        let mut secret: Secret = serde_json::from_value(secret)?;
+        let key = secret
+            .data
+            .as_mut()
+            .and_then(|data| data.remove("secretkey"))
+            .context("the Secret has no key")?
+            .0;
+        std::fs::create_dir_all(file.parent().context("a folder")?)?;
+        std::fs::write(&file, key)?;
+    }
+    Ok(file)
 }

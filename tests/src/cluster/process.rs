@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::netns::Namespace;
 
+/// Of a log line in a report.
+const LINE: usize = 300;
+
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -32,11 +35,24 @@ impl Process {
         args: &[String],
         env: &[(&str, String)],
     ) -> Result<Self> {
+        Self::start_confined(namespace, folder, name, program, args, env, &[])
+    }
+
+    /// The same, with options for `setpriv` that take privileges away first.
+    pub fn start_confined(
+        namespace: &Namespace,
+        folder: &Path,
+        name: &str,
+        program: &Path,
+        args: &[String],
+        env: &[(&str, String)],
+        confine: &[&str],
+    ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
         // The kernel ends the child when the test process dies without a word.
         let mut command = namespace.command("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
+        command.args(["--pdeathsig", "KILL"]).args(confine).arg("--").arg(program).args(args);
         command.envs(env.iter().map(|(k, v)| (k, v.as_str())));
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = spawn(command).with_context(|| format!("cannot start {}", program.display()))?;
@@ -90,7 +106,8 @@ impl Process {
     pub fn tail(&self, lines: usize) -> String {
         let log = self.log();
         let skip = log.lines().count().saturating_sub(lines);
-        log.lines().skip(skip).map(|line| format!("  {} | {line}\n", self.name)).collect()
+        let cut = |line: &str| line.chars().take(LINE).collect::<String>();
+        log.lines().skip(skip).map(|line| format!("  {} | {}\n", self.name, cut(line))).collect()
     }
 
     /// Resident memory in bytes (VmRSS).

@@ -1,7 +1,8 @@
 //! What scenarios ask a cluster: a Service's addresses, its events, and who answers for an address on the wire.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::api::{eventually, throughout};
 use super::objects::{self, SYSTEM, TEST, path};
 use super::visits::visit;
-use super::{Cluster, Mac, SOON};
+use super::{Cluster, Mac, Namespace, SOON, UnderTest, ours};
 
 /// How long answers to one question are gathered: a host on this wire needs well under a millisecond.
 const ANSWERS: Duration = Duration::from_millis(60);
@@ -63,7 +64,11 @@ impl Cluster {
         let expected: BTreeSet<&str> = expected.iter().copied().collect();
         eventually(SOON, &format!("{service} has {expected:?}"), || {
             let ips = self.ips(service)?;
-            ensure!(ips.iter().map(String::as_str).collect::<BTreeSet<_>>() == expected, "it has {ips:?}");
+            ensure!(
+                ips.iter().map(String::as_str).collect::<BTreeSet<_>>() == expected,
+                "it has {ips:?}; events: {:?}",
+                self.messages(service)?
+            );
             Ok(())
         })
     }
@@ -76,13 +81,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// The reasons of all events about a Service.
+    /// The reasons of all events about a Service as it is now: an older one of that name is another one.
     pub fn events(&self, service: &str) -> Result<BTreeSet<String>> {
+        let uid = self.api.get(&path("Service", TEST, service))?["metadata"]["uid"].clone();
         let all = self.api.list(&path("Event", TEST, ""))?;
-        let about = all
-            .iter()
-            .filter(|e| e["involvedObject"]["name"] == service || e["regarding"]["name"] == service);
+        let about = all.iter().filter(|e| e["involvedObject"]["uid"] == uid);
         Ok(about.filter_map(|e| e["reason"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// What the events about a Service say.
+    fn messages(&self, service: &str) -> Result<Vec<String>> {
+        let uid = self.api.get(&path("Service", TEST, service))?["metadata"]["uid"].clone();
+        let all = self.api.list(&path("Event", TEST, ""))?;
+        let about = all.iter().filter(|e| e["involvedObject"]["uid"] == uid);
+        Ok(about.map(|e| format!("{}: {}", e["reason"], e["message"])).collect())
     }
 
     pub fn wait_event(&self, service: &str, reason: &str) -> Result<()> {
@@ -186,9 +198,72 @@ impl Cluster {
             .collect())
     }
 
+    /// `node` does not answer for `ip` during `span`.
+    pub fn stays_silent_from(&self, ip: &str, node: &str, span: Duration) -> Result<()> {
+        let address: IpAddr = ip.parse()?;
+        throughout(span, &format!("{node} does not answer for {ip}"), || {
+            let owners = self.answers(address)?;
+            ensure!(!owners.contains(node), "{owners:?} answer");
+            Ok(())
+        })
+    }
+
+    /// How many requests the API server has answered that change or read anything, watches apart.
+    pub fn api_requests(&self) -> Result<f64> {
+        let text = self.api.text("/metrics")?;
+        let ours = |line: &&str| {
+            line.starts_with("apiserver_request_total{")
+                && !line.contains("verb=\"WATCH\"")
+                && !line.contains("resource=\"\"")
+        };
+        Ok(text.lines().filter(ours).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// The metrics of the allocator that leads.
+    pub fn allocator_metrics(&self) -> Result<String> {
+        let ports = (ours::ADMIN..).take(self.allocators.len());
+        let mut texts = ports.filter_map(|port| http_get(&self.lan.control.namespace, port, "/metrics").ok());
+        texts
+            .find(|text| text.lines().any(|l| l == "causeway_allocator_leader_bool 1"))
+            .context("no allocator leads")
+    }
+
+    pub fn speaker_metrics(&self, node: usize) -> Result<String> {
+        http_get(&self.nodes[node].host.host.namespace, ours::ADMIN, "/metrics")
+    }
+
+    /// Waits until the speaker of a node takes part: it is ready, and knows all its peers.
+    pub fn wait_member(&self, node: usize) -> Result<()> {
+        if self.under_test == UnderTest::MetalLb {
+            // It says nothing of the kind; it joins at its start, or within a second of an answer.
+            std::thread::park_timeout(Duration::from_secs(3));
+            return Ok(());
+        }
+        let host = &self.nodes[node].host.host.namespace;
+        eventually(SOON, &format!("the speaker of {} is ready", self.nodes[node].name), || {
+            http_get(host, ours::ADMIN, "/ready").map(drop)
+        })
+    }
+
     /// A pool with these addresses and an advertisement of it, both called `name`.
     pub fn announce_pool(&self, name: &str, addresses: &[&str]) -> Result<()> {
         let advertisement = objects::advertisement(name, json!({ "ipAddressPools": [name] }));
         self.create(&[&objects::pool(name, addresses), &advertisement])
     }
+}
+
+/// GET from a loopback port inside a namespace; the body of a 200.
+fn http_get(namespace: &Namespace, port: u16, path: &str) -> Result<String> {
+    namespace.enter(|| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes(),
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no whole answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
+        Ok(body.to_owned())
+    })
 }

@@ -1,0 +1,150 @@
+//! Something happens to the owner of a VIP while a client visits it: how long until another owns it, and what the client lost.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use super::api::eventually;
+use super::objects::service;
+use super::visits::{Outage, Visits, outage};
+use super::wire::{Mac, Said};
+use super::{Cluster, SOON};
+
+/// A claim by another node must come within this, whoever is under test.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// An announced address of the Service `web`, and the index of its owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Vip {
+    pub ip: IpAddr,
+    pub owner: usize,
+}
+
+/// What one event did.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// From the event to the first claim by another node.
+    pub claimed: Duration,
+    pub outage: Outage,
+    /// The index of the new owner.
+    pub owner: usize,
+}
+
+impl Moved {
+    /// The worse of what the wire and the client saw. A client that has the old owner's MAC notices nothing of a
+    /// process that dies: the kernel there forwards on; then the wire tells when the next one took over.
+    pub fn took(&self) -> Duration {
+        self.claimed.max(self.outage.lasted)
+    }
+}
+
+impl Cluster {
+    /// A Service `web` with an IPv4 address of its own that is announced and reached.
+    pub fn vip(&mut self) -> Result<Vip> {
+        let net = self.fresh();
+        self.announce_pool("pool", &[&net.range4(10, 30)])?;
+        self.create(&[&service("web")])?;
+        let ip = self.wait_ip("web")?;
+        let owner = self.wait_owner(&ip)?;
+        self.wait_reached(&ip, 80)?;
+        Ok(Vip { ip: ip.parse()?, owner: self.node(&owner)? })
+    }
+
+    /// The MAC of a node's first interface.
+    pub fn mac(&self, node: usize) -> Mac {
+        self.nodes[node].host.host.mac
+    }
+
+    /// Visits the VIP while `event` strikes its owner, until another node has claimed it and visits succeed again.
+    pub fn strike(&mut self, vip: Vip, event: impl FnOnce(&mut Self) -> Result<()>) -> Result<Moved> {
+        let visits = Visits::start(&self.lan.client.namespace, vip.ip, 80);
+        eventually(SOON, "visits succeed before the event", || {
+            ensure!(visits.so_far().iter().filter(|v| v.outcome.is_ok()).count() > 5, "not yet");
+            Ok(())
+        })?;
+        let old = self.mac(vip.owner);
+        let at = Instant::now();
+        event(self)?;
+        let claim = self.wire.wait_claim(at, LIMIT, vip.ip, |m| m != old)?;
+        let Said::Claims { mac: new, .. } = claim.said else { bail!("a claim is a claim") };
+        eventually(SOON, "visits succeed after the event", || {
+            let done =
+                visits.so_far().into_iter().filter(|v| v.started > claim.at && v.outcome.is_ok()).count();
+            ensure!(done > 10, "{done} since");
+            Ok(())
+        })?;
+        let list = visits.finish();
+        Ok(Moved {
+            claimed: claim.at - at,
+            outage: outage(&list, at)?,
+            owner: self.node(&self.name_of(new))?,
+        })
+    }
+
+    /// `rounds` kills of the owner, its process and its link in turn; how long each kind took, process first.
+    pub fn kills(&mut self, rounds: usize) -> Result<[Vec<Duration>; 2]> {
+        let mut vip = self.vip()?;
+        let mut took = [Vec::new(), Vec::new()];
+        for round in 0..rounds {
+            let name = self.nodes[vip.owner].name.clone();
+            let is_crash = round % 2 == 0;
+            let moved = self.strike(vip, |c| {
+                if is_crash {
+                    c.kill_speaker(vip.owner);
+                    return Ok(());
+                }
+                c.lan.cut(&name, 0)
+            });
+            let moved = moved.map_err(|e| e.context(format!("round {round}: {name} was struck")))?;
+            took[round % 2].push(moved.took());
+            if is_crash {
+                self.start_speaker(vip.owner)?;
+            } else {
+                self.lan.mend(&name, 0)?;
+            }
+            self.settle(&mut vip)?;
+        }
+        Ok(took)
+    }
+
+    /// `rounds` planned hand-overs: how long each took, and how many connections failed in all.
+    pub fn hand_overs(&mut self, rounds: usize) -> Result<(Vec<Duration>, usize)> {
+        let mut vip = self.vip()?;
+        let (mut took, mut failed) = (Vec::new(), 0);
+        for round in 0..rounds {
+            let moved = self.strike(vip, |c| c.stop_speaker(vip.owner));
+            let moved = moved.map_err(|e| e.context(format!("hand-over {round}")))?;
+            failed += moved.outage.failed;
+            took.push(moved.claimed);
+            self.start_speaker(vip.owner)?;
+            self.settle(&mut vip)?;
+        }
+        Ok((took, failed))
+    }
+
+    /// Waits until the node that was struck takes part again, and one node owns the VIP.
+    fn settle(&mut self, vip: &mut Vip) -> Result<()> {
+        self.wait_member(vip.owner)?;
+        let owner = self.wait_owner(&vip.ip.to_string())?;
+        vip.owner = self.node(&owner)?;
+        Ok(())
+    }
+}
+
+/// Prints p50, p95 and the maximum of `times`; returns the latter two.
+///
+/// # Panics
+/// Without any time.
+pub fn report(what: &str, mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort();
+    let at = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+    println!(
+        "    {what}: {} times, p50 {:.0?}, p95 {:.0?}, max {:.0?}",
+        times.len(),
+        at(50),
+        at(95),
+        at(100)
+    );
+    (at(95), at(100))
+}

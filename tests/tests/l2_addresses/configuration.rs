@@ -1,0 +1,210 @@
+//! What is asked for wrongly, and how people learn of it (58, 60-65, N1-N3).
+
+use super::families::BOTH;
+use super::{ADDRESSES, POOL};
+use anyhow::{Context, Result, ensure};
+use causeway_tests::cluster::{
+    Cluster, SOON, SYSTEM, TEST, annotate, eventually, is_status, path, pool, service, service_of, with,
+};
+use serde_json::{Value, json};
+
+pub(super) fn foreign_class(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    let foreign = with(service("foreign"), json!({ "spec": { "loadBalancerClass": "example.net/other" } }));
+    c.create(&[&pool("pool", &[&net.range4(10, 12)]), &foreign])?;
+    // One created later has its address: the foreign one was seen and left alone.
+    c.create(&[&service("ours")])?;
+    c.wait_exactly("ours", &[&net.v4(10)])?;
+    ensure!(c.ips("foreign")?.is_empty(), "it has {:?}", c.ips("foreign")?);
+    ensure!(c.events("foreign")?.is_empty(), "there are events about it: {:?}", c.events("foreign")?);
+    Ok(())
+}
+
+pub(super) fn overlap(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    c.create(&[&pool("one", &[&net.range4(10, 20)]), &service("web")])?;
+    c.wait_ip("web")?;
+    c.create(&[&pool("two", &[&net.range4(15, 30)])])?;
+    wait_pool_invalid(c, "two", "one")?;
+    c.create(&[&annotate(service("asks"), POOL, "two")])?;
+    c.wait_refused("asks")?;
+    // The first is not disturbed.
+    c.create(&[&annotate(service("fine"), POOL, "one")])?;
+    c.wait_exactly("fine", &[&net.v4(11)])
+}
+
+/// Waits for a condition on the pool that says it cannot be used, in words that name `word`.
+pub(super) fn wait_pool_invalid(c: &Cluster, name: &str, word: &str) -> Result<()> {
+    eventually(SOON, &format!("the pool {name} says what is wrong"), || {
+        let status = c.api.get(&path("IPAddressPool", SYSTEM, name))?["status"].clone();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let told = conditions.iter().any(|c| {
+            c["type"] == "Valid"
+                && c["status"] == "False"
+                && c["message"].as_str().is_some_and(|m| m.contains(word))
+        });
+        ensure!(told, "{status}");
+        Ok(())
+    })
+}
+
+pub(super) fn pool_elsewhere(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    let stray = with(pool("stray", &[&net.range4(10, 20)]), json!({ "metadata": { "namespace": TEST } }));
+    c.create(&[&stray, &service("web")])?;
+    let refused = c.wait_refused("web");
+    c.api.delete(&path("IPAddressPool", TEST, "stray"))?;
+    refused
+}
+
+pub(super) fn states(c: &Cluster) -> Result<Vec<Value>> {
+    c.api.list(&path("ConfigurationState", SYSTEM, ""))
+}
+
+pub(super) fn wait_all_valid(c: &Cluster) -> Result<()> {
+    eventually(SOON, "every ConfigurationState is Valid", || {
+        let states = states(c)?;
+        let kinds = |kind: &str| {
+            states.iter().filter(|s| s["metadata"]["labels"]["metallb.io/component-type"] == kind).count()
+        };
+        ensure!(
+            kinds("controller") >= 1 && kinds("speaker") == c.nodes.len(),
+            "there are {} states",
+            states.len()
+        );
+        for state in &states {
+            ensure!(
+                state["status"]["result"] == "Valid",
+                "{}: {}",
+                state["metadata"]["name"],
+                state["status"]
+            );
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn all_valid(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    c.announce_pool("good", &[&net.range4(10, 20)])?;
+    wait_all_valid(c)
+}
+
+pub(super) fn wait_one_invalid(c: &Cluster) -> Result<Value> {
+    eventually(SOON, "a ConfigurationState is Invalid and says why", || {
+        let states = states(c)?;
+        let invalid = states.iter().find(|s| s["status"]["result"] == "Invalid").context("all are well")?;
+        let summary = invalid["status"]["errorSummary"].as_str().unwrap_or_default();
+        ensure!(!summary.is_empty(), "no errorSummary");
+        Ok(invalid.clone())
+    })
+}
+
+pub(super) fn invalid_then_valid(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    c.create(&[&pool("one", &[&net.range4(10, 20)]), &pool("two", &[&net.range4(15, 30)])])?;
+    let state = wait_one_invalid(c)?;
+    let summary = state["status"]["errorSummary"].as_str().unwrap_or_default();
+    ensure!(summary.contains("one") && summary.contains("two"), "{summary}");
+    c.api.delete(&path("IPAddressPool", SYSTEM, "two"))?;
+    wait_all_valid(c)
+}
+
+pub(super) fn state_heals(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    c.create(&[&pool("one", &[&net.range4(10, 20)]), &pool("two", &[&net.range4(15, 30)])])?;
+    let state = wait_one_invalid(c)?;
+    let name = state["metadata"]["name"].as_str().context("a name")?;
+    c.api.delete(&path("ConfigurationState", SYSTEM, name))?;
+    let uid = state["metadata"]["uid"].clone();
+    eventually(SOON, "it comes back, still Invalid", || {
+        let again = wait_one_invalid(c)?;
+        ensure!(again["metadata"]["uid"] != uid, "it is the old one");
+        Ok(())
+    })
+}
+
+pub(super) fn ways_to_ask(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    let address = |last: u8| net.v4(last);
+    c.create(&[&pool("pool", &[&net.range4(10, 40), &net.range6(10, 40)])])?;
+    let old = |key: &str| format!("metallb.universe.tf/{key}");
+    c.create(&[
+        &annotate(service("new"), ADDRESSES, &address(30)),
+        &annotate(service("old"), &old("loadBalancerIPs"), &address(31)),
+        &with(service("spec"), json!({ "spec": { "loadBalancerIP": address(32) } })),
+        &annotate(
+            service_of("pair", "RequireDualStack", BOTH),
+            ADDRESSES,
+            &format!("{},{}", net.v6(33), address(33)),
+        ),
+        &annotate(
+            with(service("both"), json!({ "spec": { "loadBalancerIP": address(34) } })),
+            ADDRESSES,
+            &address(34),
+        ),
+        &annotate(service("family"), ADDRESSES, &net.v6(35)),
+        &annotate(service("outside"), ADDRESSES, "10.77.250.1"),
+        &annotate(service("unknown"), &old("address-pool"), "no-such-pool"),
+    ])?;
+    c.wait_exactly("new", &[&address(30)])?;
+    c.wait_exactly("old", &[&address(31)])?;
+    c.wait_event("old", "deprecatedAnnotation")?;
+    c.wait_exactly("spec", &[&address(32)])?;
+    c.wait_exactly("pair", &[&address(33), &net.v6(33)])?;
+    for refused in ["both", "family", "outside", "unknown"] {
+        c.wait_refused(refused)?;
+    }
+    // Two ways at once are refused, and what it has stays.
+    c.patch_service("new", &json!({ "spec": { "loadBalancerIP": address(36) } }))?;
+    c.wait_event("new", "LoadBalancerFailed")?;
+    c.wait_exactly("new", &[&address(30)])
+}
+
+pub(super) fn bad_ranges(c: &mut Cluster) -> Result<()> {
+    let bad: &[&[&str]] = &[
+        &[],
+        &["10.77.1.1"],
+        &["10.77.1.9-10.77.1.1"],
+        &["10.77.1.0/33"],
+        &["10.77.1.1-fd77::1"],
+        &["fd77::/129"],
+        &["nonsense"],
+        &["10.77.1.1-10.77.1.2-10.77.1.3"],
+        &[""],
+        &["300.1.1.1/32"],
+    ];
+    for addresses in bad {
+        let refused = c.api.create(&path("IPAddressPool", SYSTEM, ""), &pool("bad", addresses));
+        match refused {
+            Err(error) if is_status(&error, 422) => {}
+            Err(error) => return Err(error.context(format!("{addresses:?}"))),
+            Ok(_) => anyhow::bail!("the API server took {addresses:?}"),
+        }
+    }
+    let net = c.fresh();
+    let good = [
+        net.range4(1, 2),
+        format!("{} - {}", net.v4(10), net.v4(12)),
+        format!("{}/30", net.v4(21)),
+        net.range6(1, 2),
+        "fd77:0:0:1::/64".into(),
+    ];
+    let good: Vec<&str> = good.iter().map(String::as_str).collect();
+    c.create(&[&pool("good", &good)])
+}
+
+pub(super) fn reserved(c: &mut Cluster) -> Result<()> {
+    // The router, the client, the control plane and every node are in this one.
+    c.create(&[&pool("wide", &["10.77.0.0/28"])])?;
+    eventually(SOON, "the pool tells of the overlap", || {
+        let status = c.api.get(&path("IPAddressPool", SYSTEM, "wide"))?["status"].clone();
+        ensure!(status.to_string().contains("10.77.0.11"), "{status}");
+        Ok(())
+    })?;
+    let node = annotate(service("node"), ADDRESSES, "10.77.0.11");
+    let gateway = annotate(service("gateway"), ADDRESSES, "10.77.0.1");
+    c.create(&[&node, &gateway])?;
+    c.wait_refused("node")?;
+    c.wait_refused("gateway")
+}

@@ -1,0 +1,150 @@
+//! Load, time and a control plane that is slow or away (A10-A15).
+
+use super::WORST;
+use anyhow::{Result, ensure};
+use causeway_tests::cluster::scenarios::is_long;
+use causeway_tests::cluster::{
+    Cluster, Kind, SOON, Said, Signal, TEST, eventually, path, service, throughout, with,
+};
+use serde_json::json;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+pub(super) fn many_services(c: &mut Cluster) -> Result<()> {
+    let count: u16 = if is_long() { 1000 } else { 150 };
+    c.announce_pool("pool", &["10.77.128.0/20"])?;
+    let created = Instant::now();
+    for n in 0..count {
+        // No pods behind most of them: kube-proxy has its own limits.
+        let selector = if n < 10 { "web" } else { "none" };
+        c.create(&[&with(
+            service(&format!("many-{n}")),
+            json!({ "spec": { "selector": { "app": selector } } }),
+        )])?;
+    }
+    let creating = created.elapsed();
+    eventually(6 * SOON, "all have addresses", || {
+        let all = c.api.list(&path("Service", TEST, ""))?;
+        let given =
+            all.iter().filter(|s| s["status"]["loadBalancer"]["ingress"][0]["ip"].is_string()).count();
+        ensure!(given == usize::from(count), "{given} have");
+        Ok(())
+    })?;
+    let given = created.elapsed();
+    for n in 0..10 {
+        let ip = c.wait_ip(&format!("many-{n}"))?;
+        c.wait_owner(&ip)?;
+    }
+    // Statuses and counters settle; then nothing is left to write.
+    thread::park_timeout(Duration::from_secs(3));
+    let (before, span) = (c.api_requests()?, Duration::from_secs(if is_long() { 30 } else { 5 }));
+    thread::park_timeout(span);
+    let rate = (c.api_requests()? - before) / span.as_secs_f64();
+    let mib = |bytes: u64| bytes / (1 << 20);
+    let allocator = c.allocators.iter().map(|p| mib(p.rss_bytes())).max().unwrap_or(0);
+    let speaker =
+        c.nodes.iter().filter_map(|n| n.speaker.as_ref()).map(|p| mib(p.rss_bytes())).max().unwrap_or(0);
+    println!(
+        "    {count} Services: created in {creating:.1?}, all addresses after {given:.1?}; at rest {rate:.2} API calls/s from five \
+         programs; allocator {allocator} MiB, speaker {speaker} MiB"
+    );
+    ensure!(
+        given - creating < Duration::from_secs(5),
+        "addresses came {:?} after the last Service",
+        given - creating
+    );
+    ensure!(rate < 1.0 * 5.0, "{rate} API calls per second at rest");
+    ensure!(allocator < 60, "the allocator has {allocator} MiB");
+    Ok(())
+}
+
+pub(super) fn short_of_cpu(c: &mut Cluster) -> Result<()> {
+    let vip = c.vip()?;
+    let name = c.nodes[vip.owner].name.clone();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let busy = thread::available_parallelism().map_or(2, usize::from) * 2;
+        for _ in 0..busy {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let kept = throughout(Duration::from_secs(4), "the owner keeps its VIP", || {
+            // Asked with patience: the machine has no time to spare, and that is the point.
+            let owners = c.wire.ask(vip.ip, Duration::from_millis(400))?;
+            ensure!(owners.iter().all(|m| *m == c.mac(vip.owner)) && owners.len() == 1, "{owners:?} answer");
+            Ok(())
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        kept
+    })?;
+    c.wait_owner_is(&vip.ip.to_string(), &name)
+}
+
+pub(super) fn api_away(c: &mut Cluster) -> Result<()> {
+    let vip = c.vip()?;
+    let name = c.nodes[vip.owner].name.clone();
+    c.control.kill_server();
+    let span = Duration::from_secs(if is_long() { 600 } else { 4 });
+    let kept = c.stays_with(&vip.ip.to_string(), &name, span);
+    let moved = kept.and_then(|()| {
+        c.strike(vip, |c| {
+            c.kill_speaker(vip.owner);
+            c.lan.cut(&name, 0)
+        })
+    });
+    c.lan.mend(&name, 0)?;
+    c.control.start_server()?;
+    let moved = moved?;
+    let now = c.nodes[moved.owner].name.clone();
+    ensure!(moved.outage.lasted <= WORST, "{moved:?}");
+    // The server's return moves nothing.
+    c.stays_with(&vip.ip.to_string(), &now, Duration::from_secs(2))
+}
+
+pub(super) fn repeated(c: &mut Cluster) -> Result<()> {
+    let start = Instant::now();
+    let vip = c.vip()?;
+    let own = c.mac(vip.owner);
+    // At 0, 100, 300, 1000 and 2000 ms, a request and a reply each time; for ever after once a minute.
+    let span = Duration::from_secs(if is_long() { 150 } else { 3 });
+    thread::park_timeout(span);
+    let claims = c.wire.claims_since(start, vip.ip);
+    let claims: Vec<Duration> = claims
+        .iter()
+        .filter(|h| h.from == own && matches!(h.said, Said::Claims { kind: Kind::Gratuitous, .. }))
+        .map(|h| h.at - start)
+        .collect();
+    println!(
+        "    {} announcements, the last after {:.1?}",
+        claims.len(),
+        claims.last().copied().unwrap_or_default()
+    );
+    ensure!(
+        claims.len() >= if is_long() { 12 } else { 10 },
+        "only {} announcements: {claims:?}",
+        claims.len()
+    );
+    ensure!(!is_long() || claims.last().is_some_and(|last| *last > Duration::from_secs(60)), "{claims:?}");
+    Ok(())
+}
+
+pub(super) fn shrink_slowly(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    c.announce_pool("pool", &[&net.range4(10, 12)])?;
+    c.create(&[&service("web")])?;
+    c.wait_exactly("web", &[&net.v4(10)])?;
+    c.wait_owner(&net.v4(10))?;
+    c.respec("IPAddressPool", "pool", &json!({ "addresses": [net.range4(11, 12)] }))?;
+    // Slow: for a second it says nothing at all.
+    c.control.signal_server(Signal::STOP)?;
+    thread::park_timeout(Duration::from_secs(1));
+    c.control.signal_server(Signal::CONT)?;
+    c.wait_exactly("web", &[&net.v4(11)])?;
+    c.wait_owner(&net.v4(11))?;
+    c.wait_silence(&net.v4(10))?;
+    c.wait_reached(&net.v4(11), 80).map(drop)
+}

@@ -1,0 +1,93 @@
+//! What a client on the segment lives through when nodes, links, the control plane or other hosts fail (A1-A15 and the figures).
+//!
+//! Fail-over is measured by a client that opens a new connection every 10 ms, and by an ear on the wire.
+
+mod conditions;
+mod crashes;
+mod neighbours;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use causeway_tests::cluster::scenarios::{self, Scenario};
+
+/// What a crash may cost at most, and what 95 of 100 may cost.
+const WORST: Duration = Duration::from_secs(2);
+const P95: Duration = Duration::from_secs(1);
+/// Two nodes may answer for so long after a single fault.
+const OVERLAP: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    scenarios::main("l2_failover", 3, SCENARIOS)
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        number: "A1",
+        name: "power off: a client on the segment and one behind the router get through again",
+        run: crashes::power_off,
+    },
+    Scenario { number: "A2", name: "a graceful stop costs no connection", run: crashes::graceful_stop },
+    Scenario {
+        number: "A3",
+        name: "an uplink that goes down moves its VIPs, and up again makes no second owner",
+        run: crashes::uplink_down,
+    },
+    Scenario {
+        number: "A4",
+        name: "a partition makes two owners for at most a second",
+        run: crashes::partition,
+    },
+    Scenario { number: "A5", name: "a healed partition has one owner", run: crashes::partition_heals },
+    Scenario {
+        number: "A6",
+        name: "an address that a foreign host has is not announced, and another is given",
+        run: neighbours::foreign_host,
+    },
+    Scenario {
+        number: "A7",
+        name: "unicast neighbour solicitations are answered",
+        run: neighbours::unicast_solicitation,
+    },
+    Scenario { number: "A8", name: "address probes of both families are answered", run: neighbours::probes },
+    Scenario { number: "A9", name: "a restarted node causes one move, not two", run: crashes::one_move },
+    Scenario {
+        number: "A10",
+        name: "many Services: convergence, API calls at rest, memory",
+        run: conditions::many_services,
+    },
+    Scenario {
+        number: "A11",
+        name: "hazard_188: a speaker short of CPU keeps its VIPs",
+        run: conditions::short_of_cpu,
+    },
+    Scenario {
+        number: "A12",
+        name: "hazard_173: without the API server VIPs stay and still move when a node dies",
+        run: conditions::api_away,
+    },
+    Scenario { number: "A14", name: "announcements are repeated", run: conditions::repeated },
+    Scenario {
+        number: "A15",
+        name: "a pool that shrinks while the API is slow",
+        run: conditions::shrink_slowly,
+    },
+    Scenario {
+        number: "H176",
+        name: "hazard_176: a paused owner that wakes up yields",
+        run: crashes::paused_owner,
+    },
+    Scenario {
+        number: "H180",
+        name: "hazard_180: a rogue claim is answered, not fought over",
+        run: neighbours::rogue_claim,
+    },
+    Scenario {
+        number: "H181",
+        name: "hazard_181: malformed frames change nothing",
+        run: neighbours::malformed,
+    },
+    Scenario { number: "H184", name: "hazard_184: a changed MAC is announced", run: neighbours::changed_mac },
+    Scenario { number: "K", name: "kills of the owner, process and link in turn", run: crashes::kills },
+    Scenario { number: "H", name: "hand-overs without a failed connection", run: crashes::hand_overs },
+];
