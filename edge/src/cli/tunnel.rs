@@ -273,10 +273,13 @@ fn new_key(token: &Token) -> NewKey {
     NewKey { id: token.key_id, public_key: token.key.public() }
 }
 
-/// The line to paste at home. The image's name is that of deploy/docker.
+/// The line to paste at home. The token goes into a file by the shell's own `printf`: no program has it among its
+/// arguments (hazard 122), and the container reads it as the user who pasted the line.
 fn docker_run(token: &str) -> String {
     format!(
-        "docker run -d --name causeway-connector --restart unless-stopped -e CAUSEWAY_TOKEN={token} \
+        "(umask 077; printf %s '{token}' > causeway.token) && docker run -d --name causeway-connector \
+         --restart unless-stopped --stop-timeout 40 --user \"$(id -u):$(id -g)\" \
+         -v \"$PWD/causeway.token:/run/causeway.token:ro\" -e CAUSEWAY_TOKEN_FILE=/run/causeway.token \
          -v \"$PWD/config.yml:/etc/causeway/config.yml:ro\" causeway-connector:{} run --config /etc/causeway/config.yml",
         env!("CARGO_PKG_VERSION")
     )
