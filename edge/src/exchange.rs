@@ -21,7 +21,7 @@ pub(crate) use body::{Arriving, Gate};
 pub(crate) use interim::Target;
 pub use interim::{Interim, MAX_INTERIM};
 pub use upgrade::{RawIn, RawOut, Upgrade};
-pub(crate) use upgrade::{Origin as UpgradeOrigin, RawLimits};
+pub(crate) use upgrade::{Origin as UpgradeOrigin, RawLimits, gone, poll_capacity};
 
 /// Who sends requests on one connection, and how. Shared by all requests of that connection.
 #[derive(Clone, Debug)]

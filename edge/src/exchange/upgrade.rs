@@ -57,6 +57,11 @@ impl Upgrade {
         self.protocol
     }
 
+    /// Whether it is an extended CONNECT (RFC 8441), which any 2xx would grant.
+    pub(crate) fn is_connect(&self) -> bool {
+        matches!(self.origin, Origin::H2(..))
+    }
+
     /// The raw halves, as soon as the 101 response has been sent. Await it in a task of its own *after* returning the
     /// response: it cannot finish earlier. Dropping the upgrade refuses it.
     ///
