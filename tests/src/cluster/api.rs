@@ -132,6 +132,14 @@ impl Api {
     }
 }
 
+/// Waits for time itself to pass; `park_timeout` alone may return at once.
+pub fn pause(span: Duration) {
+    let end = Instant::now() + span;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
+}
+
 /// Whether the API server refused with this HTTP status.
 pub fn is_status(error: &anyhow::Error, code: u16) -> bool {
     matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if status.code == code)
@@ -149,7 +157,7 @@ pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Res
             Err(error) => error,
         };
         ensure!(start.elapsed() < limit, "not within {limit:?}: {what}: {error:#}");
-        thread::park_timeout(LOOK_AGAIN);
+        pause(LOOK_AGAIN);
     }
 }
 
@@ -158,7 +166,7 @@ pub fn throughout(span: Duration, what: &str, mut probe: impl FnMut() -> Result<
     let start = Instant::now();
     while start.elapsed() < span {
         probe().with_context(|| format!("{what}, {:?} into {span:?}", start.elapsed()))?;
-        thread::park_timeout(LOOK_AGAIN);
+        pause(LOOK_AGAIN);
     }
     Ok(())
 }

@@ -134,8 +134,9 @@ impl Lan {
         let set = |hosts: &[&str]| hosts.iter().map(|h| format!("\"{h}-0\"")).collect::<Vec<_>>().join(", ");
         let (left, right) = (set(left), set(right));
         self.switch.nft(&format!(
-            "table bridge parted {{ chain forward {{ type filter hook forward priority 0; \
-             iifname {{ {left} }} oifname {{ {right} }} drop; iifname {{ {right} }} oifname {{ {left} }} drop; }} }}\n"
+            "table bridge parted {{\n chain forward {{\n  type filter hook forward priority 0;\n  \
+             iifname {{ {left} }} oifname {{ {right} }} drop\n  \
+             iifname {{ {right} }} oifname {{ {left} }} drop\n }}\n}}\n"
         ))
     }
 

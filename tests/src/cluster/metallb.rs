@@ -12,7 +12,7 @@ use super::process::Process;
 const USER: &str = "admin";
 
 /// The folder that `tests/kubernetes/prepare` filled.
-pub(super) fn find() -> Result<PathBuf> {
+pub fn find() -> Result<PathBuf> {
     let module = include_str!("../../kubernetes/metallb/go.mod");
     let version = module
         .lines()

@@ -6,6 +6,7 @@
 
 mod api;
 mod control;
+mod crowd;
 mod lan;
 mod metallb;
 mod netns;
@@ -27,9 +28,11 @@ use anyhow::{Context, Result, ensure};
 pub use rustix::process::Signal;
 use serde_json::{Value, json};
 
-pub use api::{Api, eventually, is_status, throughout};
+pub use api::{Api, eventually, is_status, pause, throughout};
 pub use control::{Control, Programs};
+pub use crowd::Crowd;
 pub use lan::{Host, Lan, NodeHost};
+pub use metallb::find as metallb_is_here;
 pub use netns::Namespace;
 pub use objects::{SYSTEM, TEST, advertisement, annotate, path, pool, service, service_of, with};
 pub use ours::allocator;
@@ -59,6 +62,7 @@ pub struct Cluster {
     pub wire2: Wire,
     pub lan: Lan,
     under_test: UnderTest,
+    _safe: PodServer,
     folder: tempfile::TempDir,
     kept: Option<PathBuf>,
     ranges: u8,
@@ -135,6 +139,10 @@ impl Cluster {
         for replica in 0..2 {
             add_pod(&api, &format!("controller-{replica}"), SYSTEM, "controller", &lan.nodes[0])?;
         }
+        // A pod that no node takes along when it dies: it has the control host's address.
+        let safe = [lan.control.v4.to_string(), lan.control.v6.to_string()];
+        add_pod_at(&api, "safe", TEST, "safe", &lan.nodes[0], &safe)?;
+        let safe = PodServer::start(&lan.control.namespace, "safe")?;
         let (wire, wire2) = (Wire::new(&lan.client)?, Wire::new(&lan.client2)?);
         Ok(Self {
             allocators: Vec::new(),
@@ -145,6 +153,7 @@ impl Cluster {
             wire2,
             lan,
             under_test: UnderTest::Causeway,
+            _safe: safe,
             folder,
             kept: None,
             ranges: 0,
@@ -321,13 +330,20 @@ fn pod_ips(host: &NodeHost) -> [String; 2] {
 }
 
 fn add_pod(api: &Api, name: &str, namespace: &str, app: &str, host: &NodeHost) -> Result<()> {
-    api.create(&path("Pod", namespace, ""), &objects::pod(name, namespace, &host.host.name, app))?;
     // A speaker shares its node's network.
-    let ips = if app == "web" {
-        pod_ips(host).to_vec()
-    } else {
-        vec![host.host.v4.to_string(), host.host.v6.to_string()]
-    };
+    let ips = if app == "web" { pod_ips(host) } else { [host.host.v4.to_string(), host.host.v6.to_string()] };
+    add_pod_at(api, name, namespace, app, host, &ips)
+}
+
+fn add_pod_at(
+    api: &Api,
+    name: &str,
+    namespace: &str,
+    app: &str,
+    host: &NodeHost,
+    ips: &[String],
+) -> Result<()> {
+    api.create(&path("Pod", namespace, ""), &objects::pod(name, namespace, &host.host.name, app))?;
     let status = format!("{}/status", path("Pod", namespace, name));
-    api.merge(&status, &objects::pod_status(&ips, host, true)).map(drop)
+    api.merge(&status, &objects::pod_status(ips, host, true)).map(drop)
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::api::pause;
 use super::netns::Namespace;
 
 /// Of a log line in a report.
@@ -87,7 +88,7 @@ impl Process {
                 self.kill();
                 bail!("{} was still running {grace:?} after SIGTERM\n{}", self.name, self.tail(20));
             }
-            thread::park_timeout(Duration::from_millis(5));
+            pause(Duration::from_millis(5));
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::api::{eventually, throughout};
+use super::api::{eventually, pause, throughout};
 use super::objects::{self, SYSTEM, TEST, path};
 use super::visits::visit;
 use super::{Cluster, Mac, Namespace, SOON, UnderTest, ours};
@@ -135,7 +135,9 @@ impl Cluster {
     /// Waits until exactly one node answers for `ip` and `accept` takes it.
     pub fn wait_owner_that(&self, ip: &str, who: &str, accept: impl Fn(&str) -> bool) -> Result<String> {
         let address: IpAddr = ip.parse()?;
-        eventually(SOON, &format!("{who} alone answers for {ip}"), || {
+        // MetalLB needs seconds for what it does of itself.
+        let limit = if self.under_test == UnderTest::MetalLb { 6 * SOON } else { SOON };
+        eventually(limit, &format!("{who} alone answers for {ip}"), || {
             let owners = self.answers(address)?;
             let owner = owners.first().context("nobody answers")?;
             ensure!(owners.len() == 1 && accept(owner), "{owners:?} answer");
@@ -185,7 +187,7 @@ impl Cluster {
         })
     }
 
-    /// The ServiceL2Status objects of a Service: node and interfaces.
+    /// The ServiceL2Status objects of a Service: node and interfaces, sorted by name.
     pub fn l2_statuses(&self, service: &str) -> Result<Vec<(String, Vec<String>)>> {
         let all = self.api.list(&path("ServiceL2Status", SYSTEM, ""))?;
         let ours = all.into_iter().filter(|s| s["status"]["serviceName"] == service);
@@ -193,7 +195,10 @@ impl Cluster {
             .map(|s| {
                 let node = s["status"]["node"].as_str().unwrap_or_default().to_owned();
                 let interfaces = s["status"]["interfaces"].as_array().cloned().unwrap_or_default();
-                (node, interfaces.iter().filter_map(|i| i["name"].as_str().map(str::to_owned)).collect())
+                let mut names: Vec<String> =
+                    interfaces.iter().filter_map(|i| i["name"].as_str().map(str::to_owned)).collect();
+                names.sort();
+                (node, names)
             })
             .collect())
     }
@@ -236,7 +241,7 @@ impl Cluster {
     pub fn wait_member(&self, node: usize) -> Result<()> {
         if self.under_test == UnderTest::MetalLb {
             // It says nothing of the kind; it joins at its start, or within a second of an answer.
-            std::thread::park_timeout(Duration::from_secs(3));
+            pause(Duration::from_secs(3));
             return Ok(());
         }
         let host = &self.nodes[node].host.host.namespace;

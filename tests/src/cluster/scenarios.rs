@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::Cluster;
+use super::{Cluster, UnderTest};
 
 #[derive(Debug)]
 pub struct Scenario {
@@ -62,7 +62,7 @@ pub fn main(file: &str, nodes: u8, scenarios: &[Scenario]) -> ExitCode {
 }
 
 /// Why scenarios cannot run here, with what to do about it.
-fn missing() -> Option<String> {
+pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root".into());
     }
@@ -72,9 +72,17 @@ fn missing() -> Option<String> {
     super::ours::find().err().map(|error| format!("{error:#}"))
 }
 
+/// CAUSEWAY_UNDER_TEST=metallb holds the scenarios against MetalLB itself: what differs is ours to explain.
+fn under_test() -> UnderTest {
+    match std::env::var("CAUSEWAY_UNDER_TEST").as_deref() {
+        Ok("metallb") => UnderTest::MetalLb,
+        _ => UnderTest::Causeway,
+    }
+}
+
 fn run(file: &str, nodes: u8, scenarios: &[&Scenario]) -> Result<usize> {
     let start = Instant::now();
-    let mut cluster = Cluster::start(file, nodes)?;
+    let mut cluster = Cluster::start_with(file, nodes, under_test())?;
     println!("{file}: cluster of {nodes} nodes up after {:.1} s", start.elapsed().as_secs_f64());
     let mut failed = Vec::new();
     for scenario in scenarios {

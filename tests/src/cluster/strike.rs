@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use serde_json::json;
 
 use super::api::eventually;
-use super::objects::service;
+use super::objects::{service, with};
 use super::visits::{Outage, Visits, outage};
 use super::wire::{Mac, Said};
-use super::{Cluster, SOON};
+use super::{Cluster, SOON, UnderTest};
 
 /// A claim by another node must come within this, whoever is under test.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -44,7 +45,8 @@ impl Cluster {
     pub fn vip(&mut self) -> Result<Vip> {
         let net = self.fresh();
         self.announce_pool("pool", &[&net.range4(10, 30)])?;
-        self.create(&[&service("web")])?;
+        // With policy Cluster connections go on to a dead node's pods until Kubernetes notices: the pod lives elsewhere.
+        self.create(&[&with(service("web"), json!({ "spec": { "selector": { "app": "safe" } } }))])?;
         let ip = self.wait_ip("web")?;
         let owner = self.wait_owner(&ip)?;
         self.wait_reached(&ip, 80)?;
@@ -125,6 +127,11 @@ impl Cluster {
 
     /// Waits until the node that was struck takes part again, and one node owns the VIP.
     fn settle(&mut self, vip: &mut Vip) -> Result<()> {
+        if self.under_test == UnderTest::MetalLb {
+            // A node that was cut off finds its peers again after minutes only; a new process joins at once.
+            self.kill_speaker(vip.owner);
+            self.start_speaker(vip.owner)?;
+        }
         self.wait_member(vip.owner)?;
         let owner = self.wait_owner(&vip.ip.to_string())?;
         vip.owner = self.node(&owner)?;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use parking_lot::{Condvar, Mutex};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::api::pause;
 use super::lan::Host;
 
 pub type Mac = [u8; 6];
@@ -113,6 +114,16 @@ impl Wire {
         )
     }
 
+    /// The first answer about `address` to this host since `start`; waits for it.
+    pub fn wait_answer(&self, start: Instant, limit: Duration, address: IpAddr) -> Result<Heard> {
+        self.wait(
+            start,
+            limit,
+            &format!("an answer about {address}"),
+            |said| matches!(said, Said::Claims { address: a, kind: Kind::Reply, .. } if *a == address),
+        )
+    }
+
     /// The first question for `address` since `start`; waits for it.
     pub fn wait_question(&self, start: Instant, limit: Duration, address: IpAddr) -> Result<Heard> {
         self.wait(
@@ -149,7 +160,7 @@ impl Wire {
             IpAddr::V4(target) => self.send(&arp_request(self.host.mac, self.host.v4, target))?,
             IpAddr::V6(target) => self.send(&solicitation(self.host.mac, self.host.v6, target))?,
         }
-        std::thread::park_timeout(window);
+        pause(window);
         let reply = |h: &Heard| match h.said {
             Said::Claims { mac, kind: Kind::Reply, .. } if h.to == self.host.mac => Some(mac),
             _ => None,

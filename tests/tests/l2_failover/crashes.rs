@@ -3,9 +3,8 @@
 use super::{OVERLAP, P95, WORST};
 use anyhow::{Result, ensure};
 use causeway_tests::cluster::scenarios::is_long;
-use causeway_tests::cluster::{Cluster, SOON, Signal, Visits, eventually, outage, report};
+use causeway_tests::cluster::{Cluster, SOON, Signal, Visits, eventually, outage, pause, report};
 use std::net::IpAddr;
-use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -120,7 +119,7 @@ pub(super) fn paused_owner(c: &mut Cluster) -> Result<()> {
     let vip = c.vip()?;
     let moved = c.strike(vip, |c| c.signal_speaker(vip.owner, Signal::STOP))?;
     // It sleeps on for a while: the others have long agreed when it wakes.
-    thread::park_timeout(Duration::from_secs(2));
+    pause(Duration::from_secs(2));
     let woken = Instant::now();
     c.signal_speaker(vip.owner, Signal::CONT)?;
     bounded_overlap(c, vip.ip, Duration::from_secs(2))?;

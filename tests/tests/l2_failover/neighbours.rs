@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use causeway_tests::cluster::{
-    Cluster, Kind, Mac, SOON, Said, TEST, annotate, eventually, frames, path, service, service_of, visit,
+    Cluster, Kind, Mac, SOON, Said, TEST, annotate, eventually, frames, path, pause, service, service_of,
+    visit,
 };
 use std::net::IpAddr;
-use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -67,8 +67,8 @@ pub(super) fn unicast_solicitation(c: &mut Cluster) -> Result<()> {
     for options in [option.as_slice(), &[]] {
         let start = Instant::now();
         c.wire.send(&frames::neighbour(c.mac(owner), client.mac, client.v6, ip, ip, options))?;
-        let answer = c.wire.wait_claim(start, Duration::from_secs(1), ip.into(), |m| m == c.mac(owner))?;
-        ensure!(matches!(answer.said, Said::Claims { kind: Kind::Reply, .. }), "{answer:?}");
+        let answer = c.wire.wait_answer(start, Duration::from_secs(1), ip.into())?;
+        ensure!(answer.from == c.mac(owner) && answer.to == client.mac, "{answer:?}");
     }
     // And the kernel's own detection agrees.
     client.namespace.sysctl(&[("ipv6/neigh/eth0/delay_first_probe_time", "0")])?;
@@ -109,13 +109,13 @@ pub(super) fn probes(c: &mut Cluster) -> Result<()> {
 pub(super) fn rogue_claim(c: &mut Cluster) -> Result<()> {
     let vip = c.vip()?;
     let IpAddr::V4(ip) = vip.ip else { bail!("an IPv4 VIP") };
-    thread::park_timeout(Duration::from_millis(2500));
+    pause(Duration::from_millis(2500));
     let rogue = [2, 0, 0, 0, 0, 0x66];
     let start = Instant::now();
     // A second's war from the other side.
     for _ in 0..20 {
         c.wire.send(&frames::arp_claim(rogue, ip))?;
-        thread::park_timeout(Duration::from_millis(50));
+        pause(Duration::from_millis(50));
     }
     let defended: Vec<_> =
         c.wire.claims_since(start, vip.ip).into_iter().filter(|h| h.from == c.mac(vip.owner)).collect();
@@ -152,7 +152,7 @@ pub(super) fn malformed(c: &mut Cluster) -> Result<()> {
     far[21] = 254;
     c.wire.send(&far)?;
     c.wire.send(&frames::neighbour(to, from, client.v6, ip6, ip6, &[1, 0, 0, 0, 0, 0, 0, 0]))?;
-    thread::park_timeout(Duration::from_millis(200));
+    pause(Duration::from_millis(200));
     let answers = c.wire.claims_since(start, ip6.into());
     let answers = answers.iter().filter(|h| matches!(h.said, Said::Claims { kind: Kind::Reply, .. })).count();
     ensure!(answers == 0, "{answers} answers to frames that must be dropped");
