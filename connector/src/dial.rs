@@ -169,8 +169,9 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// RFC 8305's connection attempt delay.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Between the beginnings of two attempts: a link that was down for a second is used within one, and one that was
-/// down for a minute within two, handshake included.
-const BASE: Duration = Duration::from_millis(100);
+/// down for a minute within two, handshake included. Half of it is time enough for a handshake over most links, so that
+/// no needless second one is begun.
+const BASE: Duration = Duration::from_millis(700);
 const CAP: Duration = Duration::from_millis(700);
 /// After a long outage politeness weighs more: back within five seconds.
 const LONG_OUTAGE: Duration = Duration::from_secs(180);

@@ -353,6 +353,10 @@ impl Exchange<'_> {
         let whole = empty
             || matches!(next, Some(None))
             || (next.is_none() && kind == BodyKind::Known(first.len() as u64) && !body.is_cut_short());
+        if let Some(Some(Err(error))) = &next {
+            // Broken already: a clear refusal is better than the beginning of an answer.
+            return Err(error.failure(self.upload.failure()));
+        }
         self.answered(status);
         self.down += first.len() as u64;
         if whole {
@@ -397,13 +401,9 @@ impl Exchange<'_> {
         }
         let upload = &self.upload;
         let limit = upload.received() + LINGER_BYTES;
-        let no_body = upload.kind() == BodyKind::None;
         let rest = std::future::poll_fn(|cx| {
             side.poll_side(cx);
-            if no_body {
-                // Nobody reads END but this.
-                let _ = upload.poll_piece(cx);
-            }
+            upload.poll_end(cx);
             let over = upload.is_spent() || upload.failure().is_some() || upload.received() > limit;
             if over { Poll::Ready(()) } else { Poll::Pending }
         });
@@ -521,7 +521,7 @@ async fn wait_for_head<T>(
         if let Poll::Ready(ready) = poll(cx) {
             return Poll::Ready(Ok(ready));
         }
-        if !upload.is_ended() {
+        if !upload.is_complete() {
             patience.progress();
         }
         patience.poll(cx, send).map(Err)

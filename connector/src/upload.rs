@@ -43,6 +43,7 @@ struct Inner {
     /// Set when END was read from the tunnel.
     ended: bool,
     trailers: Option<HeaderMap>,
+    trailers_given: bool,
     failed: Option<AbortCode>,
     /// What was handed on so far, as long as it is little enough to be sent once more.
     replay: Option<Vec<Bytes>>,
@@ -65,6 +66,7 @@ impl Upload {
             early: VecDeque::new(),
             ended: false,
             trailers: None,
+            trailers_given: false,
             failed: None,
             replay: Some(Vec::new()),
             replay_bytes: 0,
@@ -126,9 +128,25 @@ impl Upload {
         inner.ended && inner.early.is_empty()
     }
 
-    /// Whether the visitor has nothing more to send.
+    /// Whether the visitor's END was read.
     pub(crate) fn is_ended(&self) -> bool {
         self.inner.lock().ended
+    }
+
+    /// Whether the visitor has nothing more to say: END was read, or all of a declared length was handed on.
+    pub(crate) fn is_complete(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.ended || inner.owed == Some(0)
+    }
+
+    /// Reads END where nobody else does: hyper asks no further once a declared length is reached.
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) {
+        let mut inner = self.inner.lock();
+        while inner.owed == Some(0) && inner.early.is_empty() && !inner.ended && inner.failed.is_none() {
+            if inner.poll_tunnel(cx).is_pending() {
+                break;
+            }
+        }
     }
 
     /// Why it was cut off, if it was.
@@ -151,6 +169,7 @@ impl Upload {
     pub(crate) fn rewind(&self) -> bool {
         let mut inner = self.inner.lock();
         let Some(replay) = inner.replay.as_mut().map(std::mem::take) else { return false };
+        inner.trailers_given = false;
         let bytes = std::mem::take(&mut inner.replay_bytes) as u64;
         inner.owed = inner.owed.map(|owed| owed + bytes);
         for piece in replay.into_iter().rev() {
@@ -196,7 +215,9 @@ impl Inner {
                 if self.owed.is_some_and(|owed| owed > 0) {
                     return self.fail(AbortCode::Protocol);
                 }
-                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Piece::Trailers(trailers))));
+                let trailers =
+                    self.trailers.as_ref().filter(|_| !std::mem::replace(&mut self.trailers_given, true));
+                return Poll::Ready(trailers.map(|trailers| Ok(Piece::Trailers(trailers.clone()))));
             }
             ready!(self.poll_tunnel(cx));
         }

@@ -36,11 +36,21 @@ async fn hazard_126_a_hostile_edge_reaches_nothing_that_no_rule_names() {
     let road = road_with(&rules).await;
     let route = |hostname: &str| road.up.routes.iter().find(|route| route.hostname == hostname).unwrap().id;
     let secret = secret.to_string();
-    let hosts = [secret.as_str(), "169.254.169.254", "127.0.0.1:22", "localhost", "open.dev", "OPEN.dev.:80", "[::1]:80", ""];
+    let hosts = [
+        secret.as_str(),
+        "169.254.169.254",
+        "127.0.0.1:22",
+        "localhost",
+        "open.dev",
+        "OPEN.dev.:80",
+        "[::1]:80",
+        "",
+    ];
     let paths = ["/", "http://127.0.0.1:1/", "//169.254.169.254/latest", "/@evil", "*", "?", "/\u{0}"];
     let mut outcomes = [0_usize; 2];
     for n in 0..10_000_usize {
-        let mut head = road.head(if n % 3 == 0 { Method::CONNECT } else { Method::GET }, paths[n % paths.len()]);
+        let mut head =
+            road.head(if n % 3 == 0 { Method::CONNECT } else { Method::GET }, paths[n % paths.len()]);
         head.authority = hosts[(n / 7) % hosts.len()].to_owned();
         head.route = match n % 4 {
             0 => route("open.dev"),
@@ -134,7 +144,10 @@ async fn hazard_168_a_reload_takes_effect_announces_and_a_bad_file_changes_nothi
     let mut road = Road { edge, app, up };
     assert_eq!(road.get("/").await.unwrap().status(), 201);
 
-    write(&one.replace("201", "202").replace("  - service", "  - hostname: new.dev\n    service: http_status:203\n  - service"));
+    write(
+        &one.replace("201", "202")
+            .replace("  - service", "  - hostname: new.dev\n    service: http_status:203\n  - service"),
+    );
     let Message::Announce { generation, routes } = road.edge.hears().await else { panic!("an announcement") };
     assert_eq!((generation, routes.len()), (2, 3));
     assert_eq!(road.get("/").await.unwrap().status(), 202);

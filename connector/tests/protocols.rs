@@ -82,7 +82,10 @@ fn expect_echo(got: &Got, pieces: usize) {
     assert_eq!(got.interim[0].0, 103);
     assert_eq!(got.body.len(), pieces * 40_000);
     let trailers = got.trailers.as_ref().unwrap();
-    assert_eq!((&trailers["grpc-status"], &trailers["x-client"]), (&"0".parse().unwrap(), &"1".parse().unwrap()));
+    assert_eq!(
+        (&trailers["grpc-status"], &trailers["x-client"]),
+        (&"0".parse().unwrap(), &"1".parse().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -100,21 +103,28 @@ async fn hazard_081_grpc_passes_over_h2c_with_trailers_both_ways() {
 async fn hazard_138_an_http2_stream_reset_in_the_body_is_an_abort() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
+    let (seen, mut was_seen) = mpsc::channel::<()>(1);
     #[allow(clippy::disallowed_methods, reason = "the runtime of a test owns its tasks")]
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut connection = h2::server::handshake(stream).await.unwrap();
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            let mut send = respond.send_response(http::Response::new(()), false).unwrap();
-            send.send_data(Bytes::from_static(b"half"), false).unwrap();
-            tokio::spawn(async move {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                send.send_reset(h2::Reason::INTERNAL_ERROR);
-            });
-        }
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+        send.send_data(Bytes::from_static(b"half"), false).unwrap();
+        tokio::spawn(async move {
+            was_seen.recv().await.unwrap();
+            send.send_reset(h2::Reason::INTERNAL_ERROR);
+        });
+        while connection.accept().await.is_some() {}
     });
     let road = road(&format!("h2c://{address}"), "").await;
-    assert!(matches!(road.get("/").await.unwrap_err(), Ended::InBody(AbortCode::OriginReset, _)));
+    let (mut send, mut recv) = road.open().await;
+    send.request(&road.head(Method::GET, "/"), First::Only(Bytes::new())).await.unwrap();
+    let Answer::Final(head) = recv.response().await.unwrap() else { panic!("a head") };
+    assert_eq!(head.status, 200);
+    seen.send(()).await.unwrap();
+    let (error, length) = timeout(SOON, rest(&mut recv)).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), length), (AbortCode::OriginReset, 4));
 }
 
 struct Certified {
@@ -167,7 +177,8 @@ async fn tls_origin(certified: &Certified, alpn: &[&[u8]]) -> SocketAddr {
                     seen.extend_from_slice(&buffer[..count]);
                     if seen.ends_with(b"\r\n\r\n") {
                         seen.clear();
-                        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                        let answer =
+                            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
                         tls.write_all(answer.as_bytes()).await.unwrap();
                     }
                 }
@@ -214,9 +225,11 @@ async fn a_self_signed_certificate_may_be_its_own_ca_pool() {
     let address = tls_origin(&certified, &[]).await;
     let pool = file(&certified.ca_pem);
     let pool = format!("caPool: '{}'", pool.path().display());
-    let right = road(&format!("https://{address}"), &format!("{pool}, originServerName: inside.example")).await;
+    let right =
+        road(&format!("https://{address}"), &format!("{pool}, originServerName: inside.example")).await;
     assert_eq!(right.get("/").await.unwrap().text(), "inside.example");
-    let wrong = road(&format!("https://{address}"), &format!("{pool}, originServerName: other.example")).await;
+    let wrong =
+        road(&format!("https://{address}"), &format!("{pool}, originServerName: other.example")).await;
     assert_eq!(wrong.get("/").await.unwrap_err(), Ended::BeforeHead(AbortCode::OriginTls));
 }
 
@@ -225,7 +238,11 @@ async fn match_sni_to_host_makes_tls_for_each_host_of_its_own() {
     let certified = certified(&["blog.example.dev", "shop.example.dev"]);
     let address = tls_origin(&certified, &[b"http/1.1"]).await;
     let ca = file(&certified.ca_pem);
-    let road = road(&format!("https://{address}"), &format!("caPool: '{}', matchSNItoHost: true", ca.path().display())).await;
+    let road = road(
+        &format!("https://{address}"),
+        &format!("caPool: '{}', matchSNItoHost: true", ca.path().display()),
+    )
+    .await;
     for host in ["blog.example.dev", "shop.example.dev:8443", "blog.example.dev"] {
         let mut head = road.head(Method::GET, "/");
         head.authority = host.to_owned();
@@ -238,7 +255,8 @@ async fn match_sni_to_host_makes_tls_for_each_host_of_its_own() {
 async fn http2_origin_speaks_http2_where_the_origin_does_and_http1_where_not() {
     let certified = certified(&["inside.example"]);
     let ca = file(&certified.ca_pem);
-    let settings = format!("http2Origin: true, originServerName: inside.example, caPool: '{}'", ca.path().display());
+    let settings =
+        format!("http2Origin: true, originServerName: inside.example, caPool: '{}'", ca.path().display());
     let both = tls_origin(&certified, &[b"h2", b"http/1.1"]).await;
     let road_h2 = road(&format!("https://{both}"), &settings).await;
     expect_echo(&call(&road_h2, 3).await, 3);
@@ -303,9 +321,17 @@ async fn hazard_063_a_websocket_carries_bytes_both_ways_and_closes_each_way_for_
     let road = road(&format!("http://{address}"), "").await;
     let (send, mut recv) = upgrade(&road).await;
     let Answer::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else { panic!("101") };
-    assert_eq!((head.status.as_u16(), head.headers["sec-websocket-protocol"].as_bytes()), (101, &b"chat"[..]));
+    assert_eq!(
+        (head.status.as_u16(), head.headers["sec-websocket-protocol"].as_bytes()),
+        (101, &b"chat"[..])
+    );
     let seen = told.recv().await.unwrap();
-    assert!(seen.contains("upgrade: websocket") && seen.contains("connection: Upgrade") && seen.contains("sec-websocket-version: 13"), "{seen}");
+    assert!(
+        seen.contains("upgrade: websocket")
+            && seen.contains("connection: Upgrade")
+            && seen.contains("sec-websocket-version: 13"),
+        "{seen}"
+    );
     let (mut send, mut recv) = (send.into_raw(), recv.into_raw());
     assert_eq!(recv.chunk().await.unwrap().unwrap(), "welcome");
     send.write(Bytes::from_static(b"hello")).await.unwrap();
@@ -327,7 +353,9 @@ async fn hazard_055_without_a_101_the_answer_is_an_ordinary_one() {
     .await;
     let road = road(&format!("ws://{address}"), "").await;
     let (mut send, mut recv) = upgrade(&road).await;
-    let Answer::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else { panic!("a head") };
+    let Answer::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
+        panic!("a head")
+    };
     assert_eq!(head.status, 426);
     let _ = send.end().await;
     assert_eq!(rest(&mut recv).await.unwrap().0, b"nope");

@@ -35,6 +35,7 @@ impl H1 {
         let watch = io.watch();
         let (sender, connection) = Builder::new()
             .max_headers(MAX_RESPONSE_FIELDS)
+            .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES)
             .handshake(TokioIo::new(io))
             .await?;
@@ -105,5 +106,6 @@ pub(crate) fn poll_incoming(
 
 /// Hazard 141.
 const MAX_RESPONSE_FIELDS: usize = 200;
-/// What hyper may read ahead of us: also the limit of an answer's head (hazards 141, 150).
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// What hyper may read ahead of us (hazard 150).
 const MAX_BUFFER_BYTES: usize = 64 * 1024;

@@ -14,8 +14,9 @@ use causeway_connector::config;
 use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
 use causeway_tunnel::quic::{Listener, Reuse, Shard, bind};
 use causeway_tunnel::{
-    AbortCode, Answer, BodyKind, EdgeIdentity, First, Frame, KeyId, Message, RecvStream, RequestHead, RequestId,
-    ResponseHead, Role, Route, Scheme, SendStream, Session, StreamError, Token, TunnelId, TunnelKey,
+    AbortCode, Answer, BodyKind, EdgeIdentity, First, Frame, KeyId, Message, RecvStream, RequestHead,
+    RequestId, ResponseHead, Role, Route, Scheme, SendStream, Session, StreamError, Token, TunnelId,
+    TunnelKey,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,16 +76,21 @@ impl Edge {
             while let Some(knock) = listener.accept().await {
                 let (authority, up, say) = (Arc::clone(&authority), up.clone(), say.clone());
                 tokio::spawn(async move {
-                    let Ok((session, mut control)) = knock.handshake(&*authority, |_| Ok(())).await else { return };
+                    let Ok((session, mut control)) = knock.handshake(&*authority, |_| Ok(())).await else {
+                        return;
+                    };
                     let mut first = true;
                     while let Ok(Some(message)) = control.recv().await {
                         if let Message::Announce { generation, routes } = &message {
                             let accepted = routes.iter().map(|route| route.id).collect();
-                            let answer = Message::Announced { generation: *generation, accepted, refused: Vec::new() };
+                            let answer =
+                                Message::Announced { generation: *generation, accepted, refused: Vec::new() };
                             control.send(&answer).await.unwrap();
                             if std::mem::take(&mut first) {
                                 if session.info().role == Role::Primary {
-                                    let _ = up.send(Up { session: session.clone(), routes: routes.clone() }).await;
+                                    let _ = up
+                                        .send(Up { session: session.clone(), routes: routes.clone() })
+                                        .await;
                                 }
                                 continue;
                             }
