@@ -237,16 +237,22 @@ impl Cluster {
         http_get(&self.nodes[node].host.host.namespace, ours::ADMIN, "/metrics")
     }
 
-    /// Waits until the speaker of a node takes part: it is ready, and knows all its peers.
+    /// Waits until the speaker of a node takes part: it is ready, and all speakers know of each other.
     pub fn wait_member(&self, node: usize) -> Result<()> {
         if self.under_test == UnderTest::MetalLb {
             // It says nothing of the kind; it joins at its start, or within a second of an answer.
             pause(Duration::from_secs(3));
             return Ok(());
         }
-        let host = &self.nodes[node].host.host.namespace;
-        eventually(SOON, &format!("the speaker of {} is ready", self.nodes[node].name), || {
-            http_get(host, ours::ADMIN, "/ready").map(drop)
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].speaker.is_some()).collect();
+        let all = format!("causeway_speaker_members {}", running.len());
+        eventually(2 * SOON, &format!("{} is a member", self.nodes[node].name), || {
+            http_get(&self.nodes[node].host.host.namespace, ours::ADMIN, "/ready")?;
+            for node in &running {
+                let text = self.speaker_metrics(*node)?;
+                ensure!(text.lines().any(|l| l == all), "{} does not know all members", self.nodes[*node].name);
+            }
+            Ok(())
         })
     }
 

@@ -1,6 +1,6 @@
 //! The allocator against a real API server: which address a Service gets, keeps and loses (scenarios 7, 8, 13-36, 58, 60-65).
 //!
-//! The numbers are those of the list in docs/testing.md, which follows MetalLB's own end-to-end tests.
+//! The numbers are explained in tests/kubernetes/README.md.
 
 mod allocation;
 mod configuration;
