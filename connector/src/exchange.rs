@@ -1,27 +1,26 @@
 //! One request at an origin: sent, answered, both bodies streamed; once more where that is safe.
 
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
 use causeway_tunnel::limits::MAX_INTERIM;
 use causeway_tunnel::{AbortCode, BodyKind, First, RequestHead, ResponseHead, SendStream};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
+use http::header::{HeaderMap, HeaderValue, TRAILER};
 use http::{Method, Request, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
+use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::headers;
-use crate::origin::{
-    Assurance, Connection, Download, H1, H2, Io, Origin, Side, Uploading, Want, poll_incoming,
-};
-use crate::patience::{Interrupt, Patience};
+use crate::origin::{Assurance, Connection, Download, H1, H2, Io, Origin, Uploading, Want};
+use crate::patience::Patience;
 use crate::proxy::Shard;
 use crate::rules::ActiveRule;
 use crate::upgrade::Handshake;
-use crate::upload::{Piece, Upload};
+use crate::upload::Upload;
+use crate::wait::{Nothing, beside, wait, wait_for_head};
 
 /// A request on its way, with all that it needs.
 pub(crate) struct Exchange<'a> {
@@ -329,90 +328,6 @@ impl Exchange<'_> {
         Ok(Done::Answered)
     }
 
-    /// Hands an answer on: head and what has already come of the body in one write, then piece by piece.
-    async fn respond(
-        &mut self,
-        side: &mut impl Side,
-        status: StatusCode,
-        mut headers: HeaderMap,
-        body: &mut Answer,
-        method: &Method,
-        patience: &mut Patience,
-    ) -> Result<(), Failure> {
-        let kind = headers::from_origin(status, &mut headers, *method == Method::HEAD)?;
-        let limit =
-            if is_open_ended(&headers) { Duration::ZERO } else { self.origin.settings().idle_timeout };
-        patience.set_limit(limit);
-        let head = ResponseHead { status, headers, body: kind };
-        let empty = matches!(kind, BodyKind::None | BodyKind::Known(0));
-        let mut first = Bytes::new();
-        let mut next = None;
-        if !empty {
-            (first, next) = arrived(side, body).await;
-        }
-        let whole = empty
-            || matches!(next, Some(None))
-            || (next.is_none() && kind == BodyKind::Known(first.len() as u64) && !body.is_cut_short());
-        if let Some(Some(Err(error))) = &next {
-            // Broken already: a clear refusal is better than the beginning of an answer.
-            return Err(error.failure(self.upload.failure()));
-        }
-        self.answered(status);
-        self.down += first.len() as u64;
-        if whole {
-            beside(side, self.send.response(&head, First::Only(first))).await?;
-            return Ok(());
-        }
-        beside(side, self.send.response(&head, First::More)).await?;
-        beside(side, self.send.data(first)).await?;
-        let cut_off = self.upload.clone();
-        loop {
-            let piece = match next.take() {
-                Some(piece) => piece,
-                None => wait(side, patience, self.send, |cx| body.poll_piece(cx))
-                    .await
-                    .map_err(|interrupt| Failure::interrupted(interrupt, "go on with its answer"))?,
-            };
-            match piece {
-                Some(Ok(Piece::Data(bytes))) => {
-                    self.down += bytes.len() as u64;
-                    beside(side, self.send.data(bytes)).await?;
-                }
-                Some(Ok(Piece::Trailers(trailers))) => beside(side, self.send.trailers(&trailers)).await?,
-                Some(Err(error)) => return Err(error.failure(cut_off.failure())),
-                None => {
-                    self.send.end().await?;
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
-        self.rule.metrics.answered(status, self.begun.elapsed().as_secs_f64());
-    }
-
-    /// The answer is out but the visitor still sends: goes on for a little, so that a connection with a small rest can
-    /// be kept, then gives up (hazard 146).
-    async fn linger(&mut self, side: &mut impl Side) {
-        if self.upload.is_ended() && self.upload.is_spent() {
-            return;
-        }
-        let upload = &self.upload;
-        let limit = upload.received() + LINGER_BYTES;
-        let rest = std::future::poll_fn(|cx| {
-            side.poll_side(cx);
-            upload.poll_end(cx);
-            let over = upload.is_spent() || upload.failure().is_some() || upload.received() > limit;
-            if over { Poll::Ready(()) } else { Poll::Pending }
-        });
-        let _ = tokio::time::timeout(LINGER, rest).await;
-        if !upload.is_ended() {
-            upload.stop(AbortCode::Cancelled);
-        }
-    }
-
     /// `disableChunkedEncoding` and a body too long to be held back.
     async fn refuse_length(&mut self, method: &Method) -> Result<Done, Failure> {
         let text = "this site needs a Content-Length for a body of this size";
@@ -435,117 +350,6 @@ enum Step<T> {
     Final(T),
 }
 
-/// An answer's body, whichever protocol brings it.
-enum Answer {
-    H1(Incoming),
-    H2(Download),
-}
-
-enum BodyError {
-    H1(hyper::Error),
-    H2(h2::Error),
-}
-
-impl Answer {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
-        match self {
-            Self::H1(body) => poll_incoming(body, cx).map_err(BodyError::H1),
-            Self::H2(body) => body.poll_piece(cx).map_err(BodyError::H2),
-        }
-    }
-
-    /// Whether trailers may still follow a body of known length: over HTTP/2 they may.
-    fn is_cut_short(&self) -> bool {
-        matches!(self, Self::H2(body) if !body.recv.is_end_stream())
-    }
-}
-
-impl BodyError {
-    fn failure(&self, cut_off: Option<AbortCode>) -> Failure {
-        match self {
-            Self::H1(error) => Failure::h1(error, cut_off),
-            Self::H2(error) => Failure::h2(error, cut_off),
-        }
-    }
-}
-
-/// A piece of an answer's body, its end, or its breaking off.
-type Next = Option<Result<Piece, BodyError>>;
-
-/// What of a body has arrived together with its head: the first data, and what is known to come next.
-async fn arrived(side: &mut impl Side, body: &mut Answer) -> (Bytes, Option<Next>) {
-    std::future::poll_fn(|cx| {
-        let mut first = Bytes::new();
-        loop {
-            match body.poll_piece(cx) {
-                Poll::Ready(Some(Ok(Piece::Data(bytes)))) if first.is_empty() => first = bytes,
-                Poll::Ready(next) => return Poll::Ready((first, Some(next))),
-                Poll::Pending => return Poll::Ready((first, None)),
-            }
-            // The next piece lies in the connection's buffer until it is polled.
-            side.poll_side(cx);
-        }
-    })
-    .await
-}
-
-/// Waits for `poll` while `side` moves and the visitor is watched.
-async fn wait<T>(
-    side: &mut impl Side,
-    patience: &mut Patience,
-    send: &SendStream,
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-) -> Result<T, Interrupt> {
-    let waited = std::future::poll_fn(|cx| {
-        side.poll_side(cx);
-        match poll(cx) {
-            Poll::Ready(ready) => Poll::Ready(Ok(ready)),
-            Poll::Pending => patience.poll(cx, send).map(Err),
-        }
-    })
-    .await;
-    patience.progress();
-    waited
-}
-
-/// [`wait`] for an answer's head: an origin may take its time for as long as the visitor is still sending.
-async fn wait_for_head<T>(
-    side: &mut impl Side,
-    patience: &mut Patience,
-    send: &SendStream,
-    upload: &Upload,
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-) -> Result<T, Interrupt> {
-    std::future::poll_fn(|cx| {
-        side.poll_side(cx);
-        if let Poll::Ready(ready) = poll(cx) {
-            return Poll::Ready(Ok(ready));
-        }
-        if !upload.is_complete() {
-            patience.progress();
-        }
-        patience.poll(cx, send).map(Err)
-    })
-    .await
-}
-
-/// Awaits `future` while `side` moves.
-async fn beside<T>(side: &mut impl Side, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        side.poll_side(cx);
-        future.as_mut().poll(cx)
-    })
-    .await
-}
-
-/// While a connection is being made nothing else moves.
-struct Nothing;
-
-impl Side for Nothing {
-    fn poll_side(&mut self, _: &mut Context<'_>) {}
-}
-
 /// `:scheme`, `:authority` and `:path` in one.
 fn h2_uri(message: &Message, tls: bool) -> Result<Uri, Failure> {
     let mut parts = message.uri.clone().into_parts();
@@ -564,17 +368,6 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// Streams whose silence says nothing: server-sent events and gRPC.
-fn is_open_ended(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes();
-        kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
-    })
-}
-
-/// An early final answer to an upload waits this long, or for so many bytes, for the rest (hazard 146).
-const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES: u64 = 64 * 1024;
 /// A request is sent at most twice.
 const MAX_ATTEMPTS: u32 = 2;
 /// What `disableChunkedEncoding` holds back to count it.

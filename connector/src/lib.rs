@@ -17,6 +17,7 @@ pub mod rules;
 pub mod service;
 pub mod status;
 
+mod answer;
 mod builtin;
 mod dial;
 mod exchange;
@@ -29,3 +30,4 @@ mod session;
 mod threads;
 mod upgrade;
 mod upload;
+mod wait;

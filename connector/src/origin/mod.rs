@@ -4,8 +4,6 @@ mod connect;
 mod h1;
 mod h2;
 mod io;
-#[cfg(test)]
-mod tests;
 mod tls;
 
 use std::sync::Arc;

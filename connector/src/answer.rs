@@ -1,0 +1,170 @@
+//! An answer on its way back: head and body from the origin into the tunnel, and the rest of an upload after it.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use causeway_tunnel::{AbortCode, BodyKind, First, ResponseHead};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+
+use crate::exchange::Exchange;
+use crate::failure::Failure;
+use crate::headers;
+use crate::origin::{Download, Side, poll_incoming};
+use crate::patience::Patience;
+use crate::upload::Piece;
+use crate::wait::{beside, wait};
+
+impl Exchange<'_> {
+    /// Hands an answer on: head and what has already come of the body in one write, then piece by piece.
+    pub(crate) async fn respond(
+        &mut self,
+        side: &mut impl Side,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: &mut Answer,
+        method: &Method,
+        patience: &mut Patience,
+    ) -> Result<(), Failure> {
+        let kind = headers::from_origin(status, &mut headers, *method == Method::HEAD)?;
+        let limit =
+            if is_open_ended(&headers) { Duration::ZERO } else { self.origin.settings().idle_timeout };
+        patience.set_limit(limit);
+        let head = ResponseHead { status, headers, body: kind };
+        let empty = matches!(kind, BodyKind::None | BodyKind::Known(0));
+        let mut first = Bytes::new();
+        let mut next = None;
+        if !empty {
+            (first, next) = arrived(side, body).await;
+        }
+        let whole = empty
+            || matches!(next, Some(None))
+            || (next.is_none() && kind == BodyKind::Known(first.len() as u64) && !body.is_cut_short());
+        if let Some(Some(Err(error))) = &next {
+            // Broken already: a clear refusal is better than the beginning of an answer.
+            return Err(error.failure(self.upload.failure()));
+        }
+        self.answered(status);
+        self.down += first.len() as u64;
+        if whole {
+            beside(side, self.send.response(&head, First::Only(first))).await?;
+            return Ok(());
+        }
+        beside(side, self.send.response(&head, First::More)).await?;
+        beside(side, self.send.data(first)).await?;
+        let cut_off = self.upload.clone();
+        loop {
+            let piece = match next.take() {
+                Some(piece) => piece,
+                None => wait(side, patience, self.send, |cx| body.poll_piece(cx))
+                    .await
+                    .map_err(|interrupt| Failure::interrupted(interrupt, "go on with its answer"))?,
+            };
+            match piece {
+                Some(Ok(Piece::Data(bytes))) => {
+                    self.down += bytes.len() as u64;
+                    beside(side, self.send.data(bytes)).await?;
+                }
+                Some(Ok(Piece::Trailers(trailers))) => beside(side, self.send.trailers(&trailers)).await?,
+                Some(Err(error)) => return Err(error.failure(cut_off.failure())),
+                None => {
+                    self.send.end().await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.rule.metrics.answered(status, self.begun.elapsed().as_secs_f64());
+    }
+
+    /// The answer is out but the visitor still sends: goes on for a little, so that a connection with a small rest can
+    /// be kept, then gives up (hazard 146).
+    pub(crate) async fn linger(&mut self, side: &mut impl Side) {
+        if self.upload.is_ended() && self.upload.is_spent() {
+            return;
+        }
+        let upload = &self.upload;
+        let limit = upload.received() + LINGER_BYTES;
+        let rest = std::future::poll_fn(|cx| {
+            side.poll_side(cx);
+            upload.poll_end(cx);
+            let over = upload.is_spent() || upload.failure().is_some() || upload.received() > limit;
+            if over { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let _ = tokio::time::timeout(LINGER, rest).await;
+        if !upload.is_ended() {
+            upload.stop(AbortCode::Cancelled);
+        }
+    }
+}
+
+/// An answer's body, whichever protocol brings it.
+pub(crate) enum Answer {
+    H1(Incoming),
+    H2(Download),
+}
+
+pub(crate) enum BodyError {
+    H1(hyper::Error),
+    H2(h2::Error),
+}
+
+impl Answer {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        match self {
+            Self::H1(body) => poll_incoming(body, cx).map_err(BodyError::H1),
+            Self::H2(body) => body.poll_piece(cx).map_err(BodyError::H2),
+        }
+    }
+
+    /// Whether trailers may still follow a body of known length: over HTTP/2 they may.
+    fn is_cut_short(&self) -> bool {
+        matches!(self, Self::H2(body) if !body.recv.is_end_stream())
+    }
+}
+
+impl BodyError {
+    fn failure(&self, cut_off: Option<AbortCode>) -> Failure {
+        match self {
+            Self::H1(error) => Failure::h1(error, cut_off),
+            Self::H2(error) => Failure::h2(error, cut_off),
+        }
+    }
+}
+
+/// A piece of an answer's body, its end, or its breaking off.
+type Next = Option<Result<Piece, BodyError>>;
+
+/// What of a body has arrived together with its head: the first data, and what is known to come next.
+async fn arrived(side: &mut impl Side, body: &mut Answer) -> (Bytes, Option<Next>) {
+    std::future::poll_fn(|cx| {
+        let mut first = Bytes::new();
+        loop {
+            match body.poll_piece(cx) {
+                Poll::Ready(Some(Ok(Piece::Data(bytes)))) if first.is_empty() => first = bytes,
+                Poll::Ready(next) => return Poll::Ready((first, Some(next))),
+                Poll::Pending => return Poll::Ready((first, None)),
+            }
+            // The next piece lies in the connection's buffer until it is polled.
+            side.poll_side(cx);
+        }
+    })
+    .await
+}
+
+/// Streams whose silence says nothing: server-sent events and gRPC.
+fn is_open_ended(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
+    })
+}
+
+/// An early final answer to an upload waits this long, or for so many bytes, for the rest (hazard 146).
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: u64 = 64 * 1024;

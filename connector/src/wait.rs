@@ -1,0 +1,67 @@
+//! Waiting while other things move: a connection or an upload beside, the visitor's patience behind.
+
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use causeway_tunnel::SendStream;
+
+use crate::origin::Side;
+use crate::patience::{Interrupt, Patience};
+use crate::upload::Upload;
+
+/// Waits for `poll` while `side` moves and the visitor is watched.
+pub(crate) async fn wait<T>(
+    side: &mut impl Side,
+    patience: &mut Patience,
+    send: &SendStream,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Interrupt> {
+    let waited = std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        match poll(cx) {
+            Poll::Ready(ready) => Poll::Ready(Ok(ready)),
+            Poll::Pending => patience.poll(cx, send).map(Err),
+        }
+    })
+    .await;
+    patience.progress();
+    waited
+}
+
+/// [`wait`] for an answer's head: an origin may take its time for as long as the visitor is still sending.
+pub(crate) async fn wait_for_head<T>(
+    side: &mut impl Side,
+    patience: &mut Patience,
+    send: &SendStream,
+    upload: &Upload,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Interrupt> {
+    std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        if let Poll::Ready(ready) = poll(cx) {
+            return Poll::Ready(Ok(ready));
+        }
+        if !upload.is_complete() {
+            patience.progress();
+        }
+        patience.poll(cx, send).map(Err)
+    })
+    .await
+}
+
+/// Awaits `future` while `side` moves.
+pub(crate) async fn beside<T>(side: &mut impl Side, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// While a connection is being made nothing else moves.
+pub(crate) struct Nothing;
+
+impl Side for Nothing {
+    fn poll_side(&mut self, _: &mut Context<'_>) {}
+}
