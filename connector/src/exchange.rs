@@ -84,9 +84,7 @@ impl Exchange<'_> {
         }
         let upgrade = head.upgrade.is_some();
         let host = headers::for_origin(&mut head, self.rule.host_header.as_ref());
-        let Ok(uri) = Uri::try_from(std::mem::take(&mut head.path)) else {
-            return Err(Failure::visitor(AbortCode::Protocol, "the path cannot be written in HTTP"));
-        };
+        let uri = target(&mut head, upgrade)?;
         let message = Message {
             method: if upgrade { Method::GET } else { head.method.clone() },
             uri,
@@ -348,6 +346,17 @@ impl Failure {
 enum Step<T> {
     Interim((StatusCode, HeaderMap)),
     Final(T),
+}
+
+/// The request's target in origin form only: a service that is a proxy must not be made to go elsewhere by a hostile edge,
+/// neither by CONNECT nor by a whole URL.
+fn target(head: &mut RequestHead, upgrade: bool) -> Result<Uri, Failure> {
+    let is_star = head.path == "*" && head.method == Method::OPTIONS;
+    if (head.method == Method::CONNECT && !upgrade) || !(head.path.starts_with('/') || is_star) {
+        return Err(Failure::visitor(AbortCode::Protocol, "the request's target is not a path"));
+    }
+    Uri::try_from(std::mem::take(&mut head.path))
+        .map_err(|_| Failure::visitor(AbortCode::Protocol, "the path cannot be written in HTTP"))
 }
 
 /// `:scheme`, `:authority` and `:path` in one.

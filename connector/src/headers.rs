@@ -2,8 +2,8 @@
 
 use causeway_tunnel::{BodyKind, RequestHead};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, StatusCode};
 
@@ -42,6 +42,7 @@ pub(crate) fn frame_h1(
     expect: bool,
 ) {
     headers.insert(HOST, host);
+    join_cookies(headers);
     match body {
         // hyper writes `Content-Length: 0` for nobody; methods that usually have a body are clearer with it.
         BodyKind::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
@@ -71,6 +72,17 @@ pub(crate) fn frame_h2(headers: &mut HeaderMap, method: &Method, body: BodyKind,
         BodyKind::None | BodyKind::Unknown => {}
     }
     expectation(headers, body, expect);
+}
+
+/// HTTP/2 visitors may send many; HTTP/1.1 knows one (hazard 69).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 fn expectation(headers: &mut HeaderMap, body: BodyKind, expect: bool) {
@@ -189,7 +201,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Connection may name any field, but not take away what routing, framing or we rely on (hazard 47).
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let protected = [HOST, CONTENT_LENGTH, TE, TRAILER, http::header::AUTHORIZATION, http::header::COOKIE];
+    let protected = [HOST, CONTENT_LENGTH, TE, TRAILER, http::header::AUTHORIZATION, COOKIE];
     headers
         .get_all(CONNECTION)
         .iter()
@@ -280,6 +292,13 @@ mod tests {
         assert_eq!(kind(304, false), (BodyKind::None, true));
         assert_eq!(kind(204, false), (BodyKind::None, false));
         assert_eq!(kind(200, false), (BodyKind::Known(9), true));
+    }
+
+    #[test]
+    fn hazard_069_cookie_crumbs_become_one_field() {
+        let mut headers = fields(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        frame_h1(&mut headers, &Method::GET, HeaderValue::from_static("h"), BodyKind::None, false);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 
     #[test]

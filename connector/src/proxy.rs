@@ -115,7 +115,7 @@ async fn proxy(
         down: 0,
         status: None,
     };
-    let outcome = Box::pin(exchange.run(head)).await;
+    let outcome = exchange.run(head).await;
     let (down, status) = (exchange.down, exchange.status);
     rule.metrics.carried(upload.received(), down);
     match outcome {

@@ -13,17 +13,17 @@ use super::{Problem, Warning};
 /// The settings of one rule, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginSettings {
-    /// `connectTimeout`, default 30 s: name lookup and TCP connection.
+    /// `connectTimeout`, default 30 s: name lookup and TCP connection. 0: no limit.
     pub connect_timeout: Duration,
-    /// `tlsTimeout`, default 10 s: the TLS handshake.
+    /// `tlsTimeout`, default 10 s: the TLS handshake. 0: no limit.
     pub tls_timeout: Duration,
     /// `tcpKeepAlive`, default 30 s: between probes on an idle connection. 0: none.
     pub tcp_keep_alive: Duration,
     /// `noHappyEyeballs`, default false: addresses one after another instead of IPv4 and IPv6 raced.
     pub no_happy_eyeballs: bool,
-    /// `keepAliveConnections`, default 100: idle connections kept, per shard.
+    /// `keepAliveConnections`, default 100: idle connections kept, per shard. 0: none.
     pub keep_alive_connections: usize,
-    /// `keepAliveTimeout`, default 90 s: how long an idle connection is kept.
+    /// `keepAliveTimeout`, default 90 s: how long an idle connection is kept. 0: no limit.
     pub keep_alive_timeout: Duration,
     /// `httpHostHeader`, default none: replaces Host; the public name goes to X-Forwarded-Host.
     pub http_host_header: Option<String>,

@@ -115,14 +115,14 @@ pub(crate) async fn connect(
 ) -> Result<Io, ConnectError> {
     let socket = match service {
         Service::Http(target) | Service::Https(target) | Service::H2c(target) => {
-            let limit = settings.connect_timeout;
+            let limit = or_for_ever(settings.connect_timeout);
             match timeout(limit, tcp(target, settings, guard)).await {
                 Ok(connected) => Socket::Tcp(connected?),
                 Err(_) => return Err(ConnectError::ConnectTimeout(target.to_string(), limit)),
             }
         }
         Service::Unix(path) | Service::UnixTls(path) => {
-            match timeout(settings.connect_timeout, UnixStream::connect(path)).await {
+            match timeout(or_for_ever(settings.connect_timeout), UnixStream::connect(path)).await {
                 Ok(Ok(unix)) => Socket::Unix(unix),
                 Ok(Err(error)) => return Err(ConnectError::Refused(path.display().to_string(), error)),
                 Err(_) => {
@@ -148,11 +148,16 @@ pub(crate) async fn connect(
         Alpn::H1 => Arc::clone(&tls.h1),
         Alpn::H2OrH1 => Arc::clone(&tls.h2_or_h1),
     };
-    match timeout(settings.tls_timeout, TlsConnector::from(config).connect(name, socket)).await {
+    match timeout(or_for_ever(settings.tls_timeout), TlsConnector::from(config).connect(name, socket)).await {
         Ok(Ok(stream)) => Ok(Io::tls(stream)),
         Ok(Err(error)) => Err(ConnectError::Tls(service.to_string(), error)),
         Err(_) => Err(ConnectError::TlsTimeout(service.to_string(), settings.tls_timeout)),
     }
+}
+
+/// Zero is no limit, as in cloudflared.
+fn or_for_ever(limit: Duration) -> Duration {
+    if limit.is_zero() { FOR_EVER } else { limit }
 }
 
 fn server_name_of(name: &str) -> Result<ServerName<'static>, ConnectError> {
@@ -240,6 +245,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
+const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 /// RFC 8305's connection attempt delay.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 

@@ -203,7 +203,7 @@ impl Origin {
     pub(crate) fn sweep(&self, shard: usize) {
         let limit = self.settings.keep_alive_timeout;
         let mut shelf = self.shelves[shard].lock();
-        shelf.h1.retain_mut(|idle| idle.since.elapsed() < limit && idle.connection.is_reusable());
+        shelf.h1.retain_mut(|idle| is_young(idle.since, limit) && idle.connection.is_reusable());
         shelf.h2.retain(|(_, connection)| !connection.is_closed());
         // Over HTTP/2 one connection is enough to keep.
         let mut kept = false;
@@ -260,7 +260,7 @@ impl Origin {
                 let at = shelf.h1.iter().rposition(|idle| idle.server_name.as_deref() == server_name)?;
                 shelf.h1.remove(at)
             };
-            let fresh_enough = idle.since.elapsed() < self.settings.keep_alive_timeout;
+            let fresh_enough = is_young(idle.since, self.settings.keep_alive_timeout);
             let alive = match assurance {
                 Assurance::Usual => idle.connection.is_reusable(),
                 Assurance::Sure => idle.connection.is_surely_reusable(),
@@ -282,6 +282,11 @@ impl Origin {
             .map_err(|error| ConnectError::Refused(self.service.to_string(), std::io::Error::other(error)))?;
         Ok(Connection::H1 { connection: Box::new(connection), reused: false })
     }
+}
+
+/// Zero is no limit, as in cloudflared.
+fn is_young(since: Instant, limit: Duration) -> bool {
+    limit.is_zero() || since.elapsed() < limit
 }
 
 /// A Host without its port and brackets: what TLS can name.
