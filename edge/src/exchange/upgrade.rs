@@ -71,7 +71,8 @@ impl Upgrade {
         let gone = |_| Abort::new("the visitor went away before the upgrade");
         let (input, output) = match self.origin {
             Origin::H1(upgrade) => {
-                let upgraded = upgrade.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
+                let upgraded =
+                    upgrade.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
                 let (read, write) = tokio::io::split(TokioIo::new(upgraded));
                 (In::H1(read), Out::H1(write))
             }
@@ -185,7 +186,9 @@ impl In {
             }
             Self::H2(recv) => match ready!(recv.poll_data(cx)) {
                 None => Poll::Ready(Ok(None)),
-                Some(Err(error)) => Poll::Ready(Err(Abort::new(format!("the visitor reset the stream: {error}")))),
+                Some(Err(error)) => {
+                    Poll::Ready(Err(Abort::new(format!("the visitor reset the stream: {error}"))))
+                }
                 Some(Ok(bytes)) => {
                     // Fails only when the stream is gone, which the next poll reports.
                     let _ = recv.flow_control().release_capacity(bytes.len());

@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_tunnel::{Answer, First, RecvStream, RequestHead, ResponseHead, SendStream, StreamError};
+use causeway_tunnel::{
+    AbortCode, Answer, First, RecvStream, RequestHead, ResponseHead, SendStream, StreamError,
+};
 use http::{Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -162,6 +164,12 @@ impl<'a> Attempt<'a> {
             }
             // 101 to somebody who did not ask for it (hazard 57).
             (_, true) => return Err(Failure::Protocol),
+            // A 2xx without a switch would tell an extended CONNECT that the stream is a WebSocket now (hazard 55).
+            (Sending::Upgrade(_), false)
+                if head.status.is_success() && self.upgrade.as_ref().is_some_and(Upgrade::is_connect) =>
+            {
+                return Err(Failure::Aborted(AbortCode::OriginProtocol));
+            }
             (Sending::Upgrade(mut send), false) => {
                 // An error means that the connector does not care for the end.
                 let _ = send.end().await;
