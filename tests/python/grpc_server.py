@@ -7,7 +7,7 @@ import grpc
 
 def unary(request, context):
     context.send_initial_metadata((("x-initial", "yes"),))
-    context.set_trailing_metadata((("x-trailing", request.decode()),))
+    context.set_trailing_metadata((("x-trailing", request[:20].decode(errors="replace") if request.isascii() else "binary"),))
     return request[::-1]
 
 

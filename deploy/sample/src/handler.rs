@@ -42,8 +42,8 @@ pub struct Counters {
     /// Requests whose handler or answer was dropped before its end: the other side went away.
     cancelled: AtomicU64,
     running: AtomicU64,
-    /// Server name of the last TLS handshake.
-    pub last_sni: Mutex<Option<String>>,
+    /// Server names of all TLS handshakes.
+    pub(crate) server_names: Mutex<Vec<String>>,
     /// `x-mark` of each request, in order of arrival: shows what was executed twice.
     pub marks: Mutex<Vec<String>>,
 }
@@ -63,6 +63,11 @@ impl Counters {
 
     pub fn running(&self) -> u64 {
         self.running.load(Relaxed)
+    }
+
+    /// Whether a TLS handshake named this server.
+    pub fn knows_sni(&self, name: &str) -> bool {
+        self.server_names.lock().iter().any(|known| known == name)
     }
 
     pub(crate) fn connection(&self) {
@@ -215,9 +220,9 @@ async fn sink(request: Request<Incoming>) -> Answer {
 fn trailers() -> Answer {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", HeaderValue::from_static("b1946ac9"));
-    let body = Full::new(Bytes::from_static(b"hello\n"));
-    let mut answer =
-        Response::new(body.with_trailers(async move { Some(Ok(trailers)) }).map_err(never).boxed_unsync());
+    // As a stream, without a length: HTTP/1.1 has trailers after chunks only.
+    let frames = [Ok(Frame::data(Bytes::from_static(b"hello\n"))), Ok(Frame::trailers(trailers))];
+    let mut answer = Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync());
     // hyper sends trailers on HTTP/1.1 only when they were announced.
     answer.headers_mut().insert(header::TRAILER, HeaderValue::from_static("x-checksum"));
     answer

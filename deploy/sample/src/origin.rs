@@ -70,7 +70,7 @@ impl Origin {
                 connections.spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let session = stream.get_ref().1;
-                    *counters.last_sni.lock() = session.server_name().map(str::to_owned);
+                    counters.server_names.lock().extend(session.server_name().map(str::to_owned));
                     let speak =
                         if session.alpn_protocol() == Some(b"h2") { Speak::H2c } else { Speak::Http1 };
                     serve(stream, speak, counters).await;
@@ -133,8 +133,8 @@ where
     // A connection that ends badly is the visitor's doing in every test that makes one: nothing to report here.
     let _ = match speak {
         Speak::Http1 => {
-            let mut server = hyper::server::conn::http1::Builder::new();
-            server.half_close(true).serve_connection(io, service).with_upgrades().await
+            let server = hyper::server::conn::http1::Builder::new();
+            server.serve_connection(io, service).with_upgrades().await
         }
         Speak::H2c => {
             let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

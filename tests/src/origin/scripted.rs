@@ -187,6 +187,7 @@ impl Connection {
     }
 
     async fn more(&mut self) -> Option<()> {
+        self.ahead.reserve(16 * 1024);
         match self.stream.read_buf(&mut self.ahead).await {
             Ok(bytes) if bytes > 0 => Some(()),
             _ => None,
