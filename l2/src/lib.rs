@@ -4,23 +4,28 @@
 
 pub mod allocate;
 pub mod allocator;
+pub mod announce;
 pub mod api;
+pub mod arp;
+mod chance;
 pub mod check;
 pub mod convert;
 pub mod crds;
-pub mod explain;
-pub mod lease;
-pub mod manifest;
-pub mod pool;
-pub mod range;
-pub mod selector;
-pub mod announce;
-pub mod arp;
 pub mod elect;
+pub mod explain;
+pub mod interfaces;
+pub mod lease;
 pub mod mac;
+pub mod manifest;
 pub mod membership;
 pub mod ndp;
+pub mod netlink;
 pub mod node_name;
 pub mod ownership;
 pub mod packet;
-mod chance;
+pub mod pool;
+pub mod range;
+pub mod selector;
+#[cfg(test)]
+mod sim;
+pub mod speaker;

@@ -28,8 +28,8 @@ use crate::range::IpRange;
 
 /// How many updates may wait for the loop; beyond it the watches wait, and the API server with them.
 const QUEUE: usize = 1024;
-/// Objects per page of a list.
-const PAGE: u32 = 500;
+/// Objects per page of a list: a page is in memory as a whole, with everything that is not kept.
+const PAGE: u32 = 200;
 /// The name of our own ConfigurationState, as MetalLB's controller's.
 pub(super) const STATE_NAME: &str = "controller";
 

@@ -156,3 +156,23 @@ fn the_yaml_is_complete_and_reads_back() {
     assert!(text.contains("isCIDR"), "the rules are in it");
     assert!(!text.contains("nullable"), "{text}");
 }
+
+#[test]
+fn what_is_shipped_is_what_is_printed() {
+    let shipped = include_str!("../../../deploy/kubernetes/crds.yaml");
+    assert_eq!(
+        shipped,
+        yaml().unwrap(),
+        "write it again: causeway-allocator crds > deploy/kubernetes/crds.yaml"
+    );
+    // `kubectl kustomize deploy/kubernetes > deploy/kubernetes/causeway.yaml` sorts and reformats: same definitions.
+    let plain = include_str!("../../../deploy/kubernetes/causeway.yaml");
+    let documents = crate::manifest::parse("causeway.yaml", plain).unwrap();
+    let crds: Vec<_> = documents.iter().filter(|one| one.kind() == "CustomResourceDefinition").collect();
+    assert_eq!(crds.len(), 4);
+    for crd in all() {
+        let name = crd.metadata.name.clone().unwrap();
+        let plain = crds.iter().find(|one| one.name() == name).unwrap();
+        assert_eq!(plain.value, serde_json::to_value(&crd).unwrap(), "{name} in causeway.yaml is old");
+    }
+}

@@ -10,6 +10,7 @@
 //! ```
 
 mod identity;
+pub mod seal;
 pub(crate) mod wire;
 
 use std::{

@@ -337,6 +337,15 @@ impl Ownership {
         self.tenure_here(vip) == Some(Hold::Owned)
     }
 
+    pub fn is_probing(&self, vip: IpAddr) -> bool {
+        self.tenure_here(vip) == Some(Hold::Probing)
+    }
+
+    /// The speaker that has this hardware address.
+    pub fn speaker_of(&self, mac: Mac) -> Option<NodeName> {
+        self.peers.by_mac(mac)
+    }
+
     pub fn is_fenced(&self) -> bool {
         self.fence.is_some()
     }

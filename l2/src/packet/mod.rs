@@ -7,7 +7,10 @@
 mod filter;
 mod sys;
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    task::{Context, Poll},
+};
 
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::unix::AsyncFd;
@@ -58,6 +61,19 @@ impl Socket {
             let mut ready = self.inner.readable().await?;
             if let Ok(result) = ready.try_io(|socket| socket.get_ref().read(buffer)) {
                 return result;
+            }
+        }
+    }
+
+    /// As [`Self::recv`], for a caller that waits for several sockets.
+    ///
+    /// # Errors
+    /// As [`Self::recv`].
+    pub fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = std::task::ready!(self.inner.poll_read_ready(cx))?;
+            if let Ok(result) = ready.try_io(|socket| socket.get_ref().read(buffer)) {
+                return Poll::Ready(result);
             }
         }
     }

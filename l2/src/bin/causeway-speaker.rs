@@ -1,0 +1,71 @@
+//! `causeway-speaker`: answers for the addresses of Services on the LAN, and moves them when a node dies.
+
+use std::process::ExitCode;
+
+use causeway_daemon::{
+    drain::Finished,
+    signals::{Signal, Signals},
+};
+use causeway_l2::{
+    allocator::command::client,
+    speaker::{
+        App, Options,
+        command::{self, Command},
+    },
+};
+use clap::Parser;
+use tracing::{error, info, warn};
+
+/// Answers ARP and NDP for the addresses of Services of type LoadBalancer.
+#[derive(Parser, Debug)]
+#[command(name = "causeway-speaker", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Main,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Main {
+    /// Run the speaker until SIGTERM.
+    Run(Box<Options>),
+    #[command(flatten)]
+    Other(Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| match arguments.command {
+        Main::Run(options) => runtime.block_on(run(&options)),
+        Main::Other(command) => runtime.block_on(command::run(command)),
+    });
+    result.unwrap_or_else(|error| {
+        eprintln!("causeway-speaker: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let levels = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
+    let mut signals = Signals::install()?;
+    let client = client(options.kubeconfig.as_deref()).await?;
+    let mut app = App::start(client, options, Some(levels)).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), admin = ?app.admin(), node = options.node_name, "started");
+    let failed = tokio::select! {
+        () = async { while signals.next().await != Signal::Stop {} } => false,
+        () = app.failed() => true,
+    };
+    info!("stopping: handing over");
+    let stopped = tokio::select! {
+        finished = app.stop() => finished,
+        () = async { while signals.next().await != Signal::Stop {} } => Finished::Forced,
+    };
+    if stopped == Finished::Forced {
+        app.force();
+        warn!("stopped by force");
+    }
+    if app.panics() > 0 {
+        error!(panics = app.panics(), "tasks panicked while this process ran");
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

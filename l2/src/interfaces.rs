@@ -1,0 +1,163 @@
+//! Which interfaces may be used at all, and which of them for a VIP. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+};
+
+use regex::Regex;
+use serde::Deserialize;
+
+use crate::netlink::Link;
+
+/// MetalLB's list: interfaces of containers, tunnels and the kernel's own.
+const DEFAULT_EXCLUSIONS: &[&str] = &[
+    "^docker.*",
+    "^cbr.*",
+    "^dummy.*",
+    "^virbr.*",
+    "^lxcbr.*",
+    "^veth.*",
+    "^lo$",
+    "^cali.*",
+    "^tunl.*",
+    "^flannel.*",
+    "^kube-ipvs.*",
+    "^cni.*",
+    "^nodelocaldns.*",
+    "^lxc.*",
+];
+
+/// Names of interfaces that are never used.
+#[derive(Clone, Debug)]
+pub struct Exclusions(Vec<Regex>);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExclusionError {
+    #[error("cannot read {0}")]
+    Read(String, #[source] std::io::Error),
+    #[error(transparent)]
+    Parse(#[from] causeway_daemon::config::ConfigError),
+    #[error("`{0}` is not a regular expression")]
+    Regex(String, #[source] Box<regex::Error>),
+}
+
+/// MetalLB's `excludel2.yaml`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExclusionFile {
+    announced_interfaces_to_exclude: Vec<String>,
+}
+
+impl Exclusions {
+    /// # Errors
+    /// When one of them is not a regular expression.
+    pub fn compile<S: AsRef<str>>(patterns: &[S]) -> Result<Self, ExclusionError> {
+        let compile = |text: &S| {
+            let text = text.as_ref();
+            Regex::new(text).map_err(|error| ExclusionError::Regex(text.to_owned(), Box::new(error)))
+        };
+        patterns.iter().map(compile).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The file's list if there is such a file, else the default.
+    ///
+    /// # Errors
+    /// When the file is there and wrong.
+    pub fn load(file: &Path) -> Result<Self, ExclusionError> {
+        let name = file.display().to_string();
+        match std::fs::read_to_string(file) {
+            Ok(text) => {
+                let parsed: ExclusionFile = causeway_daemon::config::parse(&name, &text)?;
+                Self::compile(&parsed.announced_interfaces_to_exclude)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::compile(DEFAULT_EXCLUSIONS),
+            Err(error) => Err(ExclusionError::Read(name, error)),
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        self.0.iter().any(|regex| regex.is_match(name))
+    }
+}
+
+/// Interfaces that ever come into question, carrier or not.
+pub fn usable<'a>(links: &'a BTreeMap<u32, Link>, exclusions: &Exclusions) -> Vec<&'a Link> {
+    let usable = |link: &&Link| link.arp && !link.enslaved && !exclusions.matches(&link.name);
+    links.values().filter(usable).collect()
+}
+
+/// The interfaces on which this VIP is announced now: of those that are named (None: of all), the ones whose network
+/// contains it; where there is no such network, all of them.
+///
+/// An interface without carrier is not chosen, but its network still counts: a VIP does not move to another network
+/// because a cable was pulled.
+pub fn for_vip<'a>(vip: IpAddr, usable: &[&'a Link], named: Option<&BTreeSet<String>>) -> Vec<&'a Link> {
+    let named = |link: &&&Link| named.is_none_or(|names| names.contains(&link.name));
+    let speaks = |link: &&&Link| vip.is_ipv4() || link.has_link_local();
+    let connected = usable.iter().any(|link| named(&link) && link.connects(vip));
+    let chosen = usable.iter().filter(named).filter(|link| !connected || link.connects(vip));
+    chosen.filter(|link| link.up).filter(speaks).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mac::Mac;
+
+    fn link(index: u32, name: &str, up: bool, network: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            up,
+            enslaved: false,
+            arp: true,
+            networks: vec![network.parse().unwrap(), "fe80::1/64".parse().unwrap()],
+        }
+    }
+
+    fn names(links: &[&Link]) -> Vec<String> {
+        links.iter().map(|link| link.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_interface_in_the_vips_network_is_chosen_else_all() {
+        let (a, b) = (link(1, "eth0", true, "10.0.0.1/24"), link(2, "eth1", true, "192.168.1.1/24"));
+        let all = [&a, &b];
+        assert_eq!(names(&for_vip([10, 0, 0, 9].into(), &all, None)), ["eth0"]);
+        assert_eq!(names(&for_vip([172, 16, 0, 9].into(), &all, None)), ["eth0", "eth1"]);
+        let named = BTreeSet::from(["eth1".to_owned()]);
+        assert_eq!(names(&for_vip([10, 0, 0, 9].into(), &all, Some(&named))), ["eth1"]);
+        let missing = BTreeSet::from(["eth9".to_owned()]);
+        assert!(for_vip([10, 0, 0, 9].into(), &all, Some(&missing)).is_empty());
+    }
+
+    #[test]
+    fn hazard_184_a_pulled_cable_does_not_move_a_vip_to_another_network() {
+        let (a, b) = (link(1, "eth0", false, "10.0.0.1/24"), link(2, "eth1", true, "192.168.1.1/24"));
+        assert!(for_vip([10, 0, 0, 9].into(), &[&a, &b], None).is_empty());
+    }
+
+    #[test]
+    fn excluded_and_enslaved_interfaces_are_left_alone() {
+        let mut slave = link(3, "eth2", true, "10.0.0.3/24");
+        slave.enslaved = true;
+        let links = [link(1, "eth0", true, "10.0.0.1/24"), link(2, "cni0", true, "10.1.0.1/24"), slave];
+        let table = links.into_iter().map(|link| (link.index, link)).collect();
+        let exclusions = Exclusions::load(Path::new("/nonexistent/excludel2.yaml")).unwrap();
+        assert_eq!(names(&usable(&table, &exclusions)), ["eth0"]);
+    }
+
+    #[test]
+    fn metallbs_file_of_exclusions_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("excludel2.yaml");
+        std::fs::write(&file, "announcedInterfacesToExclude: [\"^lo$\", \"^wg.*\"]\n").unwrap();
+        let exclusions = Exclusions::load(&file).unwrap();
+        assert!(exclusions.matches("wg0") && !exclusions.matches("docker0"));
+        std::fs::write(&file, "announcedInterfacesToExclude: [\"(\"]\n").unwrap();
+        assert!(matches!(Exclusions::load(&file), Err(ExclusionError::Regex(..))));
+    }
+}

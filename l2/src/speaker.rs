@@ -1,0 +1,28 @@
+//! The speaker: answers ARP and NDP for the VIPs that this node owns, and tells the cluster so.
+//!
+//! ```text
+//! watches → index → Wanted ─────────────┐                        ┌─→ State → report → ServiceL2Status, events
+//!                                       ▼                        │              status → `causeway-speaker status`
+//! netlink → Links ───────→ wire (a thread of its own: Ownership, Announcer, sockets) ⇄ other speakers, the LAN
+//! ```
+//! The wire thread needs neither the API server nor the other thread to go on: it works on what it was told last.
+
+mod app;
+pub mod command;
+mod index;
+mod metrics;
+mod options;
+mod peers;
+mod ports;
+mod reduce;
+mod report;
+mod state;
+mod wanted;
+mod watches;
+mod wire;
+
+pub use app::App;
+pub use metrics::Metrics;
+pub use options::Options;
+pub use reduce::OWNER_ANNOTATION;
+pub use state::{Held, MemberState, State, VipState};

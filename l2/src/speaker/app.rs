@@ -1,0 +1,175 @@
+//! Puts the speaker together: watches, the wire thread, reports, admin server; and takes it apart in order.
+
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+
+use anyhow::Context;
+use bytes::Bytes;
+use causeway_daemon::{
+    admin::{Admin, JSON},
+    config::Secret,
+    drain::{Drain, Finished},
+    readiness::Readiness,
+    telemetry::Levels,
+};
+use futures_util::FutureExt;
+use http::StatusCode;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::warn;
+
+use super::{
+    metrics::Metrics,
+    options::Options,
+    report::Reporter,
+    state::State,
+    wanted::Wanted,
+    watches,
+    wire::{Command, Inputs, Wire},
+};
+
+/// A hand-over takes milliseconds; so long is waited for nodes that are slow to take.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// After the hand-over: the last writes to the API server.
+const GRACE: Duration = Duration::from_secs(3);
+/// As much more weight as a process may be given; without the capability for it the normal one stays.
+const PRIORITY: i32 = -10;
+/// The wire thread's stack; its futures are small.
+const STACK_BYTES: usize = 512 * 1024;
+
+/// A speaker that runs.
+#[derive(Debug)]
+pub struct App {
+    drain: Drain,
+    readiness: Readiness,
+    state: watch::Receiver<Arc<State>>,
+    commands: mpsc::Sender<Command>,
+    wire: Option<JoinHandle<()>>,
+    admin: Option<SocketAddr>,
+}
+
+impl App {
+    /// Starts everything; returns when the sockets are open and the watches are under way.
+    ///
+    /// # Errors
+    /// When the key cannot be read, or an address or a socket cannot be had.
+    pub async fn start(client: Client, options: &Options, levels: Option<Levels>) -> anyhow::Result<Self> {
+        let (drain, readiness) = (Drain::new(), Readiness::new());
+        let secret = Secret::from_file(&options.key_file).context("the speakers' key cannot be read")?;
+        anyhow::ensure!(!secret.expose().is_empty(), "the key file {} is empty", options.key_file.display());
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let (publish, state) = watch::channel(Arc::new(State::default()));
+
+        let page = state.clone();
+        let status = Arc::new(move || {
+            let body = serde_json::to_vec(&**page.borrow()).unwrap_or_default();
+            std::future::ready((StatusCode::OK, JSON, Bytes::from(body))).boxed()
+        });
+        let admin = Admin::new(Arc::new(registry), readiness.clone(), levels).route("/status", status);
+        let admin = admin.bind(options.admin).await.context("the admin server does not start")?;
+        let address = admin.local_addr();
+        drop(admin.run(&drain));
+
+        let wanted = watches::start(&client, options, &readiness, &drain);
+        let (commands, inbox) = mpsc::channel(4);
+        let inputs = Inputs { wanted: wanted.clone(), commands: inbox, state: publish, metrics };
+        let wire = start_wire(options.clone(), secret, inputs).await?;
+        join(&readiness, &drain, state.clone());
+        report(client, options, state.clone(), wanted, &drain);
+        Ok(Self { drain, readiness, state, commands, wire: Some(wire), admin: address })
+    }
+
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    pub fn state(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    pub fn panics(&self) -> u64 {
+        self.drain.panics()
+    }
+
+    pub fn force(&self) {
+        self.drain.force();
+    }
+
+    /// Resolves when the wire thread ended by itself, which it does only when the kernel's links are lost.
+    pub async fn failed(&self) {
+        self.commands.closed().await;
+    }
+
+    /// Stops in stages: hand everything over, stop answering, take back the statuses.
+    pub async fn stop(&mut self) -> Finished {
+        self.readiness.fail();
+        let _ = self.commands.send(Command::Drain).await;
+        let mut state = self.state.clone();
+        let others = |state: &State| state.members.iter().any(|member| member.up);
+        let done = state.wait_for(|state| state.draining && (state.held.is_empty() || !others(state)));
+        if !matches!(tokio::time::timeout(HAND_OVER, done).await, Ok(Ok(_))) {
+            warn!(left = self.state.borrow().held.len(), "not every address was taken over");
+        }
+        let _ = self.commands.send(Command::Leave).await;
+        self.commands.closed().await;
+        if let Some(wire) = self.wire.take()
+            && wire.join().is_err()
+        {
+            warn!("the wire thread panicked");
+        }
+        self.drain.finish(GRACE).await
+    }
+}
+
+/// Starts the thread and waits until its sockets are open.
+async fn start_wire(options: Options, secret: Secret, inputs: Inputs) -> anyhow::Result<JoinHandle<()>> {
+    let (opened, result) = oneshot::channel();
+    let run = move || {
+        let _ = rustix::process::setpriority_process(None, PRIORITY);
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(opened.send(Err(error.into()))),
+        };
+        runtime.block_on(async move {
+            match Wire::open(options, secret.expose().as_bytes(), inputs).await {
+                Ok(wire) => {
+                    drop(secret);
+                    let _ = opened.send(Ok(()));
+                    Box::pin(wire.run()).await;
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().name("wire".to_owned()).stack_size(STACK_BYTES).spawn(run)?;
+    result.await.context("the wire thread ended at its start")??;
+    Ok(thread)
+}
+
+/// Not ready before the peers were asked what they own.
+fn join(readiness: &Readiness, drain: &Drain, mut state: watch::Receiver<Arc<State>>) {
+    let guard = readiness.hold("peers");
+    let stop = drain.clone();
+    drop(drain.spawn("join", async move {
+        tokio::select! {
+            () = stop.draining() => {}
+            joined = state.wait_for(|state| !state.node.is_empty() && !state.fenced) => {
+                if joined.is_ok() {
+                    guard.release();
+                }
+            }
+        }
+    }));
+}
+
+fn report(
+    client: Client,
+    options: &Options,
+    state: watch::Receiver<Arc<State>>,
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    drain: &Drain,
+) {
+    let reporter = Reporter::new(client, options.clone(), state, wanted);
+    drop(drain.spawn("report", reporter.run(drain.clone())));
+}

@@ -1,0 +1,217 @@
+//! The synchronous index of what the watches have seen, and the [`Wanted`] that follows from it.
+//!
+//! ```text
+//! Service ─ addresses ─→ Pool ─→ L2Advertisement ─→ nodes it selects, with weights ┐
+//!   └ EndpointSlices: any that serves; externalTrafficPolicy Local: on that node ──┤→ candidates per address
+//! Node ─ exclude label, NetworkUnavailable ────────────────────────────────────────┘
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::wanted::{Place, ServiceKey, Wanted};
+use crate::{
+    elect::{Candidates, Demand},
+    node_name::NodeName,
+    ownership::Demands,
+    range::IpRange,
+    selector::Selector,
+};
+
+pub type Labels = BTreeMap<String, String>;
+
+/// A Service with addresses, reduced to what decides its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub addresses: Vec<IpAddr>,
+    pub traffic: Traffic,
+    pub labels: Labels,
+    /// The annotation that moves it by hand.
+    pub pin: Option<NodeName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    Cluster,
+    /// Only nodes with a serving endpoint.
+    Local,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub labels: Labels,
+    /// Excluded by label or unavailable.
+    pub barred: bool,
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    pub labels: Labels,
+    pub ranges: Vec<IpRange>,
+}
+
+/// An L2Advertisement with compiled selectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertisement {
+    pub pools: BTreeSet<String>,
+    pub pool_selectors: Vec<Selector>,
+    pub nodes: Vec<Selector>,
+    pub interfaces: BTreeSet<String>,
+    pub services: Vec<Selector>,
+    pub preferred: Vec<(i32, Selector)>,
+}
+
+/// Nodes that serve, by EndpointSlice; the empty name stands for endpoints without a node.
+pub type Serving = BTreeMap<String, BTreeSet<String>>;
+
+/// Everything known, by name.
+#[derive(Debug, Default)]
+pub struct Index {
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// By the Service they belong to.
+    pub endpoints: BTreeMap<ServiceKey, Serving>,
+    pub nodes: BTreeMap<String, Node>,
+    pub pools: BTreeMap<String, Pool>,
+    pub advertisements: BTreeMap<String, Advertisement>,
+}
+
+impl Advertisement {
+    fn selects_pool(&self, name: &str, pool: &Pool) -> bool {
+        let everything = self.pools.is_empty() && self.pool_selectors.is_empty();
+        everything || self.pools.contains(name) || Selector::any(&self.pool_selectors, &pool.labels)
+    }
+
+    fn selects_service(&self, service: &Service) -> bool {
+        self.services.is_empty() || Selector::any(&self.services, &service.labels)
+    }
+
+    fn selects_node(&self, node: &Node) -> bool {
+        self.nodes.is_empty() || Selector::any(&self.nodes, &node.labels)
+    }
+}
+
+/// Candidates that do not depend on endpoints, shared between all Services with the same advertisements.
+type Shared = HashMap<Vec<usize>, Arc<Candidates>>;
+
+impl Index {
+    /// What should be announced, seen from the node `own`.
+    pub fn wanted(&self, own: &NodeName) -> Wanted {
+        let mut shared = Shared::new();
+        let mut demands = Demands::new();
+        let mut places: BTreeMap<IpAddr, Place> = BTreeMap::new();
+        let advertisements: Vec<_> = self.advertisements.values().collect();
+        for (key, service) in &self.services {
+            let serving =
+                self.endpoints.get(key).map(|slices| slices.values().flatten().collect::<BTreeSet<_>>());
+            let Some(serving) = serving.filter(|nodes| !nodes.is_empty()) else { continue };
+            let key = Arc::new(key.clone());
+            let mut leader = None;
+            for address in &service.addresses {
+                let matching = self.matching(&advertisements, *address, service);
+                if matching.is_empty() {
+                    continue;
+                }
+                let candidates = self.candidates(&advertisements, &matching, service, &serving, &mut shared);
+                let demand = Demand { vip: *address, candidates, pin: service.pin.clone(), leader };
+                leader = leader.or(Some(*address));
+                demands.entry(*address).and_modify(|known| share(known, &demand)).or_insert(demand);
+                let place = places.entry(*address).or_insert_with(|| Place {
+                    interfaces: Some(BTreeSet::new()),
+                    services: BTreeSet::new(),
+                });
+                place.services.insert(key.clone());
+                self.widen(place, &advertisements, &matching, own);
+            }
+        }
+        let nodes =
+            self.nodes.iter().map(|(name, node)| (NodeName::from(name.as_str()), node.addresses.clone()));
+        Wanted { demands: Arc::new(demands), places, nodes: nodes.collect() }
+    }
+
+    /// The advertisements of this address, by position. An address in no pool is nobody's to announce.
+    fn matching(&self, advertisements: &[&Advertisement], address: IpAddr, service: &Service) -> Vec<usize> {
+        let within = |pool: &Pool| pool.ranges.iter().any(|range| range.contains(address));
+        let Some((name, pool)) = self.pools.iter().find(|(_, pool)| within(pool)) else { return Vec::new() };
+        let matches = |ad: &&Advertisement| ad.selects_pool(name, pool) && ad.selects_service(service);
+        (0..advertisements.len()).filter(|at| matches(&advertisements[*at])).collect()
+    }
+
+    fn candidates(
+        &self,
+        advertisements: &[&Advertisement],
+        matching: &[usize],
+        service: &Service,
+        serving: &BTreeSet<&String>,
+        shared: &mut Shared,
+    ) -> Arc<Candidates> {
+        let all = shared
+            .entry(matching.to_vec())
+            .or_insert_with(|| {
+                let score = |node: &Node| {
+                    let chosen: Vec<_> = matching
+                        .iter()
+                        .map(|at| advertisements[*at])
+                        .filter(|ad| ad.selects_node(node))
+                        .collect();
+                    let weights = chosen.iter().flat_map(|ad| &ad.preferred);
+                    let sum = weights
+                        .filter(|(_, selector)| selector.matches(&node.labels))
+                        .map(|(weight, _)| weight);
+                    (!chosen.is_empty() && !node.barred).then(|| sum.sum::<i32>())
+                };
+                let scored =
+                    self.nodes.iter().filter_map(|(name, node)| Some((name.as_str().into(), score(node)?)));
+                Arc::new(scored.collect())
+            })
+            .clone();
+        match service.traffic {
+            Traffic::Cluster => all,
+            Traffic::Local => {
+                let serves = |name: &NodeName| serving.iter().any(|node| *node == name.as_str());
+                Arc::new(all.iter().filter(|(name, _)| serves(name)).map(|(n, w)| (n.clone(), *w)).collect())
+            }
+        }
+    }
+
+    /// Interfaces are the union over the advertisements that select this node; one without names means all.
+    fn widen(
+        &self,
+        place: &mut Place,
+        advertisements: &[&Advertisement],
+        matching: &[usize],
+        own: &NodeName,
+    ) {
+        let Some(node) = self.nodes.get(own.as_str()) else { return };
+        for advertisement in matching.iter().map(|at| advertisements[*at]).filter(|ad| ad.selects_node(node))
+        {
+            match &mut place.interfaces {
+                Some(_) if advertisement.interfaces.is_empty() => place.interfaces = None,
+                Some(names) => names.extend(advertisement.interfaces.iter().cloned()),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Several Services on one address: nodes that suit all of them; where there are none, the first one's.
+fn share(known: &mut Demand, other: &Demand) {
+    known.pin = known.pin.take().or_else(|| other.pin.clone());
+    if known.leader.is_some() {
+        known.leader = other.leader;
+    }
+    if Arc::ptr_eq(&known.candidates, &other.candidates) {
+        return;
+    }
+    let both = known.candidates.iter().filter(|(name, _)| other.candidates.contains_key(*name));
+    let both: Candidates = both.map(|(name, weight)| (name.clone(), *weight)).collect();
+    if !both.is_empty() {
+        known.candidates = Arc::new(both);
+    }
+}
+
+#[cfg(test)]
+mod tests;

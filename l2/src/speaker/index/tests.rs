@@ -1,0 +1,157 @@
+use super::*;
+use crate::api::LabelSelector;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn selector(pairs: &[(&str, &str)]) -> Selector {
+    Selector::compile(&LabelSelector { match_labels: labels(pairs), ..LabelSelector::default() }).unwrap()
+}
+
+fn key(name: &str) -> ServiceKey {
+    ServiceKey { namespace: "default".into(), name: name.into() }
+}
+
+/// Three nodes, a pool, one advertisement of all, and a Service with an endpoint on node1.
+fn index() -> Index {
+    let mut index = Index::default();
+    for name in ["node1", "node2", "node3"] {
+        index.nodes.insert(name.into(), Node { labels: labels(&[("name", name)]), ..Node::default() });
+    }
+    let pool = Pool { ranges: vec!["10.0.0.0/24".parse().unwrap()], labels: labels(&[("kind", "home")]) };
+    index.pools.insert("home".into(), pool);
+    index.advertisements.insert("all".into(), Advertisement::default());
+    add(&mut index, "web", &["10.0.0.1"]);
+    index
+}
+
+fn add(index: &mut Index, name: &str, addresses: &[&str]) {
+    let service = Service {
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        traffic: Traffic::Cluster,
+        labels: labels(&[("app", name)]),
+        pin: None,
+    };
+    index.services.insert(key(name), service);
+    index.endpoints.insert(key(name), [("slice".to_owned(), ["node1".to_owned()].into())].into());
+}
+
+fn candidates(index: &Index, vip: &str) -> Vec<(String, i32)> {
+    let wanted = index.wanted(&"node1".into());
+    let Some(demand) = wanted.demands.get(&vip.parse().unwrap()) else { return Vec::new() };
+    demand.candidates.iter().map(|(name, weight)| (name.to_string(), *weight)).collect()
+}
+
+fn all_three() -> Vec<(String, i32)> {
+    ["node1", "node2", "node3"].map(|name| (name.to_owned(), 0)).into()
+}
+
+#[test]
+fn every_node_is_a_candidate_for_a_cluster_service() {
+    assert_eq!(candidates(&index(), "10.0.0.1"), all_three());
+}
+
+#[test]
+fn hazard_182_an_address_outside_all_pools_is_not_announced() {
+    let mut index = index();
+    index.pools.clear();
+    assert!(index.wanted(&"node1".into()).demands.is_empty());
+}
+
+#[test]
+fn hazard_183_local_traffic_needs_an_endpoint_on_the_node_and_any_needs_one_at_all() {
+    let mut index = index();
+    index.services.get_mut(&key("web")).unwrap().traffic = Traffic::Local;
+    assert_eq!(candidates(&index, "10.0.0.1"), [("node1".to_owned(), 0)]);
+    index.endpoints.clear();
+    assert!(candidates(&index, "10.0.0.1").is_empty());
+}
+
+#[test]
+fn barred_nodes_are_no_candidates() {
+    let mut index = index();
+    index.nodes.get_mut("node2").unwrap().barred = true;
+    assert_eq!(candidates(&index, "10.0.0.1").len(), 2);
+}
+
+#[test]
+fn a_pool_without_a_matching_advertisement_is_not_announced() {
+    let mut index = index();
+    let other = Advertisement { pools: ["other".to_owned()].into(), ..Advertisement::default() };
+    index.advertisements.insert("all".into(), other);
+    assert!(candidates(&index, "10.0.0.1").is_empty());
+    let by_label =
+        Advertisement { pool_selectors: vec![selector(&[("kind", "home")])], ..Advertisement::default() };
+    index.advertisements.insert("label".into(), by_label);
+    assert_eq!(candidates(&index, "10.0.0.1"), all_three());
+}
+
+#[test]
+fn service_selectors_choose_services() {
+    let mut index = index();
+    let only = Advertisement { services: vec![selector(&[("app", "mail")])], ..Advertisement::default() };
+    index.advertisements.insert("all".into(), only);
+    add(&mut index, "mail", &["10.0.0.2"]);
+    assert!(candidates(&index, "10.0.0.1").is_empty());
+    assert_eq!(candidates(&index, "10.0.0.2"), all_three());
+}
+
+#[test]
+fn node_selectors_are_hard_and_weights_sum_within_them() {
+    let mut index = index();
+    let (one, two) = (selector(&[("name", "node1")]), selector(&[("name", "node2")]));
+    let first = Advertisement {
+        nodes: vec![one.clone(), two.clone()],
+        preferred: vec![(10, two.clone()), (5, Selector::everything())],
+        ..Advertisement::default()
+    };
+    // Prefers node3, but does not select it.
+    let second = Advertisement {
+        nodes: vec![two],
+        preferred: vec![(7, Selector::everything()), (90, selector(&[("name", "node3")]))],
+        ..Advertisement::default()
+    };
+    index.advertisements = [("a".to_owned(), first), ("b".to_owned(), second)].into();
+    assert_eq!(candidates(&index, "10.0.0.1"), [("node1".to_owned(), 5), ("node2".to_owned(), 22)]);
+}
+
+#[test]
+fn interfaces_are_the_union_of_what_selects_this_node() {
+    let mut index = index();
+    let named = |node: &str, interface: &str| Advertisement {
+        nodes: vec![selector(&[("name", node)])],
+        interfaces: [interface.to_owned()].into(),
+        ..Advertisement::default()
+    };
+    index.advertisements = [
+        ("a".to_owned(), named("node1", "eth0")),
+        ("b".to_owned(), named("node1", "eth1")),
+        ("c".to_owned(), named("node2", "eth2")),
+    ]
+    .into();
+    let place = |index: &Index| index.wanted(&"node1".into()).places[&"10.0.0.1".parse().unwrap()].clone();
+    assert_eq!(place(&index).interfaces, Some(["eth0".to_owned(), "eth1".to_owned()].into()));
+    index.advertisements.insert("d".into(), Advertisement::default());
+    assert_eq!(place(&index).interfaces, None);
+}
+
+#[test]
+fn services_on_one_address_share_an_owner_that_suits_both() {
+    let mut index = index();
+    add(&mut index, "dns", &["10.0.0.1"]);
+    index.services.get_mut(&key("dns")).unwrap().traffic = Traffic::Local;
+    assert_eq!(candidates(&index, "10.0.0.1"), [("node1".to_owned(), 0)]);
+    let wanted = index.wanted(&"node1".into());
+    assert_eq!(wanted.places[&"10.0.0.1".parse().unwrap()].services.len(), 2);
+}
+
+#[test]
+fn the_second_family_follows_the_first() {
+    let mut index = index();
+    index.pools.get_mut("home").unwrap().ranges.push("fd00::/64".parse().unwrap());
+    add(&mut index, "dual", &["10.0.0.5", "fd00::5"]);
+    let wanted = index.wanted(&"node1".into());
+    assert_eq!(wanted.demands[&"fd00::5".parse().unwrap()].leader, Some("10.0.0.5".parse().unwrap()));
+    assert_eq!(wanted.demands[&"10.0.0.5".parse().unwrap()].leader, None);
+}

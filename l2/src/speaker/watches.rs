@@ -1,0 +1,318 @@
+//! The watches of Services, EndpointSlices, Nodes, pools and advertisements: each object is reduced at once to what
+//! decides an announcement, and nothing else of it is kept.
+//!
+//! A watch that fails is tried again with jitter for ever, and takes nothing away meanwhile: what is known stays.
+//! After a new list only what the whole list does not show is gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use causeway_daemon::{
+    drain::Drain,
+    readiness::{Guard, Readiness},
+};
+use futures_util::StreamExt;
+use k8s_openapi::api::{core::v1 as core, discovery::v1::EndpointSlice};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use super::{
+    index::{Advertisement, Index, Node, Pool, Service},
+    options::Options,
+    reduce,
+    wanted::{ServiceKey, Wanted},
+};
+use crate::{
+    api::{IPAddressPool, L2Advertisement},
+    node_name::NodeName,
+};
+
+const QUEUE: usize = 256;
+const PAGE: u32 = 500;
+/// Changes that come together are one change.
+const GATHER: Duration = Duration::from_millis(5);
+/// A large first list arrives in pages; so long is waited at most before what is known is used.
+const GATHER_AT_MOST: usize = 2048;
+
+#[derive(Debug)]
+enum Update {
+    Begin(Kind),
+    Seen(Kind, String, Box<Object>),
+    Gone(Kind, String),
+    Complete(Kind),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Services,
+    EndpointSlices,
+    Nodes,
+    Pools,
+    Advertisements,
+}
+
+const KINDS: [Kind; 5] =
+    [Kind::Services, Kind::EndpointSlices, Kind::Nodes, Kind::Pools, Kind::Advertisements];
+
+#[derive(Debug)]
+enum Object {
+    Service(Service),
+    /// The Service it belongs to, and the nodes that serve.
+    Slice(ServiceKey, BTreeSet<String>),
+    Node(Node),
+    Pool(Pool),
+    Advertisement(Advertisement),
+}
+
+/// Starts the watches; the receiver gets its first value when each of them has seen its first list.
+pub(super) fn start(
+    client: &Client,
+    options: &Options,
+    readiness: &Readiness,
+    drain: &Drain,
+) -> watch::Receiver<Option<Arc<Wanted>>> {
+    let (sender, updates) = mpsc::channel(QUEUE);
+    let (out, wanted) = watch::channel(None);
+    let starter = Starter { sender, drain };
+    let class = options.class.clone().filter(|class| !class.is_empty());
+    let any = watcher::Config::default;
+    let services = any().fields("spec.type=LoadBalancer");
+    starter.watch(Kind::Services, Api::<core::Service>::all(client.clone()), services, move |service| {
+        reduce::service(&service, class.as_deref()).map(Object::Service)
+    });
+    let slices = any().labels("kubernetes.io/service-name");
+    starter.watch(Kind::EndpointSlices, Api::<EndpointSlice>::all(client.clone()), slices, |slice| {
+        reduce::slice(&slice).map(|(service, nodes)| Object::Slice(service, nodes))
+    });
+    let bar = options.ignore_exclude_label;
+    starter.watch(Kind::Nodes, Api::<core::Node>::all(client.clone()), any(), move |node| {
+        Some(Object::Node(reduce::node(&node, bar)))
+    });
+    let pools = Api::<IPAddressPool>::namespaced(client.clone(), &options.namespace);
+    starter.watch(Kind::Pools, pools, any(), |pool| Some(Object::Pool(reduce::pool(&pool))));
+    let advertisements = Api::<L2Advertisement>::namespaced(client.clone(), &options.namespace);
+    starter.watch(Kind::Advertisements, advertisements, any(), |advertisement| {
+        reduce::advertisement(&advertisement).map(Object::Advertisement)
+    });
+    let node = NodeName::from(options.node_name.as_str());
+    let slice_of = BTreeMap::new();
+    let gather =
+        Gather { index: Index::default(), slice_of, seen: KINDS.map(|_| None), missing: KINDS.into(), node };
+    let task = gather.run(updates, out, readiness.hold("services"), drain.clone());
+    drop(drain.spawn("index", task));
+    wanted
+}
+
+struct Starter<'a> {
+    sender: mpsc::Sender<Update>,
+    drain: &'a Drain,
+}
+
+impl Starter<'_> {
+    fn watch<K, F>(&self, kind: Kind, api: Api<K>, config: watcher::Config, map: F)
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        F: Fn(K) -> Option<Object> + Send + 'static,
+    {
+        let task = follow(kind, api, config, map, self.sender.clone(), self.drain.clone());
+        drop(self.drain.spawn("watch", task));
+    }
+}
+
+async fn follow<K, F>(
+    kind: Kind,
+    api: Api<K>,
+    config: watcher::Config,
+    map: F,
+    sender: mpsc::Sender<Update>,
+    drain: Drain,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    F: Fn(K) -> Option<Object> + Send + 'static,
+{
+    let key = |object: &K| match &object.meta().namespace {
+        Some(namespace) => format!("{namespace}/{}", object.name_any()),
+        None => object.name_any(),
+    };
+    let mut events = pin!(watcher(api, config.page_size(PAGE)).default_backoff());
+    let mut complained = false;
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = drain.draining() => return,
+            event = events.next() => event,
+        };
+        let update = match event {
+            None => return,
+            Some(Ok(event)) => {
+                complained &= matches!(event, Event::Init);
+                match event {
+                    Event::Init => Update::Begin(kind),
+                    Event::Apply(object) | Event::InitApply(object) => {
+                        let key = key(&object);
+                        match map(object) {
+                            Some(object) => Update::Seen(kind, key, Box::new(object)),
+                            None => Update::Gone(kind, key),
+                        }
+                    }
+                    Event::Delete(object) => Update::Gone(kind, key(&object)),
+                    Event::InitDone => Update::Complete(kind),
+                }
+            }
+            Some(Err(error)) => {
+                if std::mem::replace(&mut complained, true) {
+                    debug!(?kind, %error, "watch failed, trying again");
+                } else {
+                    warn!(?kind, %error, "watch failed, trying again; what is announced stays announced");
+                }
+                continue;
+            }
+        };
+        if sender.send(update).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Applies updates to the index and publishes what follows.
+struct Gather {
+    index: Index,
+    /// Which Service each slice belongs to.
+    slice_of: BTreeMap<String, ServiceKey>,
+    /// During a list: what it has shown so far.
+    seen: [Option<BTreeSet<String>>; KINDS.len()],
+    /// Kinds whose first list is not complete.
+    missing: BTreeSet<Kind>,
+    node: NodeName,
+}
+
+impl Gather {
+    async fn run(
+        mut self,
+        mut updates: mpsc::Receiver<Update>,
+        out: watch::Sender<Option<Arc<Wanted>>>,
+        guard: Guard,
+        drain: Drain,
+    ) {
+        let mut guard = Some(guard);
+        loop {
+            let update = tokio::select! {
+                biased;
+                () = drain.draining() => return,
+                update = updates.recv() => update,
+            };
+            let Some(update) = update else { return };
+            let mut changed = self.apply(update);
+            tokio::time::sleep(GATHER).await;
+            for _ in 0..GATHER_AT_MOST {
+                let Ok(update) = updates.try_recv() else { break };
+                changed |= self.apply(update);
+            }
+            if !changed || !self.missing.is_empty() {
+                continue;
+            }
+            drop(guard.take());
+            let wanted = Some(Arc::new(self.index.wanted(&self.node)));
+            out.send_if_modified(|known| {
+                let changed = *known != wanted;
+                *known = wanted;
+                changed
+            });
+        }
+    }
+
+    /// Whether anything that decides is different now.
+    fn apply(&mut self, update: Update) -> bool {
+        match update {
+            Update::Begin(kind) => {
+                self.seen[kind as usize] = Some(BTreeSet::new());
+                false
+            }
+            Update::Seen(kind, key, object) => {
+                if let Some(seen) = &mut self.seen[kind as usize] {
+                    seen.insert(key.clone());
+                }
+                self.put(kind, &key, *object)
+            }
+            Update::Gone(kind, key) => self.remove(kind, &key),
+            Update::Complete(kind) => {
+                let seen = self.seen[kind as usize].take().unwrap_or_default();
+                let gone: Vec<_> = self.keys(kind).into_iter().filter(|key| !seen.contains(key)).collect();
+                let removed = gone.iter().fold(false, |removed, key| self.remove(kind, key) | removed);
+                self.missing.remove(&kind) || removed
+            }
+        }
+    }
+
+    fn put(&mut self, kind: Kind, key: &str, object: Object) -> bool {
+        match object {
+            Object::Service(service) => {
+                let Some(key) = service_key(key) else { return false };
+                self.index.services.insert(key, service.clone()).as_ref() != Some(&service)
+            }
+            Object::Slice(service, nodes) => {
+                if self.slice_of.get(key).is_some_and(|before| *before != service) {
+                    self.remove(kind, key);
+                }
+                self.slice_of.insert(key.to_owned(), service.clone());
+                let slices = self.index.endpoints.entry(service).or_default();
+                slices.insert(key.to_owned(), nodes.clone()).as_ref() != Some(&nodes)
+            }
+            Object::Node(node) => {
+                self.index.nodes.insert(key.to_owned(), node.clone()).as_ref() != Some(&node)
+            }
+            Object::Pool(pool) => {
+                self.index.pools.insert(key.to_owned(), pool.clone()).as_ref() != Some(&pool)
+            }
+            Object::Advertisement(ad) => {
+                self.index.advertisements.insert(key.to_owned(), ad.clone()).as_ref() != Some(&ad)
+            }
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, key: &str) -> bool {
+        match kind {
+            Kind::Services => service_key(key).is_some_and(|key| self.index.services.remove(&key).is_some()),
+            Kind::EndpointSlices => {
+                let Some(service) = self.slice_of.remove(key) else { return false };
+                let Some(slices) = self.index.endpoints.get_mut(&service) else { return false };
+                slices.remove(key);
+                if slices.is_empty() {
+                    self.index.endpoints.remove(&service);
+                }
+                true
+            }
+            Kind::Nodes => self.index.nodes.remove(key).is_some(),
+            Kind::Pools => self.index.pools.remove(key).is_some(),
+            Kind::Advertisements => self.index.advertisements.remove(key).is_some(),
+        }
+    }
+
+    fn keys(&self, kind: Kind) -> Vec<String> {
+        match kind {
+            Kind::Services => self.index.services.keys().map(ToString::to_string).collect(),
+            Kind::EndpointSlices => self.slice_of.keys().cloned().collect(),
+            Kind::Nodes => self.index.nodes.keys().cloned().collect(),
+            Kind::Pools => self.index.pools.keys().cloned().collect(),
+            Kind::Advertisements => self.index.advertisements.keys().cloned().collect(),
+        }
+    }
+}
+
+fn service_key(key: &str) -> Option<ServiceKey> {
+    let (namespace, name) = key.split_once('/')?;
+    Some(ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() })
+}
