@@ -96,8 +96,9 @@ impl Exchange<'_> {
         let mut patience = Patience::new(Duration::ZERO);
         let mut want = match (upgrade, repeatable) {
             (true, _) => Want::ForUpgrade,
-            (false, true) => Want::Kept(Assurance::Usual),
-            (false, false) => Want::Kept(Assurance::Sure),
+            // With the whole body at hand it can be sent again should the kept connection turn out to be dead.
+            (false, true) if self.upload.is_ended() => Want::Kept(Assurance::Usual),
+            (false, _) => Want::Kept(Assurance::Sure),
         };
         let mut attempts = 1;
         loop {
