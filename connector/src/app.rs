@@ -23,6 +23,7 @@ use causeway_daemon::telemetry::Levels;
 use causeway_tunnel::quic::Dialer;
 use causeway_tunnel::{ConnectorId, Token};
 use futures_util::FutureExt;
+use futures_util::future::ready;
 use http::StatusCode;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -128,7 +129,7 @@ impl App {
         // The view knows the admin address, and the admin server shows the view.
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels)
-            .route("/status", Arc::new(move || page(shown.borrow().clone()).boxed()));
+            .route("/status", Arc::new(move || ready(page(shown.borrow().clone())).boxed()));
         if let Some(path) = &control {
             let socket = admin.clone().bind_unix(path);
             let socket =
@@ -318,7 +319,7 @@ impl View {
     }
 }
 
-async fn page(view: Option<Arc<View>>) -> (StatusCode, &'static str, Bytes) {
+fn page(view: Option<Arc<View>>) -> (StatusCode, &'static str, Bytes) {
     let text = view.map(|view| view.status()).and_then(|status| serde_json::to_vec(&status).ok());
     match text {
         Some(json) => (StatusCode::OK, JSON, json.into()),

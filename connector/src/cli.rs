@@ -118,8 +118,9 @@ impl Cli {
 
 async fn run(args: RunArgs) -> Result<ExitCode> {
     let (mut config, file) = rules(&args)?;
-    let format =
-        args.log_format.or(config.log_json.map(|json| if json { Format::Json } else { Format::Text }));
+    let format = args
+        .log_format
+        .or_else(|| config.log_json.map(|json| if json { Format::Json } else { Format::Text }));
     let level = args.log_level.as_deref().or(config.log_level.as_deref()).map(zerolog_level);
     let levels = telemetry::init(format.unwrap_or_default(), level.unwrap_or("info"))?;
     for warning in &config.warnings {

@@ -1,5 +1,7 @@
 //! The program's commands as a person runs them: what they print and how they exit.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test fails where it panics")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

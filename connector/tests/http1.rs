@@ -1,5 +1,7 @@
 //! HTTP/1.1 origins, good and bad: what the edge gets to see of them.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test fails where it panics")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Origins beyond plain HTTP/1.1: HTTP/2, TLS, Unix sockets, WebSocket.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test fails where it panics")]
+
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
