@@ -143,9 +143,11 @@ async fn follow<K, F>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: Fn(K) -> Option<Object> + Send + 'static,
 {
+    // Pools and advertisements are all in one namespace, and named without it.
+    let bare = matches!(kind, Kind::Pools | Kind::Advertisements);
     let key = |object: &K| match &object.meta().namespace {
-        Some(namespace) => format!("{namespace}/{}", object.name_any()),
-        None => object.name_any(),
+        Some(namespace) if !bare => format!("{namespace}/{}", object.name_any()),
+        _ => object.name_any(),
     };
     let mut events = pin!(watcher(api, config.page_size(PAGE)).default_backoff());
     let mut complained = false;
