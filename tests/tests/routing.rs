@@ -215,9 +215,7 @@ fn error_pages_speak_html_text_or_json_and_name_the_hop_and_nothing_inside() {
                 assert!(answer.header("content-type").unwrap().starts_with(kind), "{answer:?}");
                 let text = answer.text();
                 assert!(text.contains("site's own server") || text.contains("origin"), "{text}");
-                let id = request_id
-                    .find(&text)
-                    .map(|found| found.as_str().to_owned());
+                let id = request_id.find(&text).map(|found| found.as_str().to_owned());
                 let id = id.unwrap_or_else(|| panic!("no request id in {text}"));
                 let logged = site.edge.program.line(&id, Duration::from_secs(5)).await;
                 assert!(logged.contains("502"), "{logged}");
