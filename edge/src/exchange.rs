@@ -20,8 +20,8 @@ pub use body::{Abort, InBody, InError, OutBody};
 pub(crate) use body::{Arriving, Gate};
 pub(crate) use interim::Target;
 pub use interim::{Interim, MAX_INTERIM};
-pub use upgrade::{RawIn, RawOut, Upgrade};
 pub(crate) use upgrade::{Origin as UpgradeOrigin, RawLimits, gone, poll_capacity};
+pub use upgrade::{RawIn, RawOut, Upgrade};
 
 /// Who sends requests on one connection, and how. Shared by all requests of that connection.
 #[derive(Clone, Debug)]
@@ -76,7 +76,9 @@ impl Exchange {
 
     /// Whether it may be sent again although it may have been executed (RFC 9110 section 9.2.2).
     pub fn is_safe_to_repeat(&self) -> bool {
-        headers::is_idempotent(&self.head.method) && self.body_kind == BodyKind::None && self.upgrade.is_none()
+        headers::is_idempotent(&self.head.method)
+            && self.body_kind == BodyKind::None
+            && self.upgrade.is_none()
     }
 }
 

@@ -150,7 +150,9 @@ pub async fn serve<H: Handler>(
                 };
                 drop(drain.spawn("visitor's connection", connection));
             }
-            Err(error) if is_transient(&error) => tracing::debug!(%error, "visitor left before it was accepted"),
+            Err(error) if is_transient(&error) => {
+                tracing::debug!(%error, "visitor left before it was accepted")
+            }
             Err(error) => {
                 if !std::mem::replace(&mut is_short_of_files, true) {
                     tracing::error!(%error, "cannot accept visitors: raise the limit of open files (LimitNOFILE=, ulimit -n)");
@@ -186,7 +188,9 @@ async fn accept(
 
 /// Faults of one connection, not of ours.
 fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, PermissionDenied};
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, PermissionDenied,
+    };
     matches!(
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | PermissionDenied

@@ -118,7 +118,8 @@ impl Tls {
                 continue;
             }
             seen = now;
-            let read = tokio::task::spawn_blocking(move || Loaded::read(&files).map(|table| (table, files))).await;
+            let read =
+                tokio::task::spawn_blocking(move || Loaded::read(&files).map(|table| (table, files))).await;
             match read {
                 Ok(Ok((table, files))) if Arc::ptr_eq(&files, &self.files.load()) => {
                     self.chooser.table.store(Arc::new(table));

@@ -43,15 +43,19 @@ impl InError {
     /// The answer, if no response was started yet.
     pub fn page(self) -> Page {
         match self {
-            Self::Gone => {
-                Page::new(StatusCode::BAD_REQUEST, Hop::Visitor, "The request ended before its body was complete.")
-            }
+            Self::Gone => Page::new(
+                StatusCode::BAD_REQUEST,
+                Hop::Visitor,
+                "The request ended before its body was complete.",
+            ),
             Self::Malformed(_) => {
                 Page::new(StatusCode::BAD_REQUEST, Hop::Visitor, "The body of the request is malformed.")
             }
-            Self::Slow => {
-                Page::new(StatusCode::REQUEST_TIMEOUT, Hop::Visitor, "The body of the request came too slowly.")
-            }
+            Self::Slow => Page::new(
+                StatusCode::REQUEST_TIMEOUT,
+                Hop::Visitor,
+                "The body of the request came too slowly.",
+            ),
         }
     }
 }
@@ -96,11 +100,7 @@ impl InBody {
         Self { source: Source::Bytes(bytes), gate: None, record: None, done }
     }
 
-    pub(crate) fn arriving(
-        source: Box<dyn Arriving>,
-        gate: Option<Arc<Gate>>,
-        record: Record,
-    ) -> Self {
+    pub(crate) fn arriving(source: Box<dyn Arriving>, gate: Option<Arc<Gate>>, record: Record) -> Self {
         let gate = gate.map(|gate| (gate, None));
         Self { source: Source::Arriving(source), gate, record: Some(record), done: false }
     }
@@ -115,7 +115,10 @@ impl Body for InBody {
     type Data = Bytes;
     type Error = InError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
         let this = &mut *self;
         if this.done {
             return Poll::Ready(None);
@@ -228,7 +231,10 @@ impl Body for OutBody {
     type Data = Bytes;
     type Error = Abort;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         match &mut self.0 {
             Out::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Out::Stream(body) => body.as_mut().poll_frame(cx),

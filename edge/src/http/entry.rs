@@ -74,7 +74,12 @@ impl Peer {
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let forwarder = Forwarder::new(forwarding, addr, scheme);
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-        Self { local, scheme, tls, state: Mutex::new(State { forwarder, hosts: validate::HostCache::default() }) }
+        Self {
+            local,
+            scheme,
+            tls,
+            state: Mutex::new(State { forwarder, hosts: validate::HostCache::default() }),
+        }
     }
 
     /// Whether requests for `host` may come on this connection: its certificate must cover the name (hazards 41 and
@@ -193,8 +198,9 @@ impl Leaving {
     pub(crate) fn check(&self, mut response: Response<OutBody>, record: &Record) -> Response<OutBody> {
         let status = response.status();
         if status.is_informational() {
-            let is_granted =
-                self.upgrade && status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(response.headers());
+            let is_granted = self.upgrade
+                && status == StatusCode::SWITCHING_PROTOCOLS
+                && names_websocket(response.headers());
             if !is_granted {
                 record.set_failure("origin switched protocols unasked");
                 response = self.pages.answer(&BAD_SWITCH);
@@ -221,13 +227,16 @@ impl Refusal {
             }
             StatusCode::METHOD_NOT_ALLOWED => (Hop::Visitor, "This method is not allowed."),
             StatusCode::URI_TOO_LONG => (Hop::Visitor, "The address is longer than 8 KiB."),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                (Hop::Visitor, "The request has more than 100 fields, or fields longer than 16 KiB or 64 KiB together.")
-            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                Hop::Visitor,
+                "The request has more than 100 fields, or fields longer than 16 KiB or 64 KiB together.",
+            ),
             StatusCode::EXPECTATION_FAILED => (Hop::Visitor, "The only expectation known is 100-continue."),
             StatusCode::NOT_IMPLEMENTED => (Hop::Edge, "This kind of request is not supported."),
             StatusCode::HTTP_VERSION_NOT_SUPPORTED => (Hop::Edge, "This version of HTTP is not supported."),
-            StatusCode::LOOP_DETECTED => (Hop::Edge, "The request has been here before: it goes in a circle."),
+            StatusCode::LOOP_DETECTED => {
+                (Hop::Edge, "The request has been here before: it goes in a circle.")
+            }
             StatusCode::SERVICE_UNAVAILABLE => (Hop::Edge, "There are too many requests. Try again soon."),
             _ => (Hop::Visitor, "The request is malformed or ambiguous, so it was not passed on."),
         };
@@ -235,7 +244,11 @@ impl Refusal {
     }
 }
 
-const MISDIRECTED: Refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host does not belong to this connection");
+const MISDIRECTED: Refusal =
+    Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host does not belong to this connection");
 const LOOP: Refusal = Refusal::new(StatusCode::LOOP_DETECTED, "request loop");
-const BAD_SWITCH: Page =
-    Page::new(StatusCode::BAD_GATEWAY, Hop::Origin, "The site answered with a protocol that nobody asked for.");
+const BAD_SWITCH: Page = Page::new(
+    StatusCode::BAD_GATEWAY,
+    Hop::Origin,
+    "The site answered with a protocol that nobody asked for.",
+);

@@ -32,7 +32,7 @@ pub(crate) use head::{check_method, check_path};
 pub use limits::Limits;
 pub(crate) use limits::{Meter, Pressure};
 pub use scan::{Refusal, Scanner, Step};
-pub(crate) use side::{Admitted, Side};
+pub(crate) use side::{Admitted, Side, Taken};
 
 use crate::exchange::InError;
 
@@ -211,7 +211,12 @@ impl<T: Transport> Guard<T> {
         Poll::Ready(Ok(false))
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, ahead: u64) -> Poll<io::Result<bool>> {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        ahead: u64,
+    ) -> Poll<io::Result<bool>> {
         let room = usize::try_from(ahead).map_or(buf.remaining(), |ahead| ahead.min(buf.remaining()));
         let before = buf.filled().len();
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
@@ -325,7 +330,11 @@ enum Due {
 }
 
 impl<T: Transport> AsyncRead for Guard<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             if this.pass(buf) || buf.remaining() == 0 {

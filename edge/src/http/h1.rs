@@ -17,11 +17,11 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::entry::{Leaving, Peer, Service};
-use super::guard::{Admitted, Framing, Guard, Head, Refusal, Side, Transport};
+use super::guard::{Admitted, Framing, Guard, Head, Refusal, Side, Taken, Transport};
 use crate::access::Record;
 use crate::exchange::{
-    Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target, Upgrade,
-    UpgradeOrigin,
+    Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target,
+    Upgrade, UpgradeOrigin,
 };
 
 /// hyper's read buffer: the largest head that the guard lets through, and a little.
@@ -34,7 +34,8 @@ pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: A
     let guard = Guard::new(io, Arc::clone(&side), service.limits, Arc::clone(&service.pressure));
     let drain = service.drain.clone();
     let max_age = super::limits::spread(service.limits.max_age);
-    let connection = Arc::new(Connection { peer, service, side: Arc::clone(&side), closes_at: Instant::now() + max_age });
+    let connection =
+        Arc::new(Connection { peer, service, side: Arc::clone(&side), closes_at: Instant::now() + max_age });
     let serving = http1::Builder::new()
         .max_headers(super::guard::MAX_FIELDS)
         .max_buf_size(BUFFER_BYTES)
@@ -76,8 +77,10 @@ struct Connection<H> {
 impl<H: Handler> Connection<H> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         match self.side.take() {
-            Some((Admitted::Request(head), has_more)) => self.forward(request, head, has_more).await,
-            Some((Admitted::Refused(refusal), _)) => self.refuse(refusal),
+            Some(Taken { admitted: Admitted::Request(head), has_more, turn }) => {
+                self.forward(request, head, has_more, turn).await
+            }
+            Some(Taken { admitted: Admitted::Refused(refusal), .. }) => self.refuse(refusal),
             // hyper saw a request that the guard did not let through: it must not be served.
             None => self.refuse(Refusal::bad("not HTTP")),
         }
@@ -94,7 +97,13 @@ impl<H: Handler> Connection<H> {
         response.map(|body| Answer::new(body, record, &self.side))
     }
 
-    async fn forward(&self, mut request: Request<Incoming>, head: Head, has_more: bool) -> Response<Answer> {
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        head: Head,
+        has_more: bool,
+        turn: impl Target + 'static,
+    ) -> Response<Answer> {
         let on_upgrade = head.websocket.then(|| hyper::upgrade::on(&mut request));
         let (mut parts, incoming) = request.into_parts();
         parts.extensions.clear();
@@ -108,18 +117,23 @@ impl<H: Handler> Connection<H> {
         if let Some(gate) = gate.as_ref().filter(|_| has_more) {
             gate.open();
         }
-        let target: Option<Arc<dyn Target>> = if head.is_http_10 { None } else { Some(Arc::clone(&self.side) as _) };
+        let target: Option<Arc<dyn Target>> = if head.is_http_10 { None } else { Some(Arc::new(turn)) };
         let (body_kind, body) = match head.framing {
             Framing::None | Framing::Length(0) => (BodyKind::None, InBody::empty()),
             framing => {
-                let kind = if let Framing::Length(length) = framing { BodyKind::Known(length) } else { BodyKind::Unknown };
-                let source = Box::new(H1Body { incoming, side: Arc::clone(&self.side) });
+                let kind = if let Framing::Length(length) = framing {
+                    BodyKind::Known(length)
+                } else {
+                    BodyKind::Unknown
+                };
+                let source = Box::new(H1Body { incoming, side: Arc::clone(&self.side), ended: false });
                 (kind, InBody::arriving(source, gate.clone(), record.clone()))
             }
         };
         let limits = RawLimits::of(&self.service.limits);
-        let upgrade = on_upgrade
-            .map(|on_upgrade| Upgrade::new("websocket", UpgradeOrigin::H1(on_upgrade), limits, record.clone()));
+        let upgrade = on_upgrade.map(|on_upgrade| {
+            Upgrade::new("websocket", UpgradeOrigin::H1(on_upgrade), limits, record.clone())
+        });
         let exchange = Exchange {
             id: entered.id,
             visitor: entered.visitor,
@@ -152,11 +166,16 @@ impl<H: Handler> Connection<H> {
             self.side.upgrade();
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        } else if leaving.upgrade || head.closes || self.side.is_body_open() || self.closes_at <= Instant::now() {
+        } else if leaving.upgrade
+            || head.closes
+            || self.side.is_body_left()
+            || self.closes_at <= Instant::now()
+        {
             // What follows a request whose body nobody reads is not a request (hazards 31, 33 and 55).
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let length = if leaving.is_head { Some(0) } else { super::headers::content_length(response.headers()) };
+        let length =
+            if leaving.is_head { Some(0) } else { super::headers::content_length(response.headers()) };
         response.map(|body| {
             let mut answer = Answer::new(body, record, &self.side);
             (answer.resets, answer.left) = (resets, length.or(answer.left));
@@ -169,15 +188,26 @@ impl<H: Handler> Connection<H> {
 struct H1Body {
     incoming: Incoming,
     side: Arc<Side>,
+    ended: bool,
 }
 
 impl Arriving for H1Body {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
-        Pin::new(&mut self.incoming).poll_frame(cx).map_err(|_| self.side.body_error())
+        let poll = Pin::new(&mut self.incoming).poll_frame(cx).map_err(|_| self.side.body_error());
+        self.ended |= matches!(poll, Poll::Ready(None)) || self.incoming.is_end_stream();
+        poll
     }
 
     fn is_end(&self) -> bool {
         self.incoming.is_end_stream()
+    }
+}
+
+impl Drop for H1Body {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.side.abandon_body();
+        }
     }
 }
 
@@ -204,7 +234,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Abort;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         match &poll {
             Poll::Ready(Some(Ok(frame))) => {

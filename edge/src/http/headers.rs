@@ -35,13 +35,29 @@ enum Class {
 
 fn class(name: &str) -> Class {
     match name {
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
-        | "http2-settings" | "proxy-authorization" | "proxy-authenticate" | "proxy-authentication-info" => {
-            Class::HopByHop
-        }
-        "x-real-ip" | "forwarded" | "cf-connecting-ip" | "cf-connecting-ipv6" | "cf-pseudo-ipv4" | "true-client-ip"
-        | "x-client-ip" | "x-cluster-client-ip" | "fastly-client-ip" | "x-original-forwarded-for" | "client-ip"
-        | "x-envoy-external-address" | "x-request-id" => Class::Origin,
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings"
+        | "proxy-authorization"
+        | "proxy-authenticate"
+        | "proxy-authentication-info" => Class::HopByHop,
+        "x-real-ip"
+        | "forwarded"
+        | "cf-connecting-ip"
+        | "cf-connecting-ipv6"
+        | "cf-pseudo-ipv4"
+        | "true-client-ip"
+        | "x-client-ip"
+        | "x-cluster-client-ip"
+        | "fastly-client-ip"
+        | "x-original-forwarded-for"
+        | "client-ip"
+        | "x-envoy-external-address"
+        | "x-request-id" => Class::Origin,
         "host" | "content-length" | "content-type" | "authorization" | "cookie" | "cdn-loop" => Class::Vital,
         _ if name.starts_with("x-forwarded-") || name == "x-forwarded" => Class::Origin,
         _ if name.starts_with("x-causeway-") || name.starts_with("causeway-") => Class::Reserved,
@@ -103,20 +119,38 @@ pub(crate) fn keep_trailers(trailers: &mut HeaderMap) {
         class(name) != Class::Forward
             || matches!(
                 name,
-                "trailer" | "content-encoding" | "content-range" | "cache-control" | "expect" | "max-forwards"
-                    | "pragma" | "range" | "set-cookie" | "date" | "expires" | "location" | "retry-after" | "vary"
-                    | "www-authenticate" | "age" | "via"
+                "trailer"
+                    | "content-encoding"
+                    | "content-range"
+                    | "cache-control"
+                    | "expect"
+                    | "max-forwards"
+                    | "pragma"
+                    | "range"
+                    | "set-cookie"
+                    | "date"
+                    | "expires"
+                    | "location"
+                    | "retry-after"
+                    | "vary"
+                    | "www-authenticate"
+                    | "age"
+                    | "via"
             )
             || (name.contains('_') && class(&name.replace('_', "-")) != Class::Forward)
     };
-    let doomed: Vec<HeaderName> = trailers.keys().filter(|name| is_forbidden(name.as_str())).cloned().collect();
+    let doomed: Vec<HeaderName> =
+        trailers.keys().filter(|name| is_forbidden(name.as_str())).cloned().collect();
     for name in doomed {
         trailers.remove(name);
     }
 }
 
 pub(crate) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    )
 }
 
 /// Cookies that came as several fields, as HTTP/2 allows, become one (RFC 9113 section 8.2.3, hazard 69).
@@ -168,7 +202,8 @@ pub struct Forwarding {
 impl Forwarding {
     /// `mark` names this edge among all others; characters that do not fit a token are left out.
     pub fn new(trusted: Vec<IpNet>, mark: &str) -> Self {
-        let token: String = mark.chars().filter(|char| char.is_ascii_alphanumeric() || "-.".contains(*char)).collect();
+        let token: String =
+            mark.chars().filter(|char| char.is_ascii_alphanumeric() || "-.".contains(*char)).collect();
         let loop_mark = HeaderValue::from_str(&format!("causeway-{token}"))
             .expect("letters, digits, hyphens and dots fit a field value");
         Self { trusted: trusted.into(), loop_mark }
@@ -229,7 +264,8 @@ impl Forwarder {
         if self.trust == Trust::Visitor || !headers.contains_key(X_FORWARDED_PROTO) {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(self.scheme.as_str()));
         }
-        let real_ip = if visitor == self.peer { self.peer_value.clone() } else { value(&visitor.ip().to_string()) };
+        let real_ip =
+            if visitor == self.peer { self.peer_value.clone() } else { value(&visitor.ip().to_string()) };
         headers.insert(X_REAL_IP, real_ip);
         extend(headers, X_FORWARDED_FOR, self.peer_value.clone());
         let forwarded = self.forwarded(host);

@@ -102,7 +102,8 @@ impl Authority {
 /// `rest` is empty or begins with the colon.
 fn port(rest: &[u8]) -> Result<Option<u16>, HostError> {
     let Some((colon, digits)) = rest.split_first() else { return Ok(None) };
-    let is_number = *colon == b':' && (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let is_number =
+        *colon == b':' && (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     if !is_number {
         return Err(HostError::BadPort);
     }
@@ -176,11 +177,55 @@ mod tests {
         let long_label = format!("{}.example", "a".repeat(64));
         let long_name = format!("{}a", "abc.".repeat(64));
         let bad = [
-            "", ".", "..", "a..b", ".a", "a.b..", "user@host", "host/path", "a b", " a", "a ", "a\tb", "a,b", "a, b",
-            "a:", "a:0", "a:65536", "a:99999", "a:080x", "a:-1", "a:+1", "a:1:2", "a:000080", "a_b.example",
-            "b\u{fc}cher.example", "a%2eb", "-a.example", "a-.example", "[::1", "[::1]x", "[::1]:", "[fe80::1%25eth0]",
-            "[v1.x]", "::1", "1.2.3", "127.0.0.1.5", "256.1.1.1", "0x7f.1", "a.0x7f", "a\0b", "a\r\nb", "[127.0.0.1]",
-            "a?b", "a#b", "a\\b", "*", "*.example", &long_label, &long_name,
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a.b..",
+            "user@host",
+            "host/path",
+            "a b",
+            " a",
+            "a ",
+            "a\tb",
+            "a,b",
+            "a, b",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:99999",
+            "a:080x",
+            "a:-1",
+            "a:+1",
+            "a:1:2",
+            "a:000080",
+            "a_b.example",
+            "b\u{fc}cher.example",
+            "a%2eb",
+            "-a.example",
+            "a-.example",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
+            "[fe80::1%25eth0]",
+            "[v1.x]",
+            "::1",
+            "1.2.3",
+            "127.0.0.1.5",
+            "256.1.1.1",
+            "0x7f.1",
+            "a.0x7f",
+            "a\0b",
+            "a\r\nb",
+            "[127.0.0.1]",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "*",
+            "*.example",
+            &long_label,
+            &long_name,
         ];
         for raw in bad {
             assert!(Authority::parse(raw.as_bytes()).is_err(), "{raw:?} was accepted");

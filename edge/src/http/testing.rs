@@ -249,7 +249,14 @@ impl Front {
         let forwarding = Forwarding::new(vec![], "test");
         let service = Service::new(handler, sink, forwarding, Limits::default(), drain.clone(), &room);
         drop(drain.spawn("listener", listen::serve(listener, protocol, service, room, Visitors::default())));
-        Self { addr, drain, folder: None, seen: Mutex::new(seen), logged: Mutex::new(logged), errors: Mutex::new(errors) }
+        Self {
+            addr,
+            drain,
+            folder: None,
+            seen: Mutex::new(seen),
+            logged: Mutex::new(logged),
+            errors: Mutex::new(errors),
+        }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -290,6 +297,7 @@ impl http_body::Body for Echo {
 
 /// A response body of these parts, one frame each.
 pub(crate) fn parts(parts: &[&'static str]) -> OutBody {
-    let frames: Vec<_> = parts.iter().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))).collect();
+    let frames: Vec<_> =
+        parts.iter().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))).collect();
     OutBody::stream(StreamBody::new(futures_util::stream::iter(frames)))
 }

@@ -64,7 +64,9 @@ fn check_fields(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
         return Err(Refusal::bad("more than one Content-Length"));
     }
-    let is_number = |value: &HeaderValue| (1..=18).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit);
+    let is_number = |value: &HeaderValue| {
+        (1..=18).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
+    };
     if headers.get(CONTENT_LENGTH).is_some_and(|value| !is_number(value)) {
         return Err(Refusal::bad("malformed Content-Length"));
     }
@@ -130,7 +132,8 @@ mod tests {
     }
 
     fn checked(mut parts: Parts) -> Result<(String, String, String), u16> {
-        let host = request(&mut parts, Scheme::Https, &mut HostCache::default()).map_err(|r| r.status.as_u16())?;
+        let host =
+            request(&mut parts, Scheme::Https, &mut HostCache::default()).map_err(|r| r.status.as_u16())?;
         assert_eq!(parts.headers.get_all(HOST).iter().count(), 1);
         Ok((host.to_string(), parts.headers[HOST].to_str().unwrap().to_owned(), parts.uri.to_string()))
     }
@@ -176,7 +179,10 @@ mod tests {
     #[test]
     fn hazard_039_authority_must_agree_with_host() {
         assert_eq!(h2("https://a.example/x", &[]), ok("a.example", "a.example", "/x"));
-        assert_eq!(h2("https://a.example/x", &[("host", "a.example:443")]), ok("a.example", "a.example", "/x"));
+        assert_eq!(
+            h2("https://a.example/x", &[("host", "a.example:443")]),
+            ok("a.example", "a.example", "/x")
+        );
         assert_eq!(h2("https://a.example/x", &[("host", "b.example")]), Err(400));
         assert_eq!(h2("https://a.example/x", &[("host", "a.example"), ("host", "a.example")]), Err(400));
     }

@@ -77,7 +77,10 @@ impl Loaded {
     }
 
     pub(super) fn list(&self) -> Vec<(Vec<String>, PathBuf, i64)> {
-        self.all.iter().map(|(certificate, path, end)| (certificate.names.list(), path.clone(), *end)).collect()
+        self.all
+            .iter()
+            .map(|(certificate, path, end)| (certificate.names.list(), path.clone(), *end))
+            .collect()
     }
 }
 

@@ -46,7 +46,9 @@ impl Names {
     /// Whether the certificate is good for `host`: a wildcard stands for exactly one label (RFC 9525).
     pub fn covers(&self, host: &str) -> bool {
         self.exact.contains(host)
-            || host.split_once('.').is_some_and(|(label, suffix)| !label.is_empty() && self.wildcards.contains(suffix))
+            || host
+                .split_once('.')
+                .is_some_and(|(label, suffix)| !label.is_empty() && self.wildcards.contains(suffix))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -9,21 +9,28 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 fn dev(folder: &Path) -> DevAuthority {
-    DevAuthority::open(folder, Arc::new(|name| name == "a.example" || name.ends_with(".apps.example"))).unwrap()
+    DevAuthority::open(folder, Arc::new(|name| name == "a.example" || name.ends_with(".apps.example")))
+        .unwrap()
 }
 
 /// A certificate of its own root for these names, as files.
 fn write(folder: &Path, stem: &str, names: &[&str]) -> PemFiles {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let signed = rcgen::generate_simple_self_signed(names).unwrap();
-    let files = PemFiles { cert: folder.join(format!("{stem}.pem")), key: folder.join(format!("{stem}-key.pem")) };
+    let files =
+        PemFiles { cert: folder.join(format!("{stem}.pem")), key: folder.join(format!("{stem}-key.pem")) };
     std::fs::write(&files.cert, signed.cert.pem()).unwrap();
     std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
     files
 }
 
 /// Shakes hands over memory; what the visitor sees and what we see.
-async fn shake(tls: &Tls, root: &Path, name: &str, alpn: &[&[u8]]) -> (io::Result<()>, Result<Accepted<tokio::io::DuplexStream>, HandshakeError>) {
+async fn shake(
+    tls: &Tls,
+    root: &Path,
+    name: &str,
+    alpn: &[&[u8]],
+) -> (io::Result<()>, Result<Accepted<tokio::io::DuplexStream>, HandshakeError>) {
     use rustls::pki_types::pem::PemObject;
     let mut roots = RootCertStore::empty();
     for certificate in rustls::pki_types::CertificateDer::pem_file_iter(root).unwrap() {
@@ -81,7 +88,8 @@ async fn hazard_043_an_unknown_name_gets_an_alert_and_no_certificate() {
 async fn hazard_102_an_unknown_protocol_is_refused() {
     let folder = TempDir::new().unwrap();
     let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
-    let (visitor, accepted) = shake(&tls, &folder.path().join("dev-ca.pem"), "a.example", &[b"causeway/1"]).await;
+    let (visitor, accepted) =
+        shake(&tls, &folder.path().join("dev-ca.pem"), "a.example", &[b"causeway/1"]).await;
     assert!(visitor.is_err() && matches!(accepted, Err(HandshakeError::Failed(_))));
 }
 

@@ -102,7 +102,8 @@ impl Chunks {
         while at < input.len() {
             if let State::Data = self.state {
                 let available = input.len() - at;
-                let step = usize::try_from(self.remaining).map_or(available, |remaining| remaining.min(available));
+                let step =
+                    usize::try_from(self.remaining).map_or(available, |remaining| remaining.min(available));
                 self.remaining -= step as u64;
                 at += step;
                 if self.remaining == 0 {
@@ -143,12 +144,14 @@ impl Chunks {
             // Extension: ";" name [ "=" ( token / quoted-string ) ]
             (State::ExtensionName(_), _) if is_token(byte) => State::ExtensionName(Filled::Yes),
             (State::ExtensionName(Filled::Yes), b'=') => State::ExtensionValue(Filled::No),
-            (State::ExtensionName(Filled::Yes) | State::ExtensionValue(Filled::Yes) | State::AfterQuoted, b';') => {
-                State::ExtensionName(Filled::No)
-            }
-            (State::ExtensionName(Filled::Yes) | State::ExtensionValue(Filled::Yes) | State::AfterQuoted, b'\r') => {
-                State::SizeLf
-            }
+            (
+                State::ExtensionName(Filled::Yes) | State::ExtensionValue(Filled::Yes) | State::AfterQuoted,
+                b';',
+            ) => State::ExtensionName(Filled::No),
+            (
+                State::ExtensionName(Filled::Yes) | State::ExtensionValue(Filled::Yes) | State::AfterQuoted,
+                b'\r',
+            ) => State::SizeLf,
             (State::ExtensionValue(_), _) if is_token(byte) => State::ExtensionValue(Filled::Yes),
             (State::ExtensionValue(Filled::No), b'"') => State::Quoted,
             (State::Quoted, b'"') => State::AfterQuoted,
@@ -167,12 +170,17 @@ impl Chunks {
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size(0),
-            (State::DataCr | State::DataLf, _) => return Err(Refusal::bad("chunk data is longer than its size")),
+            (State::DataCr | State::DataLf, _) => {
+                return Err(Refusal::bad("chunk data is longer than its size"));
+            }
             // Trailers: field lines, then an empty line.
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::TrailerStart, _) if is_token(byte) => {
                 if self.trailers == MAX_FIELDS {
-                    return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many trailers"));
+                    return Err(Refusal::new(
+                        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                        "too many trailers",
+                    ));
                 }
                 State::TrailerName
             }

@@ -218,7 +218,8 @@ impl Fields {
         }
         let mut codings = value.split(|&byte| byte == b',').map(trim);
         let is_list = codings.all(|coding| !coding.is_empty() && coding.iter().all(|&byte| is_token(byte)));
-        let chunked = value.split(|&byte| byte == b',').filter(|c| trim(c).eq_ignore_ascii_case(b"chunked")).count();
+        let chunked =
+            value.split(|&byte| byte == b',').filter(|c| trim(c).eq_ignore_ascii_case(b"chunked")).count();
         if is_list && chunked <= 1 && trim(value).len() == value.len() {
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "unknown transfer coding"));
         }
@@ -280,7 +281,8 @@ fn check_target(target: &[u8], method: &[u8]) -> Result<(), Refusal> {
     if target.first() == Some(&b'/') {
         return check_path(target);
     }
-    let rest = strip_prefix_ignore_case(target, b"http://").or_else(|| strip_prefix_ignore_case(target, b"https://"));
+    let rest = strip_prefix_ignore_case(target, b"http://")
+        .or_else(|| strip_prefix_ignore_case(target, b"https://"));
     let Some(rest) = rest else { return Err(Refusal::bad("malformed request target")) };
     let path = memchr(b'/', rest).unwrap_or(rest.len());
     let is_authority = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(byte);
@@ -337,7 +339,20 @@ const TOKEN: [bool; 256] = {
         table[byte] = char.is_ascii_alphanumeric()
             || matches!(
                 char,
-                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
             );
         byte += 1;
     }
@@ -363,6 +378,7 @@ fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8
 
 const METHOD_NOT_ALLOWED: Refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method is not allowed");
 const TARGET_TOO_LONG: Refusal = Refusal::new(StatusCode::URI_TOO_LONG, "request target is too long");
-const FIELD_TOO_LONG: Refusal = Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "field is too long");
+const FIELD_TOO_LONG: Refusal =
+    Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "field is too long");
 const HEAD_TOO_LONG: Refusal = Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head is too long");
 const TOO_MANY_FIELDS: Refusal = Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many fields");

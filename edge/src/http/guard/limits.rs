@@ -99,7 +99,8 @@ impl Meter {
     /// When the visitor has been idle, or slow on average, for too long.
     pub(crate) fn deadline(&mut self, idle: Duration, limits: &Limits) -> Instant {
         let since = self.pending_since();
-        let earned = Duration::from_secs(self.bytes / limits.min_bytes_per_second.max(1)).max(limits.rate_grace);
+        let earned =
+            Duration::from_secs(self.bytes / limits.min_bytes_per_second.max(1)).max(limits.rate_grace);
         since + idle.min(earned.saturating_sub(self.waited))
     }
 }

@@ -92,7 +92,8 @@ impl Scanner {
                 if input.is_empty() {
                     return Step::More;
                 }
-                let len = usize::try_from(*remaining).map_or(input.len(), |remaining| remaining.min(input.len()));
+                let len =
+                    usize::try_from(*remaining).map_or(input.len(), |remaining| remaining.min(input.len()));
                 *remaining -= len as u64;
                 let end = *remaining == 0;
                 if end {

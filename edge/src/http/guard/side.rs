@@ -1,6 +1,7 @@
 //! What the guard and the service of one connection tell each other beside hyper.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,20 @@ pub(crate) enum Admitted {
     Request(Head),
     /// hyper sees a stand-in: answer it with the refusal and close.
     Refused(Refusal),
+}
+
+/// A request that it is the service's turn to answer.
+pub(crate) struct Taken {
+    pub(crate) admitted: Admitted,
+    /// Something that follows its head has arrived.
+    pub(crate) has_more: bool,
+    pub(crate) turn: Turn,
+}
+
+/// Sends informational responses to one request: none of its can reach the next one's visitor.
+pub(crate) struct Turn {
+    side: Arc<Side>,
+    number: u64,
 }
 
 /// Shared by the guard, the service, and the handles of the request that is being served.
@@ -40,6 +55,8 @@ struct State {
     /// The last message seen has a body that has not ended.
     in_body: bool,
     body_error: Option<InError>,
+    /// The core let go of the current request's body before its end.
+    abandoned: bool,
     upgraded: bool,
     reset: bool,
     draining: bool,
@@ -60,6 +77,7 @@ impl Side {
             last: Instant::now(),
             in_body: false,
             body_error: None,
+            abandoned: false,
             upgraded: false,
             reset: false,
             draining: false,
@@ -83,13 +101,15 @@ impl Side {
         state.admitted.push_back(admitted);
     }
 
-    /// The service takes the next request. Beside it: whether something that follows its head has arrived.
-    pub(crate) fn take(&self) -> Option<(Admitted, bool)> {
+    /// The service takes the next request.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Taken> {
         let mut state = self.state.lock();
         let admitted = state.admitted.pop_front()?;
         state.taken += 1;
+        state.abandoned = false;
         state.interim = Some(BytesMut::new());
-        Some((admitted, state.has_more))
+        let turn = Turn { side: Arc::clone(self), number: state.taken };
+        Some(Taken { admitted, has_more: state.has_more, turn })
     }
 
     /// The final head of the current response goes out: no informational response can follow. Ready once those
@@ -97,7 +117,8 @@ impl Side {
     pub(crate) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.flushed.register(cx.waker());
         let mut state = self.state.lock();
-        let is_waiting = state.interim_under_way || state.interim.as_ref().is_some_and(|bytes| !bytes.is_empty());
+        let is_waiting =
+            state.interim_under_way || state.interim.as_ref().is_some_and(|bytes| !bytes.is_empty());
         if is_waiting && !state.closed {
             self.task.wake();
             return Poll::Pending;
@@ -133,10 +154,14 @@ impl Side {
         (state.answered == state.seen).then_some(state.last)
     }
 
-    /// Whether the body of the request that is being served has not come to its end.
-    pub(crate) fn is_body_open(&self) -> bool {
+    pub(crate) fn abandon_body(&self) {
+        self.state.lock().abandoned = true;
+    }
+
+    /// Whether there is more of the body of the request that is being served, and nobody reads it.
+    pub(crate) fn is_body_left(&self) -> bool {
         let state = self.state.lock();
-        state.in_body && state.taken == state.seen
+        state.abandoned && state.in_body && state.taken == state.seen
     }
 
     pub(super) fn end_body(&self) {
@@ -201,9 +226,12 @@ impl Side {
     }
 }
 
-impl Target for Side {
+impl Target for Turn {
     fn interim(&self, status: StatusCode, headers: HeaderMap) {
-        let mut state = self.state.lock();
+        let mut state = self.side.state.lock();
+        if state.taken != self.number {
+            return;
+        }
         let Some(out) = &mut state.interim else { return };
         let reason = status.canonical_reason().unwrap_or("Informational");
         out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
@@ -215,6 +243,6 @@ impl Target for Side {
         }
         out.extend_from_slice(b"\r\n");
         drop(state);
-        self.task.wake();
+        self.side.task.wake();
     }
 }

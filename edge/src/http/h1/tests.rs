@@ -20,7 +20,9 @@ async fn talk(front: &Front, bytes: &str) -> String {
 
 async fn read_all(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
-    let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut all)).await.expect("the server does not close");
+    let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut all))
+        .await
+        .expect("the server does not close");
     String::from_utf8_lossy(&all).into_owned()
 }
 
@@ -56,7 +58,10 @@ async fn a_request_reaches_the_core_and_its_answer_the_visitor() {
     .await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"), "{answer}");
     let seen = front.seen().await;
-    assert_eq!((seen.host.as_str(), seen.path.as_str(), seen.kind), ("a.example", "/x?y", BodyKind::Known(5)));
+    assert_eq!(
+        (seen.host.as_str(), seen.path.as_str(), seen.kind),
+        ("a.example", "/x?y", BodyKind::Known(5))
+    );
     assert_eq!(seen.headers["x-forwarded-for"], "127.0.0.1");
     assert_eq!(seen.headers[HOST], "A.example:80");
     assert!(!seen.headers.contains_key("x-hop") && !seen.headers.contains_key("connection"));
@@ -84,7 +89,8 @@ async fn hazard_032_pipelined_requests_are_answered_in_order_and_a_bad_one_ends_
     let front = Front::start(Fake::path()).await;
     let stream = get("/1") + &get("/2") + "GET /3 HTTP/1.1\nHost: a\n\n" + &get("/4");
     let answer = talk(&front, &stream).await;
-    let order: Vec<&str> = answer.lines().filter(|line| line.starts_with("HTTP/1.1") || line.starts_with('/')).collect();
+    let order: Vec<&str> =
+        answer.lines().filter(|line| line.starts_with("HTTP/1.1") || line.starts_with('/')).collect();
     assert_eq!(order, ["HTTP/1.1 200 OK", "/1HTTP/1.1 200 OK", "/2HTTP/1.1 400 Bad Request"], "{answer}");
     assert!(answer.contains("connection: close\r\n"));
 }
@@ -112,10 +118,33 @@ async fn refusals_are_answered_logged_and_close_the_connection() {
 }
 
 #[tokio::test]
+async fn hazard_034_however_requests_are_split_the_answers_are_the_same() {
+    let front = Front::start(Fake::echo_whole()).await;
+    let stream =
+        "POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n"
+            .to_owned()
+            + "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nde"
+            + "GET /3 HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n";
+    let without_dates =
+        |text: String| text.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n");
+    let whole = without_dates(talk(&front, &stream).await);
+    assert_eq!(whole.matches("200 OK").count(), 3, "{whole}");
+    for cut in 1..stream.len() {
+        let mut socket = front.connect().await;
+        socket.set_nodelay(true).unwrap();
+        socket.write_all(&stream.as_bytes()[..cut]).await.unwrap();
+        tokio::task::yield_now().await;
+        socket.write_all(&stream.as_bytes()[cut..]).await.unwrap();
+        assert_eq!(without_dates(read_all(&mut socket).await), whole, "cut at {cut}");
+    }
+}
+
+#[tokio::test]
 async fn hazard_051_a_loop_is_broken() {
     let front = Front::start(Fake::echo()).await;
     let answer =
-        talk(&front, "GET / HTTP/1.1\r\nHost: a\r\nCDN-Loop: causeway-test\r\nConnection: close\r\n\r\n").await;
+        talk(&front, "GET / HTTP/1.1\r\nHost: a\r\nCDN-Loop: causeway-test\r\nConnection: close\r\n\r\n")
+            .await;
     assert!(answer.starts_with("HTTP/1.1 508 "), "{answer}");
 }
 
@@ -134,7 +163,11 @@ async fn hazard_011_a_bad_chunk_fails_the_body_and_gets_400() {
 #[tokio::test]
 async fn hazard_015_a_body_that_ends_early_is_an_error_not_an_end() {
     let front = Front::start(Fake::echo_whole()).await;
-    for body in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n5\r\nab", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"] {
+    for body in [
+        "Content-Length: 10\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+    ] {
         let mut stream = front.connect().await;
         stream.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}").as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -160,15 +193,20 @@ async fn hazard_033_the_core_decides_when_100_is_sent() {
 
 #[tokio::test]
 async fn hazard_033_after_a_second_the_edge_says_100_itself() {
-    let front = Front::start(Fake::echo()).await;
+    let front = Front::start(Fake::echo_whole()).await;
     let mut stream = front.connect().await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let began = std::time::Instant::now();
-    // The echo answers at once and reads the body afterwards, so the final head comes first or behind.
-    let first = read_until(&mut stream, "\r\n\r\n").await;
-    assert!(first.starts_with("HTTP/1.1 "), "{first}");
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert_eq!(read_until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&began.elapsed()));
+    stream.write_all(b"abc").await.unwrap();
+    assert!(read_until(&mut stream, "\r\n\r\nabc").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    // A visitor that does not wait is not held up.
+    let began = std::time::Instant::now();
+    stream.write_all(format!("{head}def").as_bytes()).await.unwrap();
+    assert!(read_until(&mut stream, "def").await.contains("HTTP/1.1 200 OK\r\n"));
+    assert!(began.elapsed() < Duration::from_millis(500));
 }
 
 #[tokio::test]
@@ -212,7 +250,11 @@ async fn informational_responses_come_before_the_final_one() {
     .await;
     for _ in 0..2 {
         let answer = talk(&front, &close("/")).await;
-        assert_eq!(answer.matches("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n").count(), 16, "{answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n").count(),
+            16,
+            "{answer}"
+        );
         let last = answer.rfind("HTTP/1.1 103").unwrap();
         assert!(answer[last..].contains("HTTP/1.1 200 OK") && !answer.contains("101"), "{answer}");
     }
@@ -239,7 +281,8 @@ async fn hazard_055_a_websocket_is_raw_bytes_both_ways_with_half_close() {
 #[tokio::test]
 async fn hazard_055_and_059_a_refused_websocket_stays_http_and_closes() {
     let front = Front::start(Fake::status(StatusCode::FORBIDDEN)).await;
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned() + &get("/smuggled");
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned()
+        + &get("/smuggled");
     let answer = talk(&front, &ask).await;
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1").count(), 1);
@@ -332,7 +375,11 @@ async fn hazard_109_an_idle_connection_ends_silently() {
     stream.write_all(get("/idle").as_bytes()).await.unwrap();
     let began = Instant::now();
     let answer = read_all_paused(&mut stream).await;
-    assert!(answer.ends_with("/idle") && began.elapsed() >= Duration::from_secs(75), "{answer} {:?}", began.elapsed());
+    assert!(
+        answer.ends_with("/idle") && began.elapsed() >= Duration::from_secs(75),
+        "{answer} {:?}",
+        began.elapsed()
+    );
 }
 
 /// With the clock paused a timeout would fire before the socket is ready.

@@ -99,7 +99,8 @@ impl FrameBudget {
     fn refill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.refilled).as_secs();
         if elapsed > 0 {
-            self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(TOKENS_PER_SECOND)).min(MAX_TOKENS);
+            self.tokens =
+                self.tokens.saturating_add(elapsed.saturating_mul(TOKENS_PER_SECOND)).min(MAX_TOKENS);
             self.refilled += Duration::from_secs(elapsed);
         }
     }

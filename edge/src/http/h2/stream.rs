@@ -9,21 +9,21 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{EXPECT};
+use http::header::EXPECT;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::super::entry::{Leaving, Peer, Service};
-use super::super::guard::{Limits, Refusal};
+use super::super::guard::{Limits, Meter, Refusal};
 use super::super::headers;
 use super::Shared;
 use crate::access::Record;
 use crate::exchange::{
-    Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target, Upgrade,
-    UpgradeOrigin, gone, poll_capacity,
+    Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target,
+    Upgrade, UpgradeOrigin, gone, poll_capacity,
 };
 
 type Responder = Arc<Mutex<SendResponse<Bytes>>>;
@@ -101,7 +101,9 @@ pub(super) async fn serve<H: Handler>(
         upgraded = Some(sender);
     } else if !recv.is_end_stream() {
         body_kind = kind(&entered.parts.headers);
-        let source = H2Body { recv, early: None, respond: Arc::clone(&respond), expects };
+        // Without a declared length a body may be one side of a conversation (gRPC), which may pause.
+        let clock = matches!(body_kind, BodyKind::Known(_)).then(|| Clock::new(limits));
+        let source = H2Body { recv, early: None, respond: Arc::clone(&respond), expects, clock };
         body = InBody::arriving(Box::new(source), gate.clone(), record.clone());
     }
     let exchange = Exchange {
@@ -136,7 +138,8 @@ pub(super) async fn serve<H: Handler>(
     if is_switching {
         *response.status_mut() = StatusCode::OK;
     }
-    let result = send(&respond, response, &leaving, upgraded.filter(|_| is_switching), &record, &limits).await;
+    let result =
+        send(&respond, response, &leaving, upgraded.filter(|_| is_switching), &record, &limits).await;
     match result {
         Ok(()) => {}
         Err(Broken::Visitor(abort)) => {
@@ -167,7 +170,12 @@ fn kind(headers: &HeaderMap) -> BodyKind {
 }
 
 /// Sends a small answer of our own.
-async fn answer(respond: &mut SendResponse<Bytes>, response: Response<OutBody>, record: Record, limits: &Limits) {
+async fn answer(
+    respond: &mut SendResponse<Bytes>,
+    response: Response<OutBody>,
+    record: Record,
+    limits: &Limits,
+) {
     record.set_status(response.status());
     let (head, body) = response.into_parts();
     let is_end = body.is_end_stream();
@@ -189,7 +197,8 @@ async fn send(
     limits: &Limits,
 ) -> Result<(), Broken> {
     let (head, body) = response.into_parts();
-    let has_no_body = leaving.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let has_no_body =
+        leaving.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let is_end = upgraded.is_none() && (has_no_body || body.is_end_stream());
     let length = headers::content_length(&head.headers).filter(|_| !has_no_body && upgraded.is_none());
     if is_end && length.is_some_and(|length| length > 0) {
@@ -307,16 +316,50 @@ struct H2Body {
     respond: Responder,
     /// 100 has not been said.
     expects: bool,
+    clock: Option<Clock>,
+}
+
+/// Gives up a body that comes too slowly (hazard 107).
+struct Clock {
+    limits: Limits,
+    meter: Meter,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    fn new(limits: Limits) -> Self {
+        Self { limits, meter: Meter::default(), timer: None }
+    }
+
+    /// Nothing has come. Ready when that is so for too long.
+    fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.meter.deadline(self.limits.read_idle, &self.limits);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
 }
 
 impl Arriving for H2Body {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
         let data = match self.early.take() {
             Some(data) => data,
-            None => ready!(self.recv.poll_data(cx)),
+            None => match (self.recv.poll_data(cx), &mut self.clock) {
+                (Poll::Ready(data), _) => data,
+                (Poll::Pending, None) => return Poll::Pending,
+                (Poll::Pending, Some(clock)) => {
+                    ready!(clock.poll_slow(cx));
+                    return Poll::Ready(Some(Err(InError::Slow)));
+                }
+            },
         };
         match data {
             Some(Ok(data)) => {
+                if let Some(clock) = &mut self.clock {
+                    clock.meter.moved(data.len());
+                }
                 // Fails only when the stream is gone, which the next poll reports.
                 let _ = self.recv.flow_control().release_capacity(data.len());
                 Poll::Ready(Some(Ok(Frame::data(data))))

@@ -68,7 +68,10 @@ async fn a_request_with_trailers_goes_there_and_back() {
     assert_eq!((bytes.as_slice(), &trailers.unwrap()["x-sum"]), (&b"hello"[..], &"7".parse().unwrap()));
     let seen = front.seen().await;
     assert_eq!((seen.host.as_str(), seen.path.as_str(), seen.kind), ("a.example", "/x?y", BodyKind::Unknown));
-    assert_eq!((&seen.headers["cookie"], &seen.headers["te"]), (&"a=1; b=2".parse().unwrap(), &"trailers".parse().unwrap()));
+    assert_eq!(
+        (&seen.headers["cookie"], &seen.headers["te"]),
+        (&"a=1; b=2".parse().unwrap(), &"trailers".parse().unwrap())
+    );
     assert_eq!(seen.headers["x-forwarded-proto"], "https");
     assert_eq!(front.logged().await.bytes_in, 5);
     visitor.drain.force();
@@ -104,7 +107,9 @@ async fn many_requests_share_a_connection_and_large_bodies_flow() {
 async fn hazard_042_a_host_that_the_certificate_does_not_cover_is_421() {
     let front = Front::tls(Fake::path()).await;
     let mut visitor = connect(&front).await;
-    for (uri, status) in [("https://a.example/", 200), ("https://b.example/", 421), ("https://127.0.0.1/", 421)] {
+    for (uri, status) in
+        [("https://a.example/", 200), ("https://b.example/", 421), ("https://127.0.0.1/", 421)]
+    {
         let head = Request::builder().uri(uri).body(()).unwrap();
         let (answer, _) = visitor.send.send_request(head, true).unwrap();
         assert_eq!(soon(answer).await.unwrap().status(), status, "{uri}");
@@ -166,7 +171,8 @@ async fn hazard_068_a_body_of_another_length_than_declared_is_an_error() {
 async fn hazard_138_a_response_that_breaks_is_reset() {
     let fake = Fake::new(|exchange| async move {
         let short = Response::builder().header("content-length", "10").body(parts(&["abc"])).unwrap();
-        let frames = [Ok(http_body::Frame::data(Bytes::from_static(b"half"))), Err(Abort::new("origin reset"))];
+        let frames =
+            [Ok(http_body::Frame::data(Bytes::from_static(b"half"))), Err(Abort::new("origin reset"))];
         let broken = OutBody::stream(http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
         if exchange.path() == "/short" { short } else { Response::new(broken) }
     });
@@ -225,7 +231,10 @@ async fn early_hints_come_before_the_response() {
     let mut visitor = connect(&front).await;
     let (mut answer, _) = visitor.send.send_request(request("GET", "/"), true).unwrap();
     let interim = soon(std::future::poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().unwrap();
-    assert_eq!((interim.status(), &interim.headers()["link"]), (StatusCode::EARLY_HINTS, &"</a.css>".parse().unwrap()));
+    assert_eq!(
+        (interim.status(), &interim.headers()["link"]),
+        (StatusCode::EARLY_HINTS, &"</a.css>".parse().unwrap())
+    );
     assert_eq!(soon(answer).await.unwrap().status(), StatusCode::OK);
     visitor.drain.force();
 }
@@ -265,7 +274,9 @@ async fn hazard_070_rapid_resets_end_the_connection() {
     let error = loop {
         match visitor.send.clone().ready().await {
             Ok(mut send) => {
-                let Ok((_answer, mut send)) = send.send_request(request("GET", "/"), true) else { break None };
+                let Ok((_answer, mut send)) = send.send_request(request("GET", "/"), true) else {
+                    break None;
+                };
                 send.send_reset(Reason::CANCEL);
                 requests += 1;
                 tokio::task::yield_now().await;
@@ -322,4 +333,18 @@ async fn hazard_102_http_1_bytes_on_an_h2_connection_end_it() {
     let mut all = Vec::new();
     let _ = soon(stream.read_to_end(&mut all)).await;
     assert!(front.nothing_seen());
+}
+
+#[tokio::test]
+async fn hazard_107_a_declared_body_that_stops_is_given_up() {
+    let front = Front::tls(Fake::echo_whole()).await;
+    let mut visitor = connect(&front).await;
+    let mut head = request("POST", "/");
+    head.headers_mut().insert("content-length", "5".parse().unwrap());
+    let (answer, mut send) = visitor.send.send_request(head, false).unwrap();
+    send.send_data(Bytes::from_static(b"abc"), false).unwrap();
+    front.seen().await;
+    tokio::time::pause();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    visitor.drain.force();
 }

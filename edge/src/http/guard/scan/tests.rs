@@ -17,7 +17,13 @@ struct Outcome {
 impl std::fmt::Debug for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let body = self.body.iter().take(80).copied().collect::<Vec<u8>>();
-        write!(f, "{} heads, {} body bytes {:?}, ", self.heads.len(), self.body.len(), body.escape_ascii().to_string())?;
+        write!(
+            f,
+            "{} heads, {} body bytes {:?}, ",
+            self.heads.len(),
+            self.body.len(),
+            body.escape_ascii().to_string()
+        )?;
         write!(f, "{} ends, {:?}, {} left", self.ends, self.refusal, self.left)
     }
 }
@@ -143,20 +149,43 @@ fn refused() -> Vec<(u32, String, u16)> {
         (79, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 400),
         (102, "\u{16}\u{3}\u{1}\u{2}".into(), 400),
     ];
-    for value in ["+2", "-1", "0x2", "2_0", "2 2", "", "2;", ";2", "9223372036854775808", "99999999999999999999"] {
+    for value in
+        ["+2", "-1", "0x2", "2_0", "2 2", "", "2;", ";2", "9223372036854775808", "99999999999999999999"]
+    {
         rows.push((4, with(&format!("Content-Length: {value}\r\n")) + "ab", 400));
     }
     for value in ["xchunked", "identity", "gzip, chunked", "chunked, identity", "gzip"] {
         rows.push((6, with(&format!("Transfer-Encoding: {value}\r\n")), 501));
     }
-    for value in [",chunked", "chunked,", "chunked, chunked", "", "chunked;x=1", "\"chunked\"", "chunked\t", "\u{b}chunked"] {
+    for value in [
+        ",chunked",
+        "chunked,",
+        "chunked, chunked",
+        "",
+        "chunked;x=1",
+        "\"chunked\"",
+        "chunked\t",
+        "\u{b}chunked",
+    ] {
         rows.push((7, with(&format!("Transfer-Encoding: {value}\r\n")), 400));
     }
     rows.push((6, with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400));
     for value in ["chun\u{a0}ked", "\u{85}chunked"] {
         rows.push((7, with(&format!("Transfer-Encoding: {value}\r\n")), 400));
     }
-    for size in ["0x1", "+1", "-1", "1_0", "", " 1", "1 ", "g", "8000000000000000", "10000000000000000", "ffffffffffffffff1"] {
+    for size in [
+        "0x1",
+        "+1",
+        "-1",
+        "1_0",
+        "",
+        " 1",
+        "1 ",
+        "g",
+        "8000000000000000",
+        "10000000000000000",
+        "ffffffffffffffff1",
+    ] {
         rows.push((11, chunked(&format!("{size}\r\na\r\n0\r\n\r\n")), 400));
     }
     for body in [
@@ -170,10 +199,24 @@ fn refused() -> Vec<(u32, String, u16)> {
     ] {
         rows.push((12, chunked(body), 400));
     }
-    for ext in [";", ";a=", ";a=b;", ";a=\"b", ";a\n", ";a=\"b\r\n\"", ";a\0", ";a =b", "; a", ";a=b c", &format!(";{}", "a".repeat(17_000))] {
+    for ext in [
+        ";",
+        ";a=",
+        ";a=b;",
+        ";a=\"b",
+        ";a\n",
+        ";a=\"b\r\n\"",
+        ";a\0",
+        ";a =b",
+        "; a",
+        ";a=b c",
+        &format!(";{}", "a".repeat(17_000)),
+    ] {
         rows.push((13, chunked(&format!("1{ext}\r\na\r\n0\r\n\r\n")), 400));
     }
-    for body in ["1\r\nab\r\n0\r\n\r\n", "2\r\na\r\n0\r\n\r\n", "0\r\nbad trailer\r\n\r\n", "0\r\n x: y\r\n\r\n"] {
+    for body in
+        ["1\r\nab\r\n0\r\n\r\n", "2\r\na\r\n0\r\n\r\n", "0\r\nbad trailer\r\n\r\n", "0\r\n x: y\r\n\r\n"]
+    {
         rows.push((14, chunked(body), 400));
     }
     rows
@@ -225,7 +268,12 @@ fn what_is_unusual_but_right_passes() {
     ];
     for bytes in fine {
         let outcome = whole(bytes.as_bytes());
-        assert_eq!((outcome.refusal, outcome.ends, outcome.left), (None, 1, 0), "{:?}", &bytes[..bytes.len().min(99)]);
+        assert_eq!(
+            (outcome.refusal, outcome.ends, outcome.left),
+            (None, 1, 0),
+            "{:?}",
+            &bytes[..bytes.len().min(99)]
+        );
         assert_eq!(outcome, run(bytes.as_bytes().chunks(1)));
     }
 }
@@ -234,13 +282,15 @@ fn what_is_unusual_but_right_passes() {
 fn hazard_010_nothing_follows_an_http_10_request() {
     let outcome = whole(b"GET / HTTP/1.0\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((outcome.heads.len(), outcome.refusal), (1, None));
-    let outcome = whole(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let outcome =
+        whole(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(outcome.heads.len(), 1);
 }
 
 #[test]
 fn hazard_032_pipelined_requests_are_told_apart() {
-    let stream = get("/1") + &chunked("3\r\nabc\r\n0\r\n\r\n") + &with("Content-Length: 2\r\n") + "de" + &get("/4");
+    let stream =
+        get("/1") + &chunked("3\r\nabc\r\n0\r\n\r\n") + &with("Content-Length: 2\r\n") + "de" + &get("/4");
     let outcome = whole(stream.as_bytes());
     assert_eq!((outcome.heads.len(), outcome.ends, outcome.left), (4, 4, 0));
     assert!(outcome.heads[3].starts_with(b"GET /4"));
@@ -280,10 +330,13 @@ fn hazard_056_h2c_is_not_an_upgrade_that_we_know() {
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let field = "[a-zA-Z][a-zA-Z0-9-]{0,12}: ?[ -~]{0,30}";
-    let fields = prop::collection::vec(field.prop_filter("decides framing", |line| {
-        let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-        !["host", "expect", "connection", "upgrade"].contains(&name.as_str())
-    }), 0..8);
+    let fields = prop::collection::vec(
+        field.prop_filter("decides framing", |line| {
+            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            !["host", "expect", "connection", "upgrade"].contains(&name.as_str())
+        }),
+        0..8,
+    );
     let body = prop_oneof![
         Just((String::new(), Vec::new())),
         prop::collection::vec(any::<u8>(), 0..200)
@@ -299,17 +352,21 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             ("Transfer-Encoding: chunked\r\n".to_owned(), body)
         }),
     ];
-    let method = "[A-Z]{1,10}".prop_filter("not allowed", |m| !["CONNECT", "TRACE", "TRACK"].contains(&m.as_str()));
-    (method, "/[a-zA-Z0-9._~!$&'()*+,;=:@%/?-]{0,40}", fields, body).prop_map(|(method, target, fields, (framing, body))| {
-        let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: a.example\r\n{framing}").into_bytes();
-        for field in fields {
-            bytes.extend_from_slice(field.as_bytes());
+    let method =
+        "[A-Z]{1,10}".prop_filter("not allowed", |m| !["CONNECT", "TRACE", "TRACK"].contains(&m.as_str()));
+    (method, "/[a-zA-Z0-9._~!$&'()*+,;=:@%/?-]{0,40}", fields, body).prop_map(
+        |(method, target, fields, (framing, body))| {
+            let mut bytes =
+                format!("{method} {target} HTTP/1.1\r\nHost: a.example\r\n{framing}").into_bytes();
+            for field in fields {
+                bytes.extend_from_slice(field.as_bytes());
+                bytes.extend_from_slice(b"\r\n");
+            }
             bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&body);
-        bytes
-    })
+            bytes.extend_from_slice(&body);
+            bytes
+        },
+    )
 }
 
 proptest! {
