@@ -74,19 +74,20 @@ impl Table {
         self.pools = pools;
         self.reserved = reserved;
         self.usage.clear();
-        let mut services = std::mem::take(&mut self.services);
-        let mut counted = BTreeSet::new();
-        for holding in services.values_mut() {
+        for holding in self.services.values_mut() {
             if let Some(pool) = self.pools.containing_all(&holding.addresses) {
                 holding.pool = pool.name.clone();
             }
-            let usage = self.usage.entry(holding.pool.clone()).or_default();
-            usage.services += 1;
-            for address in holding.addresses.iter().filter(|address| counted.insert(**address)) {
-                *usage.of(*address) += 1;
-            }
+            self.usage.entry(holding.pool.clone()).or_default().services += 1;
         }
-        self.services = services;
+        let addresses: Vec<IpAddr> = self.users.keys().copied().collect();
+        addresses.into_iter().for_each(|address| self.count(address, 1));
+    }
+
+    /// Counts an address in the pool that has it, which need not be the pool of everybody who is on it: pools change.
+    fn count(&mut self, address: IpAddr, by: i64) {
+        let Some(pool) = self.pools.containing(address) else { return };
+        *self.usage.entry(pool.name.clone()).or_default().of(address) += by;
     }
 
     pub fn pools(&self) -> &Arc<Pools> {
@@ -167,15 +168,13 @@ impl Table {
             return;
         }
         self.remove(&request.key);
-        let usage = self.usage.entry(holding.pool.clone()).or_default();
-        usage.services += 1;
+        self.usage.entry(holding.pool.clone()).or_default().services += 1;
         for address in &holding.addresses {
             self.cooling.remove(address);
-            let users = self.users.entry(*address).or_default();
-            if users.is_empty() {
-                *usage.of(*address) += 1;
+            if self.users(*address).is_empty() {
+                self.count(*address, 1);
             }
-            users.push(request.key.clone());
+            self.users.entry(*address).or_default().push(request.key.clone());
             if let Some(sharing) = &holding.sharing {
                 self.shared.entry(sharing.clone()).or_default().insert(*address);
             }
@@ -193,7 +192,7 @@ impl Table {
                 continue;
             }
             self.users.remove(address);
-            *self.usage.entry(holding.pool.clone()).or_default().of(*address) -= 1;
+            self.count(*address, -1);
             if let Some(sharing) = &holding.sharing
                 && let Some(addresses) = self.shared.get_mut(sharing)
             {

@@ -157,7 +157,7 @@ fn check(table: &Table, requests: &BTreeMap<ServiceKey, Request>) -> Result<(), 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn decisions_are_metallbs_but_for_the_named_improvements(first in pools(), steps in vec(step(), 1..60)) {
