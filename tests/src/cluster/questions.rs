@@ -244,13 +244,18 @@ impl Cluster {
             pause(Duration::from_secs(3));
             return Ok(());
         }
-        let running: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].speaker.is_some()).collect();
+        let running: Vec<usize> =
+            (0..self.nodes.len()).filter(|n| self.nodes[*n].speaker.is_some()).collect();
         let all = format!("causeway_speaker_members {}", running.len());
         eventually(2 * SOON, &format!("{} is a member", self.nodes[node].name), || {
             http_get(&self.nodes[node].host.host.namespace, ours::ADMIN, "/ready")?;
             for node in &running {
                 let text = self.speaker_metrics(*node)?;
-                ensure!(text.lines().any(|l| l == all), "{} does not know all members", self.nodes[*node].name);
+                ensure!(
+                    text.lines().any(|l| l == all),
+                    "{} does not know all members",
+                    self.nodes[*node].name
+                );
             }
             Ok(())
         })
