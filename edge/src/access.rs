@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri, Version};
 use parking_lot::Mutex;
@@ -186,7 +186,7 @@ impl Drop for Inner {
             tunnel: facts.tunnel.as_deref(),
             session: facts.session.as_deref(),
             route: facts.route.as_deref(),
-            failure: facts.failure.as_deref().or(facts.status.is_none().then_some("visitor gone")),
+            failure: facts.failure.as_deref().or_else(|| facts.status.is_none().then_some("visitor_gone")),
         };
         if let Some(observer) = observer {
             observer.finished(&finished);
@@ -253,17 +253,14 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Wall time of a record's begin, for those who keep one.
-pub fn wall_clock(began: Instant) -> SystemTime {
-    SystemTime::now().checked_sub(began.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Seen(Mutex<Vec<(Option<u16>, u64, u64, Option<String>)>>);
+    struct Seen(Mutex<Vec<Line>>);
+
+    type Line = (Option<u16>, u64, u64, Option<String>);
 
     impl Observer for Seen {
         fn finished(&self, request: &Finished<'_>) {
@@ -309,7 +306,7 @@ mod tests {
         let seen = Arc::new(Seen::default());
         let record = record(&seen);
         record.set_failure("origin refused");
-        record.set_failure("visitor gone");
+        record.set_failure("visitor_gone");
         drop(record);
         assert_eq!(seen.0.lock()[0].3.as_deref(), Some("origin refused"));
     }

@@ -13,7 +13,6 @@ use http::{Method, request};
 pub use causeway_tunnel::{BodyKind, RequestId, Scheme};
 
 use crate::access::Record;
-use crate::http::headers;
 pub use crate::http::host::Host;
 pub use crate::http::page::{Hop, Page, Style};
 pub use body::{Abort, InBody, InError, OutBody};
@@ -72,13 +71,6 @@ impl Exchange {
     /// What is needed to answer with an error page once the exchange has been taken apart.
     pub fn pages(&self) -> Pages {
         Pages { id: self.id, style: Style::of(&self.head.headers), method: self.head.method.clone() }
-    }
-
-    /// Whether it may be sent again although it may have been executed (RFC 9110 section 9.2.2).
-    pub fn is_safe_to_repeat(&self) -> bool {
-        headers::is_idempotent(&self.head.method)
-            && self.body_kind == BodyKind::None
-            && self.upgrade.is_none()
     }
 }
 

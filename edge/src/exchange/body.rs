@@ -75,9 +75,15 @@ pub(crate) trait Arriving: Send {
 /// The visitor's body. An `Err` means that it will never be complete.
 pub struct InBody {
     source: Source,
-    gate: Option<(Arc<Gate>, Option<Pin<Box<Sleep>>>)>,
+    gate: Option<Waiting>,
     record: Option<Record>,
     done: bool,
+}
+
+/// Before 100 was sent: the gate, and how long we wait for it.
+struct Waiting {
+    gate: Arc<Gate>,
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 enum Source {
@@ -101,7 +107,7 @@ impl InBody {
     }
 
     pub(crate) fn arriving(source: Box<dyn Arriving>, gate: Option<Arc<Gate>>, record: Record) -> Self {
-        let gate = gate.map(|gate| (gate, None));
+        let gate = gate.map(|gate| Waiting { gate, patience: None });
         Self { source: Source::Arriving(source), gate, record: Some(record), done: false }
     }
 
@@ -131,7 +137,7 @@ impl Body for InBody {
             }
             Source::Arriving(source) => source,
         };
-        if let Some((gate, patience)) = &mut this.gate {
+        if let Some(Waiting { gate, patience }) = &mut this.gate {
             if !source.has_started(cx) {
                 ready!(gate.poll_open(patience, cx));
                 source.go_on();

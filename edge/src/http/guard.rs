@@ -217,7 +217,7 @@ impl<T: Transport> Guard<T> {
         buf: &mut ReadBuf<'_>,
         ahead: u64,
     ) -> Poll<io::Result<bool>> {
-        let room = usize::try_from(ahead).map_or(buf.remaining(), |ahead| ahead.min(buf.remaining()));
+        let room = usize::try_from(ahead).unwrap_or(usize::MAX).min(buf.remaining());
         let before = buf.filled().len();
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;

@@ -272,7 +272,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         // hyper lets go of a body whose declared length is written without asking for its end.
         if !self.done && self.left != Some(0) {
-            self.record.set_failure("visitor gone");
+            self.record.set_failure("visitor_gone");
         }
         self.side.answered();
     }

@@ -343,7 +343,7 @@ async fn hazard_147_a_visitor_that_leaves_cancels_its_request() {
     front.seen().await;
     drop(stream);
     timeout(Duration::from_secs(1), cancelled).await.expect("not cancelled in a second").unwrap_err();
-    assert_eq!(front.logged().await.failure.as_deref(), Some("visitor gone"));
+    assert_eq!(front.logged().await.failure.as_deref(), Some("visitor_gone"));
 }
 
 #[tokio::test(start_paused = true)]

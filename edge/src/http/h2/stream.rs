@@ -129,7 +129,7 @@ pub(super) async fn serve<H: Handler>(
         either.await
     };
     let Ok(response) = response else {
-        record.set_failure("visitor reset the stream");
+        record.set_failure("visitor_gone");
         guard.reset();
         return;
     };
