@@ -83,11 +83,11 @@ fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Tunnel>, Failure> {
 async fn carry(
     shard: &Arc<Shard>,
     tunnel: &Tunnel,
-    exchange: Exchange,
+    mut exchange: Exchange,
 ) -> Result<Response<OutBody>, Failure> {
     let host = exchange.host.clone();
     let is_idempotent = is_idempotent(&exchange.head.method);
-    let head = request_head(&exchange);
+    let head = request_head(&mut exchange);
     let upload = Upload::new(exchange.body, exchange.body_kind);
     let mut attempt =
         Attempt::new(shard, head, upload, exchange.upgrade, exchange.interim, exchange.record.clone());
@@ -117,13 +117,14 @@ async fn carry(
     Err(last.unwrap_or(Failure::NoConnector))
 }
 
-fn request_head(exchange: &Exchange) -> RequestHead {
+fn request_head(exchange: &mut Exchange) -> RequestHead {
+    let authority = exchange.authority().to_owned();
     RequestHead {
         method: exchange.head.method.clone(),
         scheme: exchange.visitor.scheme,
-        authority: exchange.authority().to_owned(),
+        authority,
         path: exchange.path().to_owned(),
-        headers: exchange.head.headers.clone(),
+        headers: std::mem::take(&mut exchange.head.headers),
         visitor: exchange.visitor.addr,
         route: 0,
         request_id: exchange.id,
@@ -136,16 +137,16 @@ fn request_head(exchange: &Exchange) -> RequestHead {
 fn choose(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {
     let connectors = tunnel.connectors.load();
     let fresh = |live: &Arc<Live>| !tried.holds(live);
-    let chosen = balance::choose(&connectors, shard.index, &mut rand::rng(), |live| {
-        fresh(live) && live.route_id(host).is_some()
-    });
-    if let Some(live) = chosen {
+    let willing = |live: &Arc<Live>| fresh(live) && live.route_id(host).is_some();
+    let choose = |eligible: &dyn Fn(&Arc<Live>) -> bool| {
+        balance::choose(&connectors, shard.index, &mut rand::rng(), eligible)
+    };
+    // A connector that lost one session has probably lost them all (hazard 152): the others first.
+    if let Some(live) = choose(&|live| willing(live) && !tried.has_lost(live)).or_else(|| choose(&willing)) {
         return Ok(Arc::clone(live));
     }
     // Connected, but no rule of theirs has this name: that is no outage.
-    let somebody = balance::choose(&connectors, shard.index, &mut rand::rng(), |live| {
-        fresh(live) && live.announced.load().generation > 0
-    });
+    let somebody = choose(&|live| fresh(live) && live.announced.load().generation > 0);
     Err(if somebody.is_some() { Failure::NotAnnounced } else { Failure::NoConnector })
 }
 
@@ -155,6 +156,8 @@ struct Tried {
     sessions: Vec<SessionId>,
     /// Connectors whose origin is at fault: another session of theirs would meet the same.
     connectors: Vec<ConnectorId>,
+    /// Connectors whose session died under the request.
+    lost: Vec<ConnectorId>,
 }
 
 impl Tried {
@@ -164,6 +167,13 @@ impl Tried {
         if failure.is_of_connector() {
             self.connectors.push(info.connector);
         }
+        if *failure == Failure::Lost {
+            self.lost.push(info.connector);
+        }
+    }
+
+    fn has_lost(&self, live: &Live) -> bool {
+        self.lost.contains(&live.session.info().connector)
     }
 
     fn holds(&self, live: &Live) -> bool {

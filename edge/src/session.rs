@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use causeway_tunnel::handshake::Proved;
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
 use causeway_tunnel::quic::{HandshakeError, Knock, Listener};
-use causeway_tunnel::{CloseCode, Closed, Control, ControlError, KeyId, Message};
+use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
 use tokio::time::{sleep, timeout};
 
 use crate::keeper::Note;
@@ -114,11 +114,12 @@ fn refusal_reason(error: &HandshakeError) -> &'static str {
     }
 }
 
-/// Whether the failure counts against the address. A lost connection or a temporary refusal does not.
+/// Whether the failure counts against the address: only what a peer did that had proved the address to be its own.
+/// What breaks before may be a stranger writing in its name, or a bad line.
 fn is_hostile(error: &HandshakeError) -> bool {
     match error {
-        HandshakeError::Timeout | HandshakeError::NotHello => true,
-        HandshakeError::Connection(closed) => !matches!(closed, Closed::ByPeer(..)),
+        HandshakeError::Timeout | HandshakeError::Connection(_) => false,
+        HandshakeError::NotHello => true,
         HandshakeError::Control(error) => !matches!(error, ControlError::Lost(_)),
         HandshakeError::Refused(refused) => refused.retry == Retry::Permanent,
     }

@@ -184,7 +184,7 @@ impl Desk<'_> {
             let mut rows = vec![
                 row(["name", &tunnel.name]),
                 row(["id", &tunnel.id]),
-                row(["state", tunnel.revoked_at.map_or(state_word(tunnel.state), |_| "REVOKED")]),
+                row(["state", tunnel.revoked_at.map_or_else(|| state_word(tunnel.state), |_| "REVOKED")]),
                 row(["created", &when(Some(tunnel.created_at))]),
                 row(["last seen", &when(tunnel.last_seen_at)]),
                 row(["hostnames", &tunnel.hostnames.join(", ")]),

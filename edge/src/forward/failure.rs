@@ -61,10 +61,7 @@ impl Failure {
 
     /// Whether all sessions of this connector would answer the same.
     pub(super) fn is_of_connector(self) -> bool {
-        match self {
-            Self::Aborted(code) => code != AbortCode::OriginReset,
-            _ => false,
-        }
+        matches!(self, Self::Aborted(_))
     }
 
     /// A constant word for logs and metrics.

@@ -7,10 +7,9 @@ use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
 
 /// Copies until both sides half-closed or one of them broke: then both are broken off, never ended.
 pub(super) async fn copy(upgrade: Upgrade, to_connector: RawSend, from_connector: RawRecv, record: Record) {
-    let (from_visitor, to_visitor) = match upgrade.accept().await {
-        Ok(halves) => halves,
+    let Ok((from_visitor, to_visitor)) = upgrade.accept().await else {
         // Dropping the stream's halves tells the connector.
-        Err(_) => return record.set_failure("visitor_gone"),
+        return record.set_failure("visitor_gone");
     };
     let result = tokio::try_join!(up(from_visitor, to_connector), down(from_connector, to_visitor));
     if let Err(word) = result {

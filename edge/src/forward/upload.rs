@@ -35,10 +35,6 @@ impl Upload {
         Self { body, kind, kept: Some(Vec::new()), kept_bytes: 0, next: 0, end: None }
     }
 
-    pub(super) fn kind(&self) -> BodyKind {
-        self.kind
-    }
-
     /// Whether a new attempt can send the body from its first byte.
     pub(super) fn can_restart(&self) -> bool {
         self.kept.is_some()

@@ -16,8 +16,10 @@ const BURST: u32 = 10;
 const FORGIVE_AFTER: Duration = Duration::from_secs(1);
 /// How much more an address with a live session may fail.
 const KNOWN_FACTOR: u32 = 20;
-/// Handshakes under way from one address: replicas behind one NAT reconnect together.
-const MAX_HALF_OPEN: u32 = 64;
+/// Handshakes under way from one address. More than the number from which the listener makes strangers prove their
+/// address: nobody who only writes in a connector's name can use its budget up.
+const MAX_HALF_OPEN: u32 = 512;
+const _: () = assert!(MAX_HALF_OPEN as usize > causeway_tunnel::limits::RETRY_THRESHOLD);
 /// Addresses remembered; beyond it those that failed least recently are forgotten.
 const MAX_ADDRESSES: usize = 16 * 1024;
 

@@ -208,7 +208,7 @@ impl Origin {
             && self.first.lock().insert(request.path.clone(), ()).is_none();
         let path = request.path.clone();
         let done = if is_first {
-            self.misbehave(&request, &mut send).await
+            self.misbehave(&request, &mut send)
         } else {
             self.behave(&request, &mut send, &mut recv).await
         };
@@ -217,7 +217,7 @@ impl Origin {
         }
     }
 
-    async fn misbehave(&self, request: &RequestHead, send: &mut SendStream) -> Option<()> {
+    fn misbehave(&self, request: &RequestHead, send: &mut SendStream) -> Option<()> {
         match request.path.as_str() {
             "/first-refuses" => send.abort(AbortCode::Refused),
             "/first-unreachable" => send.abort(AbortCode::OriginUnreachable),
