@@ -88,17 +88,19 @@ pub fn usable<'a>(links: &'a BTreeMap<u32, Link>, exclusions: &Exclusions) -> Ve
     links.values().filter(usable).collect()
 }
 
-/// The interfaces on which this VIP is announced now: of those that are named (None: of all), the ones whose network
-/// contains it; where there is no such network, all of them.
+/// The interfaces on which this VIP is announced now: those that the advertisements name, as MetalLB; where they name
+/// none, those whose network contains the VIP, and where there is no such network, all.
 ///
 /// An interface without carrier is not chosen, but its network still counts: a VIP does not move to another network
 /// because a cable was pulled.
 pub fn for_vip<'a>(vip: IpAddr, usable: &[&'a Link], named: Option<&BTreeSet<String>>) -> Vec<&'a Link> {
-    let named = |link: &&&Link| named.is_none_or(|names| names.contains(&link.name));
+    let connected = usable.iter().any(|link| link.connects(vip));
+    let suits = |link: &&&Link| match named {
+        Some(names) => names.contains(&link.name),
+        None => !connected || link.connects(vip),
+    };
     let speaks = |link: &&&Link| vip.is_ipv4() || link.has_link_local();
-    let connected = usable.iter().any(|link| named(&link) && link.connects(vip));
-    let chosen = usable.iter().filter(named).filter(|link| !connected || link.connects(vip));
-    chosen.filter(|link| link.up).filter(speaks).copied().collect()
+    usable.iter().filter(suits).filter(|link| link.up).filter(speaks).copied().collect()
 }
 
 #[cfg(test)]

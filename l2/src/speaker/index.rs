@@ -29,6 +29,7 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     pub traffic: Traffic,
     pub labels: Labels,
+    pub uid: String,
     /// The annotation that moves it by hand.
     pub pin: Option<NodeName>,
 }
@@ -103,12 +104,14 @@ impl Index {
         let mut shared = Shared::new();
         let mut demands = Demands::new();
         let mut places: BTreeMap<IpAddr, Place> = BTreeMap::new();
+        let mut uids = BTreeMap::new();
         let advertisements: Vec<_> = self.advertisements.values().collect();
         for (key, service) in &self.services {
             let serving =
                 self.endpoints.get(key).map(|slices| slices.values().flatten().collect::<BTreeSet<_>>());
             let Some(serving) = serving.filter(|nodes| !nodes.is_empty()) else { continue };
             let key = Arc::new(key.clone());
+            uids.insert(key.clone(), service.uid.clone());
             let mut leader = None;
             for address in &service.addresses {
                 let matching = self.matching(&advertisements, *address, service);
@@ -129,7 +132,7 @@ impl Index {
         }
         let nodes =
             self.nodes.iter().map(|(name, node)| (NodeName::from(name.as_str()), node.addresses.clone()));
-        Wanted { demands: Arc::new(demands), places, nodes: nodes.collect() }
+        Wanted { demands: Arc::new(demands), places, uids, nodes: nodes.collect() }
     }
 
     /// The advertisements of this address, by position. An address in no pool is nobody's to announce.

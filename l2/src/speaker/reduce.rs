@@ -36,6 +36,7 @@ pub(super) fn service(service: &core::Service, class: Option<&str>) -> Option<Se
         addresses,
         traffic: if local { Traffic::Local } else { Traffic::Cluster },
         labels: service.labels().clone(),
+        uid: service.uid().unwrap_or_default(),
         pin: pin.filter(|name| !name.is_empty()).map(NodeName::from),
     })
 }

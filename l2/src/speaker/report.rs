@@ -318,6 +318,7 @@ impl Reporter {
                 kind: Some("Service".to_owned()),
                 name: Some(key.name.clone()),
                 namespace: Some(key.namespace.clone()),
+                uid: self.wanted.borrow().as_ref().and_then(|wanted| wanted.uids.get(key).cloned()),
                 ..ObjectReference::default()
             },
             type_: Some(format!("{tone:?}")),

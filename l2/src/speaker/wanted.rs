@@ -36,6 +36,8 @@ pub struct Place {
 pub struct Wanted {
     pub demands: Arc<Demands>,
     pub places: BTreeMap<IpAddr, Place>,
+    /// Which object of that name each Service is, for events.
+    pub uids: BTreeMap<Arc<ServiceKey>, String>,
     /// Every node's addresses: where other speakers may be found.
     pub nodes: BTreeMap<NodeName, Vec<IpAddr>>,
 }

@@ -31,6 +31,7 @@ fn add(index: &mut Index, name: &str, addresses: &[&str]) {
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         traffic: Traffic::Cluster,
         labels: labels(&[("app", name)]),
+        uid: String::new(),
         pin: None,
     };
     index.services.insert(key(name), service);
