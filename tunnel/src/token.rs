@@ -152,7 +152,7 @@ impl Token {
         let body = Body {
             t: self.tunnel,
             k: self.key_id,
-            s: BASE64.encode(&*self.key.0),
+            s: BASE64.encode(*self.key.0),
             e: self.edges.clone(),
             p: self.pin.to_string(),
         };
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn the_secret_is_never_shown_by_accident() {
         let token = token();
-        let secret = BASE64.encode(&*token.key.0);
+        let secret = BASE64.encode(*token.key.0);
         for shown in [format!("{token}"), format!("{token:?}"), format!("{:?}", token.key)] {
             assert!(!shown.contains(&secret) && !shown.contains(&token.expose()[10..40]));
         }

@@ -35,7 +35,7 @@ pub(super) const STATE_NAME: &str = "controller";
 
 /// What a watch says.
 #[derive(Debug)]
-pub enum Update {
+pub(crate) enum Update {
     /// A list begins: what it will not show is gone.
     Restart(&'static str),
     Seen(Watched),
@@ -46,7 +46,7 @@ pub enum Update {
 
 /// An object, reduced to what matters.
 #[derive(Debug)]
-pub enum Watched {
+pub(crate) enum Watched {
     Service(Box<Observed>),
     Pool(Box<IPAddressPool>),
     Namespace(String, BTreeMap<String, String>),

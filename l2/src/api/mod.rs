@@ -4,6 +4,8 @@
 //! pool's status; addresses, since and reason on ServiceL2Status. Rules that concern one object alone are CEL in
 //! the schema; rules between objects become conditions (`crate::pool`).
 
+#![allow(clippy::duplicated_attributes, reason = "each print column has a type of its own")]
+
 mod condition;
 mod configuration_state;
 mod ip_address_pool;
