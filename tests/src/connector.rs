@@ -60,6 +60,11 @@ impl Connector {
         self.folder.write("config.yml", rules);
     }
 
+    /// The process and its folder, for an owner that keeps processes of several kinds.
+    pub fn into_parts(self) -> (Program, Folder) {
+        (self.program, self.folder)
+    }
+
     pub fn folder(&self) -> &Folder {
         &self.folder
     }

@@ -1,0 +1,213 @@
+//! The ways that are compared: haproxy alone, haproxy in front of rathole, and ours; each with its processes to weigh.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causeway_tests::child::Program;
+use causeway_tests::client::tls_connect;
+use causeway_tests::connector::Connector;
+use causeway_tests::edge::{Edge, EdgeOptions};
+use causeway_tests::files::{Certificate, Folder};
+use causeway_tests::origin::closed_port;
+use causeway_tests::process::Usage;
+use causeway_tests::site::to;
+use causeway_tests::wait;
+use tokio::process::Command;
+
+/// The name that every contender serves: load generators send it as SNI and Host without being told to.
+pub const HOST: &str = "localhost";
+
+/// One way from visitor to origin.
+#[derive(Debug)]
+pub struct Contender {
+    pub name: &'static str,
+    pub https: SocketAddr,
+    /// Between visitor and origin; the origin's own CPU does not count.
+    programs: Vec<(&'static str, Program)>,
+    /// Memory at rest, before any load: name and bytes.
+    pub idle: Vec<(&'static str, u64)>,
+    ca: PathBuf,
+    _folder: Folder,
+    _edge_data: Option<Edge>,
+}
+
+impl Contender {
+    /// Everything that runs between visitor and origin.
+    pub fn usage(&self) -> Vec<(&'static str, Usage)> {
+        let edge = self._edge_data.iter().map(|edge| ("causeway-edge", edge.program.usage()));
+        edge.chain(self.programs.iter().map(|(name, program)| (*name, program.usage()))).collect()
+    }
+
+    /// CPU time of all its programs so far.
+    pub fn cpu(&self) -> Duration {
+        self.usage().iter().map(|(_, usage)| usage.cpu).sum()
+    }
+
+    /// Waits until it answers over TLS, and weighs it at rest.
+    async fn settled(mut self) -> Self {
+        let look = || async { tls_connect(self.https, &self.ca, HOST, &["http/1.1"]).await.ok() };
+        wait::until(self.name, Duration::from_secs(20), look).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.idle = self.usage().into_iter().map(|(name, usage)| (name, usage.resident_bytes)).collect();
+        self
+    }
+}
+
+/// Ours: the real edge and the real connector, full features, logs at their default.
+pub async fn causeway(origin: SocketAddr) -> Contender {
+    let config = "log: { format: text, level: info }\n";
+    let edge = Edge::with(EdgeOptions { config: config.into(), ..Default::default() }).await;
+    let created = edge.create("bench", &[HOST]).await;
+    let mut connector = Connector::start(&created.token, &to(format!("http://{origin}")));
+    connector.ready(Duration::from_secs(20)).await;
+    let (program, folder) = connector.into_parts();
+    let contender = Contender {
+        name: "causeway",
+        https: edge.https,
+        ca: edge.ca(),
+        programs: vec![("causeway-connector", program)],
+        idle: Vec::new(),
+        _folder: folder,
+        _edge_data: Some(edge),
+    };
+    contender.settled().await
+}
+
+/// haproxy ends TLS and goes straight to the origin: no tunnel at all.
+pub async fn haproxy(haproxy: &Path, origin: SocketAddr) -> Contender {
+    let folder = Folder::default();
+    let (program, https, ca) = start_haproxy(haproxy, &folder, origin);
+    let programs = vec![("haproxy", program)];
+    let contender = Contender {
+        name: "haproxy",
+        https,
+        ca,
+        programs,
+        idle: Vec::new(),
+        _folder: folder,
+        _edge_data: None,
+    };
+    contender.settled().await
+}
+
+/// How rathole's two halves talk to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Tls,
+}
+
+/// What a self-hoster would run: haproxy ends TLS, rathole carries the bytes.
+pub async fn haproxy_rathole(
+    haproxy: &Path,
+    rathole: &Path,
+    transport: Transport,
+    origin: SocketAddr,
+) -> Option<Contender> {
+    let folder = Folder::default();
+    let (control, service) = (closed_port(), closed_port());
+    let (server_tls, client_tls) = match transport {
+        Transport::Tcp => ("type = \"tcp\"\n".to_owned(), "type = \"tcp\"\n".to_owned()),
+        Transport::Tls => tls_transport(&folder).await?,
+    };
+    let server = folder.write(
+        "server.toml",
+        &format!(
+            "[server]\nbind_addr = \"{control}\"\ndefault_token = \"bench\"\n[server.transport]\n{server_tls}\
+             [server.services.web]\nbind_addr = \"{service}\"\n"
+        ),
+    );
+    let client = folder.write(
+        "client.toml",
+        &format!(
+            "[client]\nremote_addr = \"localhost:{}\"\ndefault_token = \"bench\"\n[client.transport]\n{client_tls}\
+             [client.services.web]\nlocal_addr = \"{origin}\"\n",
+            control.port()
+        ),
+    );
+    let start = |name: &'static str, mode: &str, config: &Path| {
+        let mut command = Command::new(rathole);
+        command.arg(mode).arg(config);
+        (name, Program::start(name, command))
+    };
+    let mut programs = vec![start("rathole-server", "--server", &server)];
+    wait::until("rathole's server", Duration::from_secs(10), || async {
+        tokio::net::TcpStream::connect(control).await.ok()
+    })
+    .await;
+    programs.push(start("rathole-client", "--client", &client));
+    wait::until("rathole's service", Duration::from_secs(20), || async {
+        answers(service).await.then_some(())
+    })
+    .await;
+    let (program, https, ca) = start_haproxy(haproxy, &folder, service);
+    programs.insert(0, ("haproxy", program));
+    let name = if transport == Transport::Tcp { "haproxy+rathole-tcp" } else { "haproxy+rathole-tls" };
+    let contender =
+        Contender { name, https, ca, programs, idle: Vec::new(), _folder: folder, _edge_data: None };
+    Some(contender.settled().await)
+}
+
+/// Whether an HTTP request through a clear-text address is answered.
+async fn answers(addr: SocketAddr) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let Ok(mut stream) = tokio::net::TcpStream::connect(addr).await else { return false };
+    let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let mut byte = [0];
+    let asked = stream.write_all(request).await.is_ok();
+    let answered = tokio::time::timeout(Duration::from_millis(500), stream.read_exact(&mut byte)).await;
+    asked && answered.is_ok_and(|read| read.is_ok())
+}
+
+fn start_haproxy(haproxy: &Path, folder: &Folder, backend: SocketAddr) -> (Program, SocketAddr, PathBuf) {
+    let https = closed_port();
+    let certificate = Certificate::for_names(&[HOST]);
+    let pem = folder.write("site.pem", &format!("{}{}", certificate.cert_pem, certificate.key_pem));
+    let ca = folder.write("ca.pem", &certificate.cert_pem);
+    // One thread, as our one shard; connections to the backend are kept, as ours are.
+    let config = folder.write(
+        "haproxy.cfg",
+        &format!(
+            "global\n nbthread 1\n maxconn 20000\n\
+             defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n option http-keep-alive\n\
+             \x20http-reuse always\n\
+             frontend tls\n bind {https} ssl crt {} alpn h2,http/1.1\n default_backend origin\n\
+             backend origin\n server origin {backend} pool-max-conn 1000\n",
+            pem.display()
+        ),
+    );
+    let mut command = Command::new(haproxy);
+    command.arg("-db").arg("-f").arg(config);
+    (Program::start("haproxy", command), https, ca)
+}
+
+/// rathole's TLS wants a PKCS#12 file on the server and the certificate on the client. `None` without the openssl program.
+async fn tls_transport(folder: &Folder) -> Option<(String, String)> {
+    let certificate = Certificate::for_names(&[HOST]);
+    let (cert, key) =
+        (folder.write("tunnel.crt", &certificate.cert_pem), folder.write("tunnel.key", &certificate.key_pem));
+    let pkcs12 = folder.join("tunnel.pfx");
+    let mut command = Command::new("openssl");
+    command
+        .args(["pkcs12", "-export", "-passout", "pass:bench", "-in"])
+        .arg(&cert)
+        .arg("-inkey")
+        .arg(key)
+        .arg("-out")
+        .arg(&pkcs12);
+    // The old encryption is what PKCS#12 readers without OpenSSL understand.
+    command.args(["-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1"]);
+    if !command.status().await.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let server = format!(
+        "type = \"tls\"\n[server.transport.tls]\npkcs12 = \"{}\"\npkcs12_password = \"bench\"\n",
+        pkcs12.display()
+    );
+    let client = format!(
+        "type = \"tls\"\n[client.transport.tls]\ntrusted_root = \"{}\"\nhostname = \"{HOST}\"\n",
+        cert.display()
+    );
+    Some((server, client))
+}

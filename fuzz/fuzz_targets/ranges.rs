@@ -1,0 +1,13 @@
+//! Address ranges of pools: what is accepted is in order and prints as a text that reads the same.
+#![no_main]
+
+use causeway_l2::range::IpRange;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let Ok(range) = text.parse::<IpRange>() else { return };
+    assert!(range.first() <= range.last());
+    assert!(range.contains(range.first()) && range.contains(range.last()));
+    assert!(range.count() >= 1 && range.overlaps(&range));
+    assert_eq!(range.to_string().parse::<IpRange>().ok(), Some(range));
+});
