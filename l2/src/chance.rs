@@ -23,6 +23,7 @@ impl Chance {
     }
 
     /// True in `percent` of cases.
+    #[cfg(test)]
     pub(crate) fn percent(&mut self, percent: u32) -> bool {
         self.bits() % 100 < u64::from(percent)
     }

@@ -76,7 +76,7 @@ impl Elector {
     pub fn start(self, drain: &Drain) -> watch::Receiver<Standing> {
         let (sender, standing) = watch::channel(Standing::default());
         let stop = drain.clone();
-        let _ = drain.spawn("lease", async move { self.run(&sender, &stop).await });
+        drop(drain.spawn("lease", async move { self.run(&sender, &stop).await }));
         standing
     }
 

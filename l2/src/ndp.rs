@@ -153,7 +153,7 @@ impl Frame {
             }
             Kind::Solicitation => true,
             Kind::Advertisement { solicited, .. } => {
-                !self.source_ip.is_unspecified() && !(solicited && self.destination_ip.is_multicast())
+                !(self.source_ip.is_unspecified() || solicited && self.destination_ip.is_multicast())
             }
         };
         if sound { Ok(self) } else { Err(Malformed::Contradiction) }

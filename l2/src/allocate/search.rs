@@ -228,10 +228,7 @@ impl Table {
             } else {
                 return Some(address);
             };
-            let Some(next) = range::next(step) else {
-                return None;
-            };
-            address = next;
+            address = range::next(step)?;
             if solid {
                 self.raise_floor(i, r, address);
             }

@@ -47,7 +47,7 @@ impl App {
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels);
         let admin: BoundAdmin = admin.bind(options.admin).await.context("the admin server does not start")?;
         let address = admin.local_addr();
-        let _ = admin.run(&drain);
+        drop(admin.run(&drain));
 
         let identity = identity(options);
         let class = options.class.as_deref().filter(|class| !class.is_empty());
@@ -62,7 +62,7 @@ impl App {
             publisher: Publisher::start(client, identity, &drain),
             metrics,
         };
-        let _ = drain.spawn("allocator", work.run(drain.clone()));
+        drop(drain.spawn("allocator", work.run(drain.clone())));
         Ok(Self { drain, readiness, standing, admin: address })
     }
 
@@ -104,7 +104,7 @@ fn elect(
     let elector = Elector::new(client.clone(), &options.namespace, &options.lease, identity);
     let (sender, standing) = watch::channel(Standing::default());
     let stop = drain.clone();
-    let _ = drain.spawn("election", async move {
+    drop(drain.spawn("election", async move {
         tokio::select! {
             () = stop.draining() => return,
             () = synced.wait() => {}
@@ -114,7 +114,7 @@ fn elect(
             let now = *inner.borrow_and_update();
             sender.send_replace(now);
         }
-    });
+    }));
     standing
 }
 

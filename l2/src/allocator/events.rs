@@ -27,7 +27,7 @@ impl Publisher {
     pub(super) fn start(client: Client, instance: String, drain: &Drain) -> Self {
         let (sender, mut notes) = mpsc::channel::<Note>(QUEUE);
         let stop = drain.clone();
-        let _ = drain.spawn("events", async move {
+        drop(drain.spawn("events", async move {
             loop {
                 let note = tokio::select! {
                     biased;
@@ -37,7 +37,7 @@ impl Publisher {
                 let Some(note) = note else { return };
                 publish(&client, note, &instance).await;
             }
-        });
+        }));
         Self(sender)
     }
 

@@ -139,7 +139,7 @@ impl Index {
     }
 
     /// Takes in one update of a watch.
-    pub fn update(&mut self, update: Update, now: Instant) {
+    pub(crate) fn update(&mut self, update: Update, now: Instant) {
         match update {
             Update::Restart(kind) => {
                 self.relists.insert(kind, BTreeSet::new());

@@ -178,7 +178,7 @@ impl Starter<'_> {
     {
         let first = Some((self.readiness.hold(kind), self.missing.clone()));
         let task = follow(kind, api, config, map, self.sender.clone(), first, self.drain.clone());
-        let _ = self.drain.spawn(kind, task);
+        drop(self.drain.spawn(kind, task));
     }
 
     fn optional<K, F>(&self, kind: &'static str, api: Api<K>, config: watcher::Config, map: F)
@@ -187,7 +187,7 @@ impl Starter<'_> {
         F: FnMut(K) -> Option<Watched> + Send + 'static,
     {
         let task = follow(kind, api, config, map, self.sender.clone(), None, self.drain.clone());
-        let _ = self.drain.spawn(kind, task);
+        drop(self.drain.spawn(kind, task));
     }
 }
 

@@ -5,6 +5,7 @@
 //! the schema; rules between objects become conditions (`crate::pool`).
 
 #![allow(clippy::duplicated_attributes, reason = "each print column has a type of its own")]
+#![allow(unreachable_pub, reason = "the derived resource types are public and so are their parts")]
 
 mod condition;
 mod configuration_state;

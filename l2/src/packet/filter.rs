@@ -3,7 +3,8 @@
 use socket2::SockFilter;
 
 /// Bytes handed on of an accepted frame.
-const SNAP: u32 = super::MAX_FRAME_BYTES as u32;
+const SNAP: u32 = 512;
+const _: () = assert!(SNAP as usize == super::MAX_FRAME_BYTES, "a frame fits the buffer it is read into");
 
 // Opcodes of linux/bpf_common.h.
 const LOAD_WORD: u16 = 0x20;

@@ -21,11 +21,11 @@ use crate::{
     selector::Selector,
 };
 
-pub type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// A Service with addresses, reduced to what decides its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
+pub(crate) struct Service {
     pub addresses: Vec<IpAddr>,
     pub traffic: Traffic,
     pub labels: Labels,
@@ -35,14 +35,14 @@ pub struct Service {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
+pub(crate) enum Traffic {
     Cluster,
     /// Only nodes with a serving endpoint.
     Local,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     pub labels: Labels,
     /// Excluded by label or unavailable.
     pub barred: bool,
@@ -50,14 +50,14 @@ pub struct Node {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pool {
+pub(crate) struct Pool {
     pub labels: Labels,
     pub ranges: Vec<IpRange>,
 }
 
 /// An L2Advertisement with compiled selectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Advertisement {
+pub(crate) struct Advertisement {
     pub pools: BTreeSet<String>,
     pub pool_selectors: Vec<Selector>,
     pub nodes: Vec<Selector>,
@@ -67,11 +67,11 @@ pub struct Advertisement {
 }
 
 /// Nodes that serve, by EndpointSlice; the empty name stands for endpoints without a node.
-pub type Serving = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Serving = BTreeMap<String, BTreeSet<String>>;
 
 /// Everything known, by name.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     pub services: BTreeMap<ServiceKey, Service>,
     /// By the Service they belong to.
     pub endpoints: BTreeMap<ServiceKey, Serving>,
@@ -100,7 +100,7 @@ type Shared = HashMap<Vec<usize>, Arc<Candidates>>;
 
 impl Index {
     /// What should be announced, seen from the node `own`.
-    pub fn wanted(&self, own: &NodeName) -> Wanted {
+    pub(crate) fn wanted(&self, own: &NodeName) -> Wanted {
         let mut shared = Shared::new();
         let mut demands = Demands::new();
         let mut places: BTreeMap<IpAddr, Place> = BTreeMap::new();

@@ -11,7 +11,7 @@ use crate::{node_name::NodeName, ownership::Demands};
 
 /// Namespace and name of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceKey {
+pub(crate) struct ServiceKey {
     pub namespace: String,
     pub name: String,
 }
@@ -24,7 +24,7 @@ impl fmt::Display for ServiceKey {
 
 /// Where and for whom a VIP is announced when this node owns it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Interfaces named by the advertisements that select this node; None is every one.
     pub interfaces: Option<BTreeSet<String>>,
     /// The Services on this address that are announced.
@@ -33,7 +33,7 @@ pub struct Place {
 
 /// All VIPs that should be announced somewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     pub demands: Arc<Demands>,
     pub places: BTreeMap<IpAddr, Place>,
     /// Which object of that name each Service is, for events.

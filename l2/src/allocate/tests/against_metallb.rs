@@ -11,6 +11,7 @@ use super::super::model::{Answer, Model};
 use super::*;
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a handful of them in one test")]
 enum Step {
     Ask(Request),
     Leave(ServiceKey),

@@ -46,7 +46,7 @@ fn hazard_189_addresses_of_nodes_gateways_pods_and_services_are_never_given() {
         entry("10.0.0.4/30", Use::PodCidr("n1".to_owned())),
     ]));
     let pools = Arc::new(Pools::compile(&[pool("a", &["10.0.0.1-10.0.0.8"])], &reserved));
-    world.table.set_pools(pools, reserved.clone());
+    world.table.set_pools(pools, reserved);
     assert_eq!(world.held(&service("a")), ["10.0.0.3"]);
     assert_eq!(world.held(&service("b")), ["10.0.0.8"]);
     let mut hijack = service("hijack");

@@ -11,13 +11,13 @@ use crate::pool::{Finding, Pool};
 use crate::selector::Selector;
 
 /// Condition types on a pool. Not in MetalLB.
-pub mod pool_conditions {
+pub(crate) mod pool_conditions {
     /// True when the pool gives addresses.
-    pub const VALID: &str = "Valid";
+    pub(crate) const VALID: &str = "Valid";
     /// True when addresses of the pool belong to nodes, gateways, pods or Services, and are never given.
-    pub const OVERLAPS_CLUSTER: &str = "OverlapsCluster";
+    pub(crate) const OVERLAPS_CLUSTER: &str = "OverlapsCluster";
     /// False when no L2Advertisement selects the pool: its addresses are given and never announced.
-    pub const ADVERTISED: &str = "Advertised";
+    pub(crate) const ADVERTISED: &str = "Advertised";
 }
 
 /// More findings than this are counted, not listed.

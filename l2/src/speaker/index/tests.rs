@@ -103,7 +103,7 @@ fn node_selectors_are_hard_and_weights_sum_within_them() {
     let mut index = index();
     let (one, two) = (selector(&[("name", "node1")]), selector(&[("name", "node2")]));
     let first = Advertisement {
-        nodes: vec![one.clone(), two.clone()],
+        nodes: vec![one, two.clone()],
         preferred: vec![(10, two.clone()), (5, Selector::everything())],
         ..Advertisement::default()
     };
