@@ -11,7 +11,7 @@ pub(super) fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
     let config = Config::load(Some(file), &overrides)?;
     let mut warnings = Vec::new();
     crate::front::check_certificates(&config)
-        .map_err(|error| CliError::Other(format!("{}: {error:#}", file.display())))?;
+        .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
     if config.certificates.is_empty() && !config.listen.https.is_empty() && !config.dev {
         warnings.push("no certificates: HTTPS visitors will be turned away until there are some".to_owned());
     }
