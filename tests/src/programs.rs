@@ -22,7 +22,8 @@ fn folder() -> PathBuf {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(root).args(["build", "--quiet", "--locked", "--profile", "quick"]);
-    build.args(["-p", "causeway-edge", "-p", "causeway-connector"]);
+    // The same packages as deploy/quickstart, so that nothing is built twice.
+    build.args(["-p", "causeway-edge", "-p", "causeway-connector", "-p", "causeway-sample"]);
     let status = build.status().expect("cargo can be started");
     assert!(status.success(), "the programs under test do not build");
     let target = std::env::var_os("CARGO_TARGET_DIR")

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use causeway_tests::client::{Http1, Http2, Protocol, over_http1, over_http2, visit};
 use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample};
-use causeway_tests::run;
 use causeway_tests::site::{APP, Site};
+use causeway_tests::{needs, run};
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use tokio_tungstenite::tungstenite::Message;
@@ -74,6 +74,41 @@ fn hazard_060_every_size_and_opcode_comes_back_over_http2() {
         let origin = sample().await;
         let site = Site::of(http(&origin)).await;
         echo_everything(open(&site, Protocol::Http2, "/ws").await.unwrap()).await;
+    });
+}
+
+#[test]
+fn a_client_of_another_make_is_served() {
+    let Some(python) = needs("python") else { return };
+    run(async move {
+        let origin = sample().await;
+        let site = Site::of(http(&origin)).await;
+        let mut command = tokio::process::Command::new(python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/websocket_client.py"));
+        command.arg(site.edge.https.to_string()).arg(site.edge.ca()).arg(APP);
+        let seen = causeway_tests::child::output(command).await;
+        assert!(seen.code == 0 && seen.stdout.contains("passed"), "{}", seen.text());
+    });
+}
+
+#[test]
+fn hazard_064_a_stopping_edge_lets_sockets_go_on_for_the_grace_period_and_then_closes() {
+    run(async {
+        let origin = sample().await;
+        let options =
+            causeway_tests::edge::EdgeOptions { config: "grace: 3s\n".into(), ..Default::default() };
+        let mut site =
+            Site::with(options, Default::default(), &causeway_tests::site::to(http(&origin))).await;
+        let mut socket = open(&site, Protocol::Http1, "/ws").await.unwrap();
+        echo_one(&mut socket).await;
+        site.edge.program.terminate();
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        echo_one(&mut socket).await;
+        let status = site.edge.program.ended(Duration::from_secs(8)).await;
+        assert!(status.code().is_some(), "{status:?}");
+        let last =
+            tokio::time::timeout(Duration::from_secs(5), socket.next()).await.expect("the socket ends");
+        assert!(!matches!(last, Some(Ok(Message::Text(_) | Message::Binary(_)))), "{last:?}");
     });
 }
 

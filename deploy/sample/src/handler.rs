@@ -261,13 +261,11 @@ fn websocket(mut request: Request<Incoming>) -> Answer {
         let Ok(upgraded) = upgrade.await else { return };
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
         while let Some(Ok(message)) = socket.next().await {
-            if message.is_close()
-                || ((message.is_text() || message.is_binary()) && socket.send(message).await.is_err())
-            {
+            // A close frame is answered by reading on: that sends the reply, then the stream ends.
+            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
                 break;
             }
         }
-        let _ = socket.close(None).await;
     });
     let mut answer = with_status(StatusCode::SWITCHING_PROTOCOLS, Response::new(empty()));
     let headers = answer.headers_mut();
