@@ -95,6 +95,7 @@ impl App {
         let metrics = Metrics::new();
         let mut registry = Registry::default();
         metrics.register(&mut registry);
+        causeway_daemon::tasks::register(&mut registry, "causeway_connector", &drain);
         let ground = Ground {
             guard: Arc::new(Guard::default()),
             ids: Arc::new(RouteIds::default()),

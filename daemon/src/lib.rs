@@ -12,6 +12,7 @@ pub mod limits;
 pub mod output;
 pub mod readiness;
 pub mod signals;
+pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod unix_client;

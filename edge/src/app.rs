@@ -73,6 +73,7 @@ impl App {
         let (sockets, listening) = bind::bind(&config.listen, count)?;
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let starting = readiness.hold("listeners");
+        causeway_daemon::tasks::register(&mut metrics_registry, "causeway_edge", &drain);
         let admin = Admin::new(Arc::new(metrics_registry), readiness.clone(), levels.clone());
         let source = Arc::new(Source {
             registry: Arc::clone(&registry),

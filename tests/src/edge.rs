@@ -206,6 +206,16 @@ fn flattened(mut event: Value) -> Value {
     event
 }
 
+/// The one sample of a metric without labels.
+///
+/// # Panics
+/// When the page does not have it: a figure that is absent must not be taken for zero.
+pub fn gauge(page: &str, name: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = line.and_then(|value| value.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no metric {name} on the page:\n{page}"))
+}
+
 /// The sum of all samples of `name` whose labels contain each of `labels`, on a metrics page.
 pub fn sample(page: &str, name: &str, labels: &[&str]) -> f64 {
     let of_name = page.lines().filter(|line| {
