@@ -169,7 +169,7 @@ fn start_haproxy(haproxy: &Path, folder: &Folder, backend: SocketAddr) -> (Progr
     let config = folder.write(
         "haproxy.cfg",
         &format!(
-            "global\n nbthread 1\n maxconn 20000\n\
+            "global\n nbthread 1\n maxconn 4000\n\
              defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n option http-keep-alive\n\
              \x20http-reuse always\n\
              frontend tls\n bind {https} ssl crt {} alpn h2,http/1.1\n default_backend origin\n\
