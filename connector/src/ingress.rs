@@ -82,8 +82,8 @@ impl Table {
         let mut lists = match &rule.hostname {
             Pattern::Any => Lists { cursors: vec![&self.any] },
             Pattern::Exact(name) => self.lists(name),
-            // The suffix `.a.b` has the suffixes of any name below it, and is one itself.
-            Pattern::Below(suffix) => self.lists(suffix),
+            // `*.a.b` ends as any name below `a.b` does, and is no name itself.
+            pattern @ Pattern::Below(_) => self.lists(&pattern.to_string()),
         };
         std::iter::from_fn(|| lists.next_rule()).take_while(|&earlier| earlier < index).find(|&earlier| {
             let earlier = &self.rules[earlier];
@@ -105,7 +105,8 @@ impl Table {
             cursors.push(list);
         }
         if !self.below.is_empty() {
-            let dots = host.char_indices().filter(|&(_, c)| c == '.').map(|(at, _)| at);
+            // Below means at least one label below: a dot at the very start has none before it.
+            let dots = host.char_indices().skip(1).filter(|&(_, c)| c == '.').map(|(at, _)| at);
             cursors.extend(dots.filter_map(|at| self.below.get(&host[at..])).map(Vec::as_slice));
         }
         Lists { cursors }
@@ -240,6 +241,13 @@ mod tests {
         assert_eq!(table.find("a.dev", "/x.css/y"), Choice::Rule(2));
         assert_eq!(table.find("b.dev", "/"), Choice::Rule(3));
         assert_eq!(table.find("other", "/"), Choice::Rule(3));
+    }
+
+    #[test]
+    fn a_wildcard_wants_a_label_in_front_of_its_dot() {
+        let table = table(&[("*.dev", "")]);
+        assert_eq!(table.find("a.dev", "/"), Choice::Rule(0));
+        assert_eq!(table.find(".dev", "/"), Choice::Nothing);
     }
 
     #[test]

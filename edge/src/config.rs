@@ -372,6 +372,43 @@ mod tests {
         assert!(config.dev && config.access_log.query && !config.access_log.enabled);
     }
 
+    /// `prefix.key` to its value, down to the leaves.
+    fn flatten(prefix: &str, value: &serde_json::Value, into: &mut Vec<(String, serde_json::Value)>) {
+        for (key, value) in value.as_object().expect("sections are objects") {
+            let key = format!("{prefix}{key}");
+            if value.is_object() {
+                flatten(&format!("{key}."), value, into);
+            } else {
+                into.push((key, value.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_manual_lists_every_key_with_its_default() {
+        let page = include_str!("../../docs/configuration.md");
+        let page = &page[page.find("## The edge").unwrap()..page.find("## The connector").unwrap()];
+        let mut documented: Vec<(&str, &str)> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+            .map(|(key, rest)| (key, rest.split(" | ").next().unwrap()))
+            .collect();
+        let mut real = Vec::new();
+        flatten("", &serde_json::to_value(Config::default()).unwrap(), &mut real);
+        documented.sort_unstable();
+        real.sort_by(|a, b| a.0.cmp(&b.0));
+        let keys: Vec<&str> = real.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(documented.iter().map(|(key, _)| *key).collect::<Vec<_>>(), keys);
+        for ((key, written), (_, value)) in documented.iter().zip(&real) {
+            let Some(written) = written.strip_prefix('`') else { continue };
+            let written = written.trim_end_matches('`');
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let same = written == value
+                || matches!((duration::parse(written), duration::parse(&value)), (Ok(a), Ok(b)) if a == b);
+            assert!(same, "{key}: the manual says {written}, the code {value}");
+        }
+    }
+
     #[test]
     fn hazard_167_a_wrong_key_or_value_is_named_with_its_place() {
         for (text, line, word) in [

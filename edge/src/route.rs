@@ -135,7 +135,8 @@ impl<V> Table<V> {
 
     fn below(&self, host: &str) -> Option<&V> {
         if !self.wildcard.is_empty() {
-            let mut rest = host;
+            // Below means at least one label below: a dot at the very start has none before it.
+            let mut rest = host.strip_prefix('.').unwrap_or(host);
             while let Some((_, parent)) = rest.split_once('.') {
                 if let Some(value) = self.wildcard.get(parent) {
                     return Some(value);

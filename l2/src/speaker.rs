@@ -9,6 +9,7 @@
 
 mod app;
 pub mod command;
+mod host;
 mod index;
 mod metrics;
 mod options;

@@ -84,7 +84,7 @@ fn a_client_of_another_make_is_served() {
         let origin = sample().await;
         let site = Site::of(http(&origin)).await;
         let mut command = tokio::process::Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/websocket_client.py"));
+        command.arg(causeway_tests::programs::here().join("python/websocket_client.py"));
         command.arg(site.edge.https.to_string()).arg(site.edge.ca()).arg(APP);
         let seen = causeway_tests::child::output(command).await;
         assert!(seen.code == 0 && seen.stdout.contains("passed"), "{}", seen.text());

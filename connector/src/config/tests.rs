@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, parse};
+use super::origin_request::OriginRequest;
+use super::{Config, ignored, parse};
 use crate::ingress::Choice;
 
 fn read(text: &str) -> Config {
@@ -227,4 +228,53 @@ proptest! {
             prop_assert_eq!(config.table().find(name, "/"), Choice::Rule(first));
         }
     }
+}
+
+/// The lines of the manual's tables on the connector: what stands in the first column, and in the second.
+fn manual() -> Vec<(&'static str, &'static str, &'static str)> {
+    let page = include_str!("../../../docs/configuration.md");
+    page[page.find("## The connector").unwrap()..]
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let key = cells.next()?.trim_end_matches(" |");
+            Some((key, cells.next().unwrap_or(""), line))
+        })
+        .collect()
+}
+
+#[test]
+fn the_manual_lists_every_key_of_ours() {
+    let lines = manual();
+    let ours = ignored::KEYS.iter().take_while(|key| **key != "tunnel");
+    for key in ours {
+        assert!(
+            lines.iter().any(|(_, _, line)| line.contains(&format!("`{key}"))),
+            "`{key}` is not in the manual"
+        );
+    }
+    // serde's refusal of an unknown key names all that are known.
+    let error = serde_json::from_str::<OriginRequest>(r#"{ "?": 1 }"#).unwrap_err().to_string();
+    let known: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+    assert!(known.len() > 20, "{error}");
+    for key in known {
+        assert!(
+            lines.iter().any(|(_, _, line)| line.contains(&format!("`{key}`"))),
+            "`{key}` is not in the manual"
+        );
+    }
+}
+
+#[test]
+fn the_defaults_in_the_manual_are_those_of_the_code() {
+    let from = "originRequest:\n";
+    let mut text = from.to_owned();
+    let table = manual().into_iter().skip_while(|(key, ..)| *key != "connectTimeout`");
+    for (key, default, _) in table {
+        if let Some(default) = default.strip_prefix('`') {
+            text.push_str(&format!("  {}: {}\n", key.trim_end_matches('`'), default.trim_end_matches('`')));
+        }
+    }
+    assert!(text.lines().count() > 10, "{text}");
+    assert_eq!(read(&format!("{text}url: http://a")).rules[0].origin, super::OriginSettings::default());
 }

@@ -1,5 +1,5 @@
 //! Tells the cluster what the wire thread does: ServiceL2Status as MetalLB writes it, events, conditions on Services
-//! whose address is in conflict, and the gateways of this node. Writes on change only; what fails is tried again.
+//! whose address is in conflict, and what this node's kernel says. Writes on change only; what fails is tried again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::{
+    host::Host,
     options::Options,
     state::State,
     wanted::{ServiceKey, Wanted},
@@ -37,8 +38,8 @@ const MANAGER: &str = "causeway-speaker";
 const SOURCE: &str = "metallb-speaker";
 /// Changes that come together are written together.
 const GATHER: Duration = Duration::from_millis(30);
-/// Routes are looked at so often.
-const GATEWAYS_EVERY: Duration = Duration::from_secs(60);
+/// The kernel's routes and switches are looked at so often.
+const HOST_EVERY: Duration = Duration::from_secs(60);
 /// A write in the last stage of a stop.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -74,7 +75,7 @@ pub(super) struct Reporter {
     written: Desired,
     /// Whether statuses of an earlier process were removed.
     swept: bool,
-    gateways: Option<String>,
+    host: Option<Host>,
 }
 
 impl Reporter {
@@ -84,13 +85,13 @@ impl Reporter {
         state: watch::Receiver<Arc<State>>,
         wanted: watch::Receiver<Option<Arc<Wanted>>>,
     ) -> Self {
-        Self { client, options, state, wanted, written: Desired::default(), swept: false, gateways: None }
+        Self { client, options, state, wanted, written: Desired::default(), swept: false, host: None }
     }
 
     pub(super) async fn run(mut self, drain: Drain) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         let mut complained = false;
-        let mut routes = tokio::time::interval(GATEWAYS_EVERY);
+        let mut host = tokio::time::interval(HOST_EVERY);
         let mut retry: Option<Duration> = None;
         loop {
             let pause = retry.take();
@@ -99,7 +100,7 @@ impl Reporter {
                 () = drain.draining() => break,
                 changed = self.state.changed() => if changed.is_err() { break },
                 changed = self.wanted.changed() => if changed.is_err() { break },
-                _ = routes.tick() => {}
+                _ = host.tick() => {}
                 () = async { tokio::time::sleep(pause.unwrap_or_default()).await }, if pause.is_some() => {}
             }
             tokio::time::sleep(GATHER).await;
@@ -135,7 +136,7 @@ impl Reporter {
         self.write_statuses(&desired.statuses).await?;
         self.write_conflicts(&desired).await?;
         self.tell_stranded(&desired).await;
-        self.write_gateways().await
+        self.write_host().await
     }
 
     async fn write_statuses(&mut self, desired: &Entries) -> Result<(), kube::Error> {
@@ -270,27 +271,35 @@ impl Reporter {
     }
 
     /// The allocator never gives a gateway's address to a Service; only its node knows it.
-    async fn write_gateways(&mut self) -> Result<(), kube::Error> {
-        let gateways = gateways().into_iter().map(|ip| ip.to_string()).collect::<Vec<_>>().join(",");
-        if self.gateways.as_ref() == Some(&gateways) {
+    async fn write_host(&mut self) -> Result<(), kube::Error> {
+        let host = Host::read();
+        if self.host.as_ref() == Some(&host) {
             return Ok(());
         }
         let name = format!("speaker-{}", self.options.node_name);
         let api: Api<ConfigurationState> = Api::namespaced(self.client.clone(), &self.options.namespace);
         let labels = json!({ labels::COMPONENT_TYPE: "speaker", labels::NODE_NAME: self.options.node_name });
         let mut object = self.object("ConfigurationState", &name, &labels);
+        let gateways = host.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         object["metadata"]["annotations"] = json!({ annotations::GATEWAYS: gateways });
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&name, &params, &Patch::Apply(&object)).await?;
+        let (result, holds, reason, message) = match host.trouble {
+            None => ("Valid", "True", "Reconciled", ""),
+            Some(trouble) => ("Invalid", "False", "IPVSWithoutStrictARP", trouble),
+        };
+        if let Some(trouble) = host.trouble {
+            warn!("{trouble}");
+        }
         let status = json!({
             "apiVersion": format!("{GROUP}/v1beta1"), "kind": "ConfigurationState", "metadata": { "name": name },
-            "status": { "result": "Valid", "errorSummary": "", "conditions": [{
-                "type": "configReconcilerValid", "status": "True", "reason": "Reconciled", "message": "",
+            "status": { "result": result, "errorSummary": message, "conditions": [{
+                "type": "configReconcilerValid", "status": holds, "reason": reason, "message": message,
                 "lastTransitionTime": Time(Timestamp::now()),
             }] },
         });
         api.patch_status(&name, &params, &Patch::Apply(&status)).await?;
-        self.gateways = Some(gateways);
+        self.host = Some(host);
         Ok(())
     }
 
@@ -405,45 +414,9 @@ async fn delete(api: &Api<ServiceL2Status>, name: &str) -> Result<(), kube::Erro
     }
 }
 
-/// The default gateways of this network namespace.
-fn gateways() -> BTreeSet<IpAddr> {
-    let v4 = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let v6 = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    v4.lines().filter_map(gateway_v4).chain(v6.lines().filter_map(gateway_v6)).collect()
-}
-
-/// `Iface Destination Gateway Flags …`, addresses as hexadecimal numbers in the host's byte order.
-fn gateway_v4(line: &str) -> Option<IpAddr> {
-    let mut fields = line.split_whitespace().skip(1);
-    let destination = fields.next()?;
-    let gateway = u32::from_str_radix(fields.next()?, 16).ok()?;
-    (destination == "00000000" && gateway != 0).then(|| IpAddr::from(gateway.to_ne_bytes()))
-}
-
-/// `destination prefix source prefix next-hop …`, all hexadecimal in network order.
-fn gateway_v6(line: &str) -> Option<IpAddr> {
-    let fields: Vec<_> = line.split_whitespace().collect();
-    let default = fields.first()?.bytes().all(|b| b == b'0') && *fields.get(1)? == "00";
-    let hop = u128::from_str_radix(fields.get(4)?, 16).ok()?;
-    (default && hop != 0).then(|| IpAddr::from(hop.to_be_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn default_gateways_are_read_from_the_kernels_tables() {
-        assert_eq!(
-            gateway_v4("eth0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0"),
-            Some([192, 168, 1, 1].into())
-        );
-        assert_eq!(gateway_v4("eth0 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0"), None);
-        assert_eq!(gateway_v4("Iface Destination Gateway Flags"), None);
-        let line = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
-                    fe800000000000000000000000000001 00000400 00000000 00000000 00000003 eth0";
-        assert_eq!(gateway_v6(line), Some("fe80::1".parse().unwrap()));
-    }
 
     #[test]
     fn a_status_name_is_stable_and_differs_by_node() {

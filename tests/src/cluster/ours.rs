@@ -13,44 +13,21 @@ use super::control::Control;
 use super::lan::Host;
 use super::objects::{SYSTEM, path};
 use super::process::Process;
+use crate::programs::{built, here};
 
 /// Where both programs serve /ready and /metrics; a second allocator takes the next port.
 pub(super) const ADMIN: u16 = 17472;
 
 const PROGRAMS: [&str; 2] = ["causeway-allocator", "causeway-speaker"];
 
-/// The folder of both programs: CAUSEWAY_BIN_DIR, else built in the `quick` profile.
+/// The folder of both programs.
 pub(super) fn find() -> Result<PathBuf> {
-    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    FOLDER.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
-}
-
-fn build() -> Result<PathBuf> {
-    let folder = match std::env::var_os("CAUSEWAY_BIN_DIR") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            build.current_dir(&root).args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--profile",
-                "quick",
-                "-p",
-                "causeway-l2",
-            ]);
-            ensure!(build.status()?.success(), "the programs under test do not build");
-            std::env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| root.join("target"), PathBuf::from)
-                .join("quick")
-        }
-    };
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| built(&["causeway-l2"]));
     for name in PROGRAMS {
         ensure!(folder.join(name).exists(), "{} does not exist", folder.join(name).display());
     }
-    Ok(folder)
+    Ok(folder.clone())
 }
 
 /// What causeway-allocator prints when it is run to its end with these arguments.
@@ -61,7 +38,8 @@ pub fn allocator(args: &[&str]) -> Result<String> {
 /// The manifests that people apply, as kustomize puts them together: definitions, accounts and what they may do, and
 /// the workloads, which nobody here starts but the harness.
 pub(super) fn install(control: &Control) -> Result<()> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes");
+    let folder = here().join("../deploy/kubernetes");
+    let folder = folder.to_str().context("the path is not UTF-8")?;
     control.kubectl(&["apply", "--server-side", "-k", folder], "").map(drop)
 }
 

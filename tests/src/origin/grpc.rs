@@ -54,5 +54,5 @@ impl Grpc {
 }
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
+    crate::programs::here().join("python").join(name)
 }

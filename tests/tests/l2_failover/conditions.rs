@@ -1,9 +1,11 @@
-//! Load, time and a control plane that is slow or away (A10-A15).
+//! Load, time, a wrongly set kube-proxy, and a control plane that is slow or away (A10-A15).
 
 use super::WORST;
 use anyhow::{Result, ensure};
 use causeway_tests::cluster::scenarios::is_long;
-use causeway_tests::cluster::{Cluster, Crowd, Kind, Said, Signal, pause, service, throughout};
+use causeway_tests::cluster::{
+    Cluster, Crowd, Kind, SOON, SYSTEM, Said, Signal, eventually, path, pause, service, throughout,
+};
 use serde_json::json;
 use std::thread;
 use std::time::Duration;
@@ -69,6 +71,31 @@ pub(super) fn api_away(c: &mut Cluster) -> Result<()> {
     ensure!(moved.outage.lasted <= WORST, "{moved:?}");
     // The server's return moves nothing.
     c.stays_with(&vip.ip.to_string(), &now, Duration::from_secs(2))
+}
+
+pub(super) fn ipvs_without_strict_arp(c: &mut Cluster) -> Result<()> {
+    // What kube-proxy in IPVS mode leaves behind, as far as this kernel goes: its link, and ARP answered on every interface.
+    let node = c.nodes[0].host.host.namespace.clone();
+    node.ip("link add kube-ipvs0 type bridge")?;
+    let told = c.vip().and_then(|_| expect_state(c, "Invalid", "strictARP: true"));
+    node.sysctl(&[("net.ipv4.conf.all.arp_ignore", "1")])?;
+    // Looked at again with the next change.
+    let mended =
+        told.and_then(|()| c.create(&[&service("other")])).and_then(|()| expect_state(c, "Valid", ""));
+    node.sysctl(&[("net.ipv4.conf.all.arp_ignore", "0")])?;
+    node.ip("link del kube-ipvs0")?;
+    mended
+}
+
+fn expect_state(c: &Cluster, result: &str, says: &str) -> Result<()> {
+    let name = format!("speaker-{}", c.nodes[0].name);
+    eventually(SOON, &format!("{name} is {result}"), || {
+        let state = c.api.get(&path("ConfigurationState", SYSTEM, &name))?;
+        let (is, summary) =
+            (&state["status"]["result"], state["status"]["errorSummary"].as_str().unwrap_or_default());
+        ensure!(is == result && summary.contains(says), "{}", state["status"]);
+        Ok(())
+    })
 }
 
 pub(super) fn repeated(c: &mut Cluster) -> Result<()> {

@@ -66,6 +66,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "hazard_173: without the API server VIPs stay and still move when a node dies",
         run: conditions::api_away,
     },
+    Scenario {
+        number: "A13",
+        name: "IPVS without strictARP is told",
+        run: conditions::ipvs_without_strict_arp,
+    },
     Scenario { number: "A14", name: "announcements are repeated", run: conditions::repeated },
     Scenario {
         number: "A15",
