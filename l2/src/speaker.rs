@@ -15,6 +15,7 @@ mod metrics;
 mod options;
 mod peers;
 mod ports;
+mod record;
 mod reduce;
 mod report;
 mod state;

@@ -123,6 +123,12 @@ impl Visitor {
         let mut client: Option<Http2> = None;
         while !self.shared.stop.load(Relaxed) {
             let since = Instant::now();
+            // Every 10,000 requests the edge wants a fresh connection; browsers open one without losing anything.
+            if let Some(connection) = &mut client
+                && !connection.takes_more().await
+            {
+                client = None;
+            }
             if client.is_none() {
                 client = match Http2::at(self.https, &self.ca, &self.host).await {
                     Ok(connection) => Some(connection),

@@ -54,6 +54,8 @@ pub mod annotations {
     /// Written by a speaker on its ConfigurationState: the gateways of its node, comma-separated. The allocator never
     /// gives them to a Service. Not in MetalLB.
     pub const GATEWAYS: &str = "metallb.io/gateways";
+    /// Written by a speaker on its ServiceL2Status: what it claims, for speakers that do not hear it. Not in MetalLB.
+    pub const CLAIMS: &str = "metallb.io/claims";
 
     const PREFIX: &str = "metallb.io/";
     const DEPRECATED_PREFIX: &str = "metallb.universe.tf/";

@@ -69,6 +69,10 @@ impl Claim {
         (self.epoch, kind, rank, boot)
     }
 
+    pub(super) fn outweighs(&self, other: &Self) -> bool {
+        self.weight() > other.weight()
+    }
+
     fn fingerprint(&self) -> u64 {
         let owner = self.owner().map_or(0, |owner| rank(self.vip, &owner.name) ^ mix(owner.boot));
         mix(owner ^ mix(self.epoch) ^ seat_hash(self.vip).rotate_left(17))
@@ -140,6 +144,14 @@ impl Table {
     pub(crate) fn conflict_until(&self, vip: IpAddr) -> Option<Instant> {
         let entry = self.entries.get(&vip)?;
         (entry.claim.tenure == Tenure::Conflict).then(|| entry.at + CONFLICT_HOLD)
+    }
+
+    pub(crate) fn remove(&mut self, vip: IpAddr) {
+        if let Some(entry) = self.entries.remove(&vip)
+            && entry.claim.is_owned()
+        {
+            self.digest[bucket(vip)] ^= entry.claim.fingerprint();
+        }
     }
 
     /// How long this claim has been known here.

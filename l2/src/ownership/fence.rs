@@ -103,6 +103,7 @@ impl Ownership {
         if !lift {
             return;
         }
+        self.alone = fence.answered.is_empty();
         self.fence = None;
         self.dirty = true;
         self.events.push_back(Event::Unfenced);

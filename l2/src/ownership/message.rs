@@ -20,6 +20,7 @@ const DECLINES: u8 = 3;
 const STATUS: u8 = 4;
 const DIGEST: u8 = 5;
 const LEAVING: u8 = 6;
+const RECORDS: u8 = 7;
 
 /// What one speaker tells another, with who says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(super) struct Message {
 pub(super) enum Body {
     /// Owners, newest known.
     Claims(Vec<Claim>),
+    /// Owners out of my reach that live: they wrote it down at the API server.
+    Records(Vec<Claim>),
     /// "Take these from me": VIP and the epoch of my claim.
     Offers(Vec<(IpAddr, u64)>),
     /// "I cannot take these."
@@ -71,6 +74,7 @@ impl Message {
     pub(super) fn encode(&self) -> Vec<Vec<u8>> {
         match &self.body {
             Body::Claims(claims) => self.chunks(CLAIMS, claims, put_claim),
+            Body::Records(claims) => self.chunks(RECORDS, claims, put_claim),
             Body::Offers(offers) => self.chunks(OFFERS, offers, |out, (vip, epoch)| {
                 wire::put_ip(out, *vip);
                 out.put_u64(*epoch);
@@ -94,6 +98,7 @@ impl Message {
         let from = wire::identity(buf)?;
         let body = match kind {
             CLAIMS => Body::Claims(list(buf, claim)?),
+            RECORDS => Body::Records(list(buf, claim)?),
             OFFERS => Body::Offers(list(buf, |buf| Ok((wire::ip(buf)?, wire::u64(buf)?)))?),
             DECLINES => Body::Declines(list(buf, |buf| wire::ip(buf))?),
             STATUS => Body::Status(status(buf)?),
@@ -280,6 +285,7 @@ mod tests {
             Body::Leaving,
             Body::Offers(vec![([10, 0, 0, 1].into(), 5)]),
             Body::Declines(vec![[10, 0, 0, 1].into()]),
+            Body::Records(vec![Claim { vip: [10, 0, 0, 1].into(), epoch: 2, tenure: Tenure::Free }]),
         ] {
             let message = Message { from: from(), body };
             assert_eq!(Message::decode(&message.encode()[0]), Ok(message));

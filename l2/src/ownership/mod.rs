@@ -5,6 +5,7 @@
 //! owner dies                       elected node: claim Owned with the next epoch, announce at once
 //! owner should be another          owner offers → the other claims and announces → the owner hears it and stops
 //! two claims meet                  the newer wins on every node; the loser stops at once
+//! owner is cut off, and lives      claims meet at the API server: the same rule
 //! this process stood still         fenced: answers nothing until the peers have said what changed meanwhile
 //! ```
 //! A VIP that a living node owns is never taken, only given. Claims travel directly to all members, three times, and
@@ -15,6 +16,7 @@ mod claim;
 mod fence;
 mod message;
 mod peers;
+mod record;
 mod settle;
 mod talk;
 
@@ -135,6 +137,16 @@ pub struct Ownership {
     /// Present while nothing may be answered or claimed.
     fence: Option<Fence>,
     offers: BTreeMap<IpAddr, Offer>,
+    /// The claims that stand at the API server.
+    records: Table,
+    /// Nobody answered when this node asked after a pause: nobody is in reach, whatever the failure detector says yet.
+    alone: bool,
+    /// When nodes met again; see [`record`].
+    reunited: Option<Instant>,
+    /// Nodes that the control plane gave up.
+    unready: BTreeSet<NodeName>,
+    /// VIPs that nobody holds, who is elected for each, and since when.
+    awaited: BTreeMap<IpAddr, (NodeName, Instant)>,
     /// Until when a node is not asked again to take a VIP.
     declined: BTreeMap<(IpAddr, NodeName), Instant>,
     /// Own claims still to be repeated, and how often.
@@ -183,6 +195,11 @@ impl Ownership {
             demands: None,
             fence: Some(fence),
             offers: BTreeMap::new(),
+            records: Table::default(),
+            alone: false,
+            reunited: None,
+            unready: BTreeSet::new(),
+            awaited: BTreeMap::new(),
             declined: BTreeMap::new(),
             repeats: BTreeMap::new(),
             status_repeats: 0,
@@ -264,8 +281,15 @@ impl Ownership {
     pub fn handle_wire_claim(&mut self, vip: IpAddr, mac: Mac, now: Instant) -> WireClaim {
         let Some(peer) = self.peers.by_mac(mac) else { return WireClaim::Foreign };
         let reachable = self.membership.member(&peer).is_some_and(|member| member.up);
-        if reachable || self.tenure_here(vip) != Some(Hold::Owned) {
-            return WireClaim::Settled;
+        match self.tenure_here(vip) {
+            Some(_) if reachable => return WireClaim::Settled,
+            None => return WireClaim::Settled,
+            // Not free, and its owner insists once we hear each other again.
+            Some(Hold::Probing) => {
+                self.handle_taken(vip, now);
+                return WireClaim::Settled;
+            }
+            Some(Hold::Owned) => {}
         }
         // Speakers that hear each other's frames but not each other's datagrams: the lower address yields.
         if self.own.macs.iter().max() > Some(&mac) {
@@ -389,6 +413,7 @@ impl Ownership {
                 Member::Up(identity) => {
                     self.peers.meet(&identity, now);
                     self.greet(&identity);
+                    self.reunited = Some(now);
                     self.events.push_back(Event::MemberUp(identity.name));
                 }
                 Member::Down(name) => self.events.push_back(Event::MemberDown(name)),

@@ -8,10 +8,17 @@ use std::{
 };
 
 use super::{Event, Gain, Hold, Loss, Offer, Ownership, claim::Claim, claim::Owner, claim::Tenure};
-use crate::elect::{Peer, Standing, elect};
+use crate::{
+    elect::{Peer, Standing, elect},
+    node_name::NodeName,
+};
 
+/// An owner that was heard so lately is not taken for dead by hearsay: a node that was cut off spreads old rumours.
+const HEARSAY: Duration = Duration::from_millis(200);
 /// A claim whose owner was never seen alive is believed for so long; then its owner counts as dead.
 const UNKNOWN_OWNER: Duration = Duration::from_secs(2);
+/// A node that is elected and claims nothing for so long does not know the Service: its watch is behind.
+const UNAWARE: Duration = Duration::from_secs(1);
 /// An offer without any answer.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const OFFER_EVERY: Duration = Duration::from_millis(50);
@@ -36,6 +43,8 @@ impl Ownership {
         let Some(demands) = self.demands.clone() else { return };
         self.dirty = false;
         self.declined.retain(|_, until| *until > now);
+        self.forget_records(now);
+        self.read_records(now);
         self.release_undemanded(now);
 
         let peers = self.electorate(now);
@@ -45,13 +54,19 @@ impl Ownership {
             let owner = claim.owner()?;
             (self.owner_state(claim, now) == OwnerState::Alive).then(|| index(owner)).flatten()
         };
-        let wanted =
-            demands.values().filter(|demand| self.table.conflict_until(demand.vip).is_none_or(|t| t <= now));
+        let wanted = demands
+            .values()
+            .filter(|demand| self.table.conflict_until(demand.vip).is_none_or(|t| t <= now))
+            .filter(|demand| !self.is_owned_apart(demand.vip));
         let owners = elect(wanted, &peers, holder);
+        self.awaited.retain(|vip, _| demands.contains_key(vip));
         for (vip, owner) in owners {
             match owner {
                 Some(owner) if peers[owner].name == self.me.name => self.take(vip, now),
-                Some(owner) => self.give(vip, &peers[owner], now),
+                Some(owner) => {
+                    self.await_claim(vip, &peers[owner].name, now);
+                    self.give(vip, &peers[owner], now);
+                }
                 None if self.tenure_here(vip).is_some() => self.release(vip, now),
                 None => {}
             }
@@ -121,8 +136,14 @@ impl Ownership {
         let epoch = self.table.next_epoch(vip);
         match claim.map(|claim| claim.tenure) {
             Some(Tenure::Owned(from)) => {
+                let peer = self.peers.get(&from.name);
+                let silent = peer.map(|peer| now.saturating_duration_since(peer.heard));
+                let same_life = peer.is_some_and(|peer| peer.identity.boot == from.boot && !peer.left);
+                if same_life && silent.is_some_and(|silent| silent < HEARSAY) {
+                    self.dirty = true; // looked at again in the next turn
+                    return;
+                }
                 // A peer held it until now: no need to ask whether it is free.
-                let silent = self.peers.get(&from.name).map(|peer| now.saturating_duration_since(peer.heard));
                 self.put(vip, epoch, Tenure::Owned(self.me.clone()), now);
                 self.gained(vip, Gain::TakeOver { from: from.name, silent });
             }
@@ -131,6 +152,31 @@ impl Ownership {
                 self.events.push_back(Event::Probe(vip));
             }
         }
+    }
+
+    /// Another node is elected for what nobody holds: it claims at once, or is passed over.
+    fn await_claim(&mut self, vip: IpAddr, elected: &NodeName, now: Instant) {
+        let held = self.table.get(vip).is_some_and(|claim| self.owner_state(claim, now) == OwnerState::Alive);
+        if held {
+            self.awaited.remove(&vip);
+            return;
+        }
+        match self.awaited.get(&vip) {
+            Some((name, since)) if name == elected => {
+                if now.saturating_duration_since(*since) >= UNAWARE {
+                    self.awaited.remove(&vip);
+                    self.declined.insert((vip, elected.clone()), now + DECLINE_HOLD);
+                    self.dirty = true;
+                }
+            }
+            _ => drop(self.awaited.insert(vip, (elected.clone(), now))),
+        }
+    }
+
+    /// Looks again at what should have been claimed by now.
+    pub(super) fn review_awaited(&mut self, now: Instant) {
+        self.dirty |=
+            self.awaited.values().any(|(_, since)| now.saturating_duration_since(*since) >= UNAWARE);
     }
 
     /// Another node is elected: offer it what is ours.

@@ -31,6 +31,7 @@ impl Ownership {
     /// A datagram from another speaker, already authenticated.
     pub fn handle_datagram(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         self.wake(now);
+        self.alone = false;
         self.peers.heard_from(from, now);
         match data.split_first() {
             Some((&message::SWIM, swim)) => self.membership.handle_data(swim, now),
@@ -58,6 +59,7 @@ impl Ownership {
         }
         match body {
             Body::Claims(claims) => self.handle_claims(&from, claims, now),
+            Body::Records(claims) => self.keep_records(claims, now),
             Body::Offers(offers) => self.handle_offers(&from, &offers, now),
             Body::Declines(vips) => self.handle_declines(&from, &vips, now),
             Body::Status(status) => self.handle_status(&from.name, status),
@@ -126,7 +128,7 @@ impl Ownership {
     /// A claim in our name that we do not hold: from before a release that everybody has forgotten.
     fn disown(&mut self, claim: Claim, now: Instant) {
         let epoch = self.table.next_epoch(claim.vip).max(claim.epoch + 1);
-        if self.table.get(claim.vip).is_none_or(|known| known.epoch <= claim.epoch) {
+        if self.table.get(claim.vip).is_none_or(|known| !known.outweighs(&claim)) {
             self.put(claim.vip, epoch, Tenure::Free, now);
         }
     }
@@ -232,6 +234,7 @@ impl Ownership {
     /// Retries and comparisons, once a turn.
     pub(super) fn turn(&mut self, now: Instant) {
         self.expire_offers(now);
+        self.review_awaited(now);
         self.send_offers(now);
         self.tell_fresh_claims(now);
         if self.status_repeats > 0 {
@@ -256,6 +259,7 @@ impl Ownership {
             self.dirty = true;
             self.table.fade(now);
             self.peers.forget(now);
+            self.forget_records(now);
         }
     }
 
@@ -350,7 +354,7 @@ impl Ownership {
     }
 
     pub(super) fn tell_all(&mut self, body: &Body) {
-        let datagrams = Message { from: self.membership.identity().clone(), body: body.clone() }.encode();
+        let datagrams = self.encode(body.clone());
         let members: Vec<_> = self.membership.alive().map(|member| member.identity.addr).collect();
         for to in members {
             self.sends.extend(datagrams.iter().map(|datagram| (to, datagram.clone())));
@@ -358,7 +362,17 @@ impl Ownership {
     }
 
     pub(super) fn send(&mut self, to: SocketAddr, body: Body) {
-        let datagrams = Message { from: self.membership.identity().clone(), body }.encode();
+        let datagrams = self.encode(body);
         self.sends.extend(datagrams.into_iter().map(|datagram| (to, datagram)));
+    }
+
+    /// Claims of owners out of reach are marked as what they are, or the others would take those owners for dead.
+    fn encode(&self, body: Body) -> Vec<Vec<u8>> {
+        let from = self.membership.identity();
+        let datagrams = |body: Body| Message { from: from.clone(), body }.encode();
+        let Body::Claims(claims) = body else { return datagrams(body) };
+        let (records, claims): (Vec<_>, Vec<_>) =
+            claims.into_iter().partition(|claim| self.is_owned_apart(claim.vip));
+        [datagrams(Body::Records(records)), datagrams(Body::Claims(claims))].concat()
     }
 }

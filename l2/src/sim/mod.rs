@@ -18,13 +18,15 @@ use crate::{
     mac::Mac,
     membership::{Identity, Verdict},
     node_name::NodeName,
-    ownership::{Demands, Event, FENCE_AFTER, Ownership, Settings},
+    ownership::{Claim, Demands, Event, FENCE_AFTER, Ownership, Settings},
 };
 
 /// How long the real speaker's second look takes when nobody answers.
 const SECOND_LOOK: Duration = Duration::from_millis(150);
 /// From the first probe to "free".
 const PROBING: Duration = Duration::from_millis(600);
+/// The part of a broken network in which the API server is.
+const API: usize = 0;
 /// What a kernel keeps for a process that does not read.
 const INBOX: usize = 300;
 
@@ -55,6 +57,8 @@ pub(crate) struct Node {
     pub(crate) life: Life,
     /// Nodes of one group reach each other; by datagram and on the wire.
     pub(crate) group: usize,
+    /// Nodes of different sides do not hear each other in any way; clients on the wire hear both.
+    pub(crate) side: usize,
     /// Datagrams only are cut: the wire is still shared.
     pub(crate) mute: bool,
     /// Added to every datagram to or from it.
@@ -79,10 +83,28 @@ pub(crate) enum Life {
 }
 
 enum Item {
-    Datagram { to: usize, from: SocketAddr, data: Vec<u8> },
+    Datagram {
+        to: usize,
+        from: SocketAddr,
+        data: Vec<u8>,
+    },
     Wake(usize),
-    Probed { node: usize, boot: u64, vip: IpAddr },
-    Looked { node: usize, boot: u64, suspect: NodeName, verdict: Verdict },
+    /// A claim read at the API server.
+    Record {
+        to: usize,
+        claim: Claim,
+    },
+    Probed {
+        node: usize,
+        boot: u64,
+        vip: IpAddr,
+    },
+    Looked {
+        node: usize,
+        boot: u64,
+        suspect: NodeName,
+        verdict: Verdict,
+    },
 }
 
 impl World {
@@ -130,6 +152,7 @@ impl World {
             core,
             life: Life::Running,
             group: 0,
+            side: 0,
             mute: false,
             slow: Duration::ZERO,
             ahead: Duration::ZERO,
@@ -157,10 +180,10 @@ impl World {
 
     pub(crate) fn restart(&mut self, index: usize) {
         let boot = self.nodes[index].boot + 10;
-        let group = self.nodes[index].group;
+        let (group, side) = (self.nodes[index].group, self.nodes[index].side);
         let count = self.nodes.len();
         let node = self.fresh(index, count, boot);
-        self.nodes[index] = Node { group, ..node };
+        self.nodes[index] = Node { group, side, ..node };
         self.settle_in(index);
     }
 
@@ -235,6 +258,12 @@ impl World {
         })
     }
 
+    /// Whether all that run know each other.
+    pub(crate) fn is_reunited(&self) -> bool {
+        let running = || self.nodes.iter().filter(|node| node.life == Life::Running);
+        running().all(|node| node.core.membership().alive().count() + 1 >= running().count())
+    }
+
     fn local(&self, index: usize) -> Instant {
         self.now + self.nodes.get(index).map_or(Duration::ZERO, |node| node.ahead)
     }
@@ -262,14 +291,19 @@ impl World {
                 self.nodes[index].core.handle_timeout(local);
                 self.drain(index);
             }
+            Item::Record { to, claim } => {
+                if self.nodes[to].life == Life::Running && self.nodes[to].group == API {
+                    let local = self.local(to);
+                    self.nodes[to].core.handle_records(vec![claim], local);
+                    self.drain(to);
+                }
+            }
             Item::Probed { node, boot, vip } => {
                 if self.nodes[node].boot != boot || self.nodes[node].life != Life::Running {
                     return;
                 }
-                let group = self.nodes[node].group;
-                let used = (0..self.nodes.len()).any(|other| {
-                    other != node && self.nodes[other].group == group && self.answers(other, vip)
-                });
+                let used = (0..self.nodes.len())
+                    .any(|other| other != node && self.hear(node, other) && self.answers(other, vip));
                 let local = self.local(node);
                 if used {
                     self.nodes[node].core.handle_taken(vip, local);
@@ -296,7 +330,7 @@ impl World {
             self.datagrams += 1;
             let Some(to) = index_of(to).filter(|to| *to < self.nodes.len() && *to != index) else { continue };
             let (a, b) = (&self.nodes[index], &self.nodes[to]);
-            if a.group != b.group || a.mute || b.mute || self.chance.percent(self.loss_percent) {
+            if !self.hear(index, to) || a.mute || b.mute || self.chance.percent(self.loss_percent) {
                 continue;
             }
             let slow = a.slow + b.slow;
@@ -324,7 +358,10 @@ impl World {
         let boot = self.nodes[index].boot;
         match event {
             Event::Probe(vip) => self.push(self.now + PROBING, Item::Probed { node: index, boot, vip }),
-            Event::Gained { vip, .. } => drop(self.nodes[index].announced.insert(vip, self.now)),
+            Event::Gained { vip, .. } => {
+                self.nodes[index].announced.insert(vip, self.now);
+                self.record(index, vip);
+            }
             Event::Lost { vip, .. } => drop(self.nodes[index].announced.remove(&vip)),
             Event::SecondLook { suspect, .. } => {
                 let target = index_of(suspect.addr).expect("simulated");
@@ -336,12 +373,31 @@ impl World {
         }
     }
 
+    /// Writes a claim down at the API server, and lets the others read it.
+    fn record(&mut self, index: usize, vip: IpAddr) {
+        if self.nodes[index].group != API {
+            return;
+        }
+        let Some(claim) = self.nodes[index].core.claims().find(|claim| claim.vip == vip).cloned() else {
+            return;
+        };
+        for to in (0..self.nodes.len()).filter(|to| *to != index) {
+            let delay = Duration::from_millis(u64::try_from(40 + self.chance.below(200)).unwrap());
+            self.push(self.now + delay, Item::Record { to, claim: claim.clone() });
+        }
+    }
+
+    fn hear(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.nodes[one], &self.nodes[other]);
+        one.group == other.group && one.side == other.side
+    }
+
     /// A TCP ping, or an ARP question for its VIPs.
     fn look(&self, from: usize, target: usize) -> (Verdict, Duration) {
         let (a, b) = (&self.nodes[from], &self.nodes[target]);
         let trip = a.slow + b.slow + Duration::from_millis(1);
         match b.life {
-            _ if a.group != b.group || trip * 2 > SECOND_LOOK => (Verdict::Silent, SECOND_LOOK),
+            _ if !self.hear(from, target) || trip * 2 > SECOND_LOOK => (Verdict::Silent, SECOND_LOOK),
             Life::Running => (Verdict::Alive, trip * 2),
             Life::Killed => (Verdict::Refused, trip * 2),
             Life::Paused | Life::Off => (Verdict::Silent, SECOND_LOOK),

@@ -48,7 +48,7 @@ fn fault(world: &mut World) -> Result<(), String> {
     let last = running.len() == 1;
     let span = Duration::from_millis(50 + u64::try_from(world.chance.below(3000)).unwrap());
     world.last_fault = world.now;
-    let kind = world.chance.below(9);
+    let kind = world.chance.below(10);
     let note = format!("--- fault {kind} on node{node} for {span:?}");
     if let Some(log) = &mut world.log {
         log.push(format!("{:>8.3} {note}", (world.now - world.start).as_secs_f64()));
@@ -102,6 +102,20 @@ fn fault(world: &mut World) -> Result<(), String> {
             world.drain(node);
             world.run_for(Duration::from_millis(20));
             world.nodes[node].life = Life::Killed;
+        }
+        9 => {
+            // The worst kind: nodes that do not hear each other, and clients that hear them all.
+            let cut = 1 + world.chance.below(world.nodes.len().div_ceil(2));
+            for other in 0..cut {
+                let other = (node + other) % world.nodes.len();
+                world.nodes[other].side = 1;
+            }
+            world.run_for(span);
+            world.last_fault = world.now;
+            world.nodes.iter_mut().for_each(|node| node.side = 0);
+            // A death before they meet again would be a second fault.
+            let limit = if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN };
+            world.run_while(limit, World::is_reunited).ok_or("nodes did not meet again")?;
         }
         8 => world.delay_micros.1 = 500 + world.chance.below(30_000),
         _ => {}

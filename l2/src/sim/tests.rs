@@ -171,6 +171,33 @@ fn datagrams_cut_on_a_shared_wire_do_not_make_a_second_owner_while_the_second_pa
 }
 
 #[test]
+fn nodes_that_do_not_hear_each_other_settle_at_the_api_server() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, 3, 6);
+        whole(&mut world);
+        world.nodes[0].side = 1;
+        world.run_for(Duration::from_secs(20));
+        assert!(world.longest_overlap < Duration::from_secs(1), "seed {seed}: {:?}", world.longest_overlap);
+        assert!(world.is_whole(), "seed {seed}: one owner each, on either side");
+        world.nodes[0].side = 0;
+        whole(&mut world);
+    }
+}
+
+#[test]
+fn a_node_that_does_not_know_a_service_keeps_nobody_waiting() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3, 6);
+        let local = world.local(1);
+        world.nodes[1].core.handle_demands(Default::default(), local);
+        let took = world.run_while(Duration::from_secs(5), World::is_whole).expect("the others take all");
+        assert!(took < Duration::from_secs(3), "seed {seed}: {took:?}");
+        world.run_for(Duration::from_secs(20));
+        assert!(world.is_whole() && world.longest_overlap == Duration::ZERO, "seed {seed}");
+    }
+}
+
+#[test]
 fn idle_speakers_say_little() {
     let mut world = World::new(13, 3, 10);
     whole(&mut world);

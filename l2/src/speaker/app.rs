@@ -21,6 +21,7 @@ use tracing::warn;
 use super::{
     metrics::Metrics,
     options::Options,
+    record,
     report::Reporter,
     state::State,
     wanted::Wanted,
@@ -73,7 +74,8 @@ impl App {
 
         let wanted = watches::start(&client, options, &readiness, &drain);
         let (commands, inbox) = mpsc::channel(4);
-        let inputs = Inputs { wanted: wanted.clone(), commands: inbox, state: publish, metrics };
+        let records = record::follow(&client, options, &drain);
+        let inputs = Inputs { wanted: wanted.clone(), records, commands: inbox, state: publish, metrics };
         let wire = start_wire(options.clone(), secret, inputs).await?;
         join(&readiness, &drain, state.clone());
         report(client, options, state.clone(), wanted, &drain);

@@ -46,6 +46,8 @@ pub(crate) struct Node {
     pub labels: Labels,
     /// Excluded by label or unavailable.
     pub barred: bool,
+    /// Its condition Ready is there, and not true.
+    pub unready: bool,
     pub addresses: Vec<IpAddr>,
 }
 
@@ -132,7 +134,10 @@ impl Index {
         }
         let nodes =
             self.nodes.iter().map(|(name, node)| (NodeName::from(name.as_str()), node.addresses.clone()));
-        Wanted { demands: Arc::new(demands), places, uids, nodes: nodes.collect() }
+        let unready =
+            self.nodes.iter().filter(|(_, node)| node.unready).map(|(name, _)| name.as_str().into());
+        let unready = unready.collect();
+        Wanted { demands: Arc::new(demands), places, uids, nodes: nodes.collect(), unready }
     }
 
     /// The advertisements of this address, by position. An address in no pool is nobody's to announce.

@@ -42,7 +42,7 @@ struct Bucket {
 pub(super) struct Change {
     /// Announce everything again: an interface came up or has another address.
     pub(super) refresh: bool,
-    /// All interfaces had been down: what happened meanwhile was not heard.
+    /// The way to the other speakers had been down: what happened meanwhile was not heard.
     pub(super) isolated: bool,
 }
 
@@ -73,9 +73,9 @@ impl Ports {
         }
     }
 
-    /// Follows the kernel's links.
-    pub(super) fn handle_links(&mut self, links: &BTreeMap<u32, Link>, now: Instant) -> Change {
-        let was_up = self.ports.values().any(|port| port.link.up);
+    /// Follows the kernel's links. `own` is the address at which the other speakers find this one.
+    pub(super) fn handle_links(&mut self, links: &BTreeMap<u32, Link>, own: IpAddr, now: Instant) -> Change {
+        let was_up = self.is_connected(own);
         let before: BTreeMap<_, _> =
             self.ports.iter().map(|(index, port)| (*index, (port.link.up, port.link.mac))).collect();
         self.links = links.clone();
@@ -105,11 +105,14 @@ impl Ports {
             port.link.up && known.is_none_or(|(up, mac)| !up || *mac != port.link.mac)
         };
         let refresh = self.ports.values().any(fresh);
-        Change { refresh, isolated: refresh && !was_up && !before.is_empty() }
+        Change { refresh, isolated: self.is_connected(own) && !was_up && !before.is_empty() }
     }
 
-    pub(super) fn is_any_up(&self) -> bool {
-        self.ports.values().any(|port| port.link.up)
+    /// Whether the interface that has this address is up; any interface, where none that is used has it.
+    pub(super) fn is_connected(&self, own: IpAddr) -> bool {
+        let links = || self.ports.values().map(|port| &port.link);
+        let has = |link: &&Link| link.networks.iter().any(|net| net.addr() == own);
+        links().find(has).map_or_else(|| links().any(|link| link.up), |link| link.up)
     }
 
     pub(super) fn macs(&self) -> Vec<Mac> {

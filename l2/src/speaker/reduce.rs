@@ -56,14 +56,17 @@ pub(super) fn slice(slice: &EndpointSlice) -> Option<(ServiceKey, BTreeSet<Strin
 pub(super) fn node(node: &core::Node, ignore_exclude_label: bool) -> Node {
     let status = node.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
-    let unavailable = conditions
-        .is_some_and(|all| all.iter().any(|one| one.type_ == "NetworkUnavailable" && one.status == "True"));
+    let says = |kind: &str, bad: fn(&str) -> bool| {
+        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == kind && bad(&one.status)))
+    };
+    let unavailable = says("NetworkUnavailable", |status| status == "True");
     let excluded = !ignore_exclude_label && node.labels().contains_key(EXCLUDE_LABEL);
     let addresses = status.and_then(|status| status.addresses.as_ref());
     let internal = addresses.into_iter().flatten().filter(|address| address.type_ == "InternalIP");
     Node {
         labels: node.labels().clone(),
         barred: unavailable || excluded,
+        unready: says("Ready", |status| status != "True"),
         addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
     }
 }

@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 use super::{
     host::Host,
     options::Options,
+    record,
     state::State,
     wanted::{ServiceKey, Wanted},
 };
@@ -47,7 +48,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entry {
     interfaces: BTreeSet<String>,
-    addresses: BTreeSet<IpAddr>,
+    /// Each with the epoch of its claim.
+    addresses: BTreeMap<IpAddr, u64>,
     since: i64,
     reason: String,
     from: Option<String>,
@@ -195,6 +197,9 @@ impl Reporter {
             labels::NODE: node, labels::SERVICE_NAME: key.name, labels::SERVICE_NAMESPACE: key.namespace,
         });
         let mut object = self.object("ServiceL2Status", &name, &labels);
+        let boot = self.state.borrow().boot;
+        object["metadata"]["annotations"] =
+            json!({ annotations::CLAIMS: record::encode(boot, &entry.addresses) });
         object["spec"] = json!({});
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&name, &params, &Patch::Apply(&object)).await?;
@@ -204,7 +209,7 @@ impl Reporter {
             "apiVersion": format!("{GROUP}/v1beta1"), "kind": "ServiceL2Status", "metadata": { "name": name },
             "status": {
                 "node": node, "serviceName": key.name, "serviceNamespace": key.namespace,
-                "interfaces": interfaces, "addresses": entry.addresses, "since": since, "reason": entry.reason,
+                "interfaces": interfaces, "addresses": entry.addresses.keys().collect::<Vec<_>>(), "since": since, "reason": entry.reason,
             },
         });
         api.patch_status(&name, &params, &Patch::Apply(&status)).await.map(drop)
@@ -363,7 +368,8 @@ fn desired(state: &State, wanted: &Wanted) -> Desired {
         let Some(place) = wanted.places.get(vip) else { continue };
         for key in &place.services {
             let entry = desired.statuses.entry(key.clone()).or_default();
-            entry.addresses.insert(*vip);
+            let epoch = state.vips.get(vip).map_or(0, |known| known.epoch);
+            entry.addresses.insert(*vip, epoch);
             entry.since = entry.since.max(held.since);
             entry.reason.clone_from(&held.reason);
             entry.from = entry.from.take().or_else(|| held.from.clone());

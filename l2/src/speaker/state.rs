@@ -14,6 +14,8 @@ use crate::ownership::Gain;
 #[serde(rename_all = "camelCase")]
 pub struct State {
     pub node: String,
+    /// Which life of this node claims.
+    pub boot: u64,
     /// Nothing is answered while the speaker asks its peers what it missed.
     pub fenced: bool,
     pub draining: bool,

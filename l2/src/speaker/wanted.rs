@@ -40,4 +40,6 @@ pub(crate) struct Wanted {
     pub uids: BTreeMap<Arc<ServiceKey>, String>,
     /// Every node's addresses: where other speakers may be found.
     pub nodes: BTreeMap<NodeName, Vec<IpAddr>>,
+    /// Nodes that the control plane gave up.
+    pub unready: BTreeSet<NodeName>,
 }

@@ -35,7 +35,7 @@ use crate::{
     ndp,
     netlink::{self, Links},
     node_name::NodeName,
-    ownership::{Demands, Event, Gain, Ownership, Settings, Tenure},
+    ownership::{Claim, Demands, Event, Gain, Ownership, Settings, Tenure},
     packet::{Listen, MAX_FRAME_BYTES},
 };
 
@@ -57,6 +57,8 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Inputs {
     pub(super) wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    /// What speakers claim that cannot be heard.
+    pub(super) records: mpsc::Receiver<Vec<Claim>>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) state: watch::Sender<Arc<State>>,
     pub(super) metrics: Metrics,
@@ -178,6 +180,9 @@ impl Wire {
                         self.handle_wanted();
                     }
                 }
+                Some(claims) = self.inputs.records.recv() => {
+                    self.ownership.handle_records(claims, Instant::now());
+                }
                 command = self.inputs.commands.recv() => match command {
                     Some(Command::Drain) => {
                         self.draining = true;
@@ -223,6 +228,7 @@ impl Wire {
             nodes.filter_map(|(_, ips)| of_family(ips)).map(|ip| (ip, port).into()).collect();
         seeds.extend(self.options.peers.iter().copied());
         self.ownership.handle_seeds(seeds);
+        self.ownership.handle_unready(wanted.unready.clone());
         let before = self.wanted.replace(wanted.clone());
         for vip in before.iter().flat_map(|before| before.demands.keys()) {
             if !wanted.demands.contains_key(vip) {
@@ -238,7 +244,8 @@ impl Wire {
     fn handle_links(&mut self) {
         let now = Instant::now();
         let links = self.links.borrow_and_update().clone();
-        let change = self.ports.handle_links(&links, now);
+        let own = self.ownership.membership().identity().addr.ip();
+        let change = self.ports.handle_links(&links, own, now);
         self.suit(now);
         if change.isolated {
             info!("a link is back; asking the peers before answering");
@@ -264,8 +271,8 @@ impl Wire {
                 held.interfaces = names(&self.suitable, vip);
             }
         }
-        // With every link down the others find out by themselves; what we say does not reach them anyway.
-        if self.ports.is_any_up() {
+        // Cut off, the others find out by themselves; what we decided here would only be in the way of their decision.
+        if self.ports.is_connected(self.ownership.membership().identity().addr.ip()) {
             let mine = |vip: &IpAddr| {
                 let name = self.ownership.membership().identity().name.clone();
                 wanted.demands.get(vip).is_some_and(|demand| demand.candidates.contains_key(&name))
@@ -462,6 +469,7 @@ impl Wire {
         let unable = self.suitable.iter().filter(|(_, on)| on.is_empty()).map(|(vip, _)| *vip);
         State {
             node: self.options.node_name.clone(),
+            boot: self.ownership.membership().identity().boot,
             fenced: self.ownership.is_fenced(),
             draining: self.draining,
             members: members.collect(),

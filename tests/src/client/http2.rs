@@ -101,6 +101,11 @@ impl Http2 {
         stream.answer().await
     }
 
+    /// Whether another request may be sent: false once the edge said GOAWAY (RFC 9113 6.8).
+    pub async fn takes_more(&mut self) -> bool {
+        poll_fn(|cx| self.send.poll_ready(cx)).await.is_ok()
+    }
+
     /// Whether extended CONNECT (RFC 8441) is offered.
     pub fn extended_connect(&self) -> bool {
         self.send.is_extended_connect_protocol_enabled()

@@ -78,11 +78,11 @@ pub(super) fn ipvs_without_strict_arp(c: &mut Cluster) -> Result<()> {
     let node = c.nodes[0].host.host.namespace.clone();
     node.ip("link add kube-ipvs0 type bridge")?;
     let told = c.vip().and_then(|_| expect_state(c, "Invalid", "strictARP: true"));
-    node.sysctl(&[("net.ipv4.conf.all.arp_ignore", "1")])?;
+    node.sysctl(&[("ipv4/conf/all/arp_ignore", "1")])?;
     // Looked at again with the next change.
     let mended =
         told.and_then(|()| c.create(&[&service("other")])).and_then(|()| expect_state(c, "Valid", ""));
-    node.sysctl(&[("net.ipv4.conf.all.arp_ignore", "0")])?;
+    node.sysctl(&[("ipv4/conf/all/arp_ignore", "0")])?;
     node.ip("link del kube-ipvs0")?;
     mended
 }

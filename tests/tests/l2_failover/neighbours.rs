@@ -166,6 +166,8 @@ pub(super) fn changed_mac(c: &mut Cluster) -> Result<()> {
     let vip = c.vip()?;
     let host = c.nodes[vip.owner].host.host.clone();
     let other: Mac = [2, 0, 0, 77, 9, 9];
+    // The node's own addresses are its kernel's to announce; without this its peers send to the old one for a while.
+    host.namespace.sysctl(&[("ipv4/conf/eth0/arp_notify", "1"), ("ipv6/conf/eth0/ndisc_notify", "1")])?;
     let start = Instant::now();
     host.namespace.ip("link set eth0 address 02:00:00:4d:09:09\n")?;
     let claim = c.wire.wait_claim(start, SOON, vip.ip, |m| m == other);
