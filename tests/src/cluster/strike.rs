@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::api::eventually;
 use super::objects::{service, with};
-use super::visits::{Outage, Visits, outage};
+use super::visits::{Outage, Visits, outage, take_straddlers};
 use super::wire::{Mac, Said};
 use super::{Cluster, SOON, UnderTest};
 
@@ -28,6 +28,8 @@ pub struct Moved {
     /// From the event to the first claim by another node.
     pub claimed: Duration,
     pub outage: Outage,
+    /// Connections that were being opened in the instant of the move, and were reset; see [`take_straddlers`].
+    pub straddlers: usize,
     /// The index of the new owner.
     pub owner: usize,
 }
@@ -76,10 +78,12 @@ impl Cluster {
             ensure!(done > 10, "{done} since");
             Ok(())
         })?;
-        let list = visits.finish();
+        let mut list = visits.finish();
+        let straddlers = take_straddlers(&mut list, claim.at);
         Ok(Moved {
             claimed: claim.at - at,
             outage: outage(&list, at)?,
+            straddlers,
             owner: self.node(&self.name_of(new))?,
         })
     }
@@ -110,19 +114,20 @@ impl Cluster {
         Ok(took)
     }
 
-    /// `rounds` planned hand-overs: how long each took, and how many connections failed in all.
-    pub fn hand_overs(&mut self, rounds: usize) -> Result<(Vec<Duration>, usize)> {
+    /// `rounds` planned hand-overs: how long each took, how many connections failed in all, and how many straddled a move.
+    pub fn hand_overs(&mut self, rounds: usize) -> Result<(Vec<Duration>, usize, usize)> {
         let mut vip = self.vip()?;
-        let (mut took, mut failed) = (Vec::new(), 0);
+        let (mut took, mut failed, mut straddlers) = (Vec::new(), 0, 0);
         for round in 0..rounds {
             let moved = self.strike(vip, |c| c.stop_speaker(vip.owner));
             let moved = moved.map_err(|e| e.context(format!("hand-over {round}")))?;
             failed += moved.outage.failed;
+            straddlers += moved.straddlers;
             took.push(moved.claimed);
             self.start_speaker(vip.owner)?;
             self.settle(&mut vip)?;
         }
-        Ok((took, failed))
+        Ok((took, failed, straddlers))
     }
 
     /// Waits until the node that was struck takes part again, and one node owns the VIP.
