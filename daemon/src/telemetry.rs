@@ -116,9 +116,14 @@ fn parse(directive: &str) -> Result<EnvFilter, TelemetryError> {
     if let Some(word) = directive.split(',').map(str::trim).find(lone) {
         return Err(refuse(format!("{word:?} is neither a level nor of the form `part=level`")));
     }
+    let quieted = format!("{directive},{QUIET}");
+    let directive = if matches!(directive, "info" | "warn") { &quieted } else { directive };
     // Without regular expressions: the level may come over the admin port, and a field's pattern is not worth that.
     EnvFilter::builder().with_regex(false).parse(directive).map_err(|error| refuse(error.to_string()))
 }
+
+/// Libraries that warn of what any visitor can cause, or of what our own lines say better. Naming parts undoes it.
+const QUIET: &str = "h2=error,kube_client=error";
 
 /// Ample for a level for each crate of the program.
 const MAX_DIRECTIVE_BYTES: usize = 1024;
@@ -197,6 +202,21 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_visitor_cannot_fill_the_log_through_a_librarys_warnings() {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let (subscriber, levels) = build(Format::Text, "info", move || writer.clone()).unwrap();
+        with_default(subscriber, || {
+            let log = || tracing::warn!(target: "h2::codec", "a bad frame");
+            log();
+            assert_eq!(buffer.take(), "");
+            levels.set("info,h2=warn").unwrap();
+            log();
+            assert!(buffer.take().contains("a bad frame"));
+        });
     }
 
     #[test]

@@ -187,16 +187,14 @@ impl Membership {
         }
     }
 
-    /// With a new identity foca waits for a word from a member before it pings again. Two nodes that both got one
-    /// would wait for each other: ask for that word. Called often; does nothing while the pings go on.
+    /// With a new identity foca waits for a word from a member before it pings again. Two nodes that both got one would
+    /// wait for each other, and one that is cut off in that moment for ever: make it look at the members that it has.
+    /// Called often; does nothing while the pings go on.
     pub fn revive(&mut self, now: Instant) {
         if self.outbox.timers.values().any(|timer| matches!(timer, Timer::ProbeRandomMember(_))) {
             return;
         }
-        let members: Vec<_> = self.alive().take(3).map(|member| member.identity.clone()).collect();
-        for member in members {
-            let _ = self.foca.announce(member, self.outbox.at(now));
-        }
+        let _ = self.foca.apply_many(std::iter::empty(), false, self.outbox.at(now));
     }
 
     /// Tells the others that this node leaves.
