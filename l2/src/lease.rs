@@ -83,7 +83,9 @@ impl Elector {
     async fn run(self, standing: &watch::Sender<Standing>, drain: &Drain) {
         let mut seen = Seen::default();
         let mut due = Instant::now();
-        let mut changes = std::pin::pin!(watch_object(self.api.clone(), &self.name).default_backoff());
+        let mut changes = std::pin::pin!(
+            watch_object(self.api.clone(), &self.name).backoff(crate::retry::Retry::default())
+        );
         loop {
             tokio::select! {
                 biased;

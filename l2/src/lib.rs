@@ -25,6 +25,7 @@ pub mod ownership;
 pub mod packet;
 pub mod pool;
 pub mod range;
+mod retry;
 pub mod selector;
 #[cfg(test)]
 mod sim;

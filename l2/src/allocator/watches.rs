@@ -210,7 +210,7 @@ async fn follow<K, F>(
         _ if kind == Watched::STATE => Watched::STATE.to_owned(),
         _ => object.meta().name.clone().unwrap_or_default(),
     };
-    let mut events = pin!(watcher(api, config.page_size(PAGE)).default_backoff());
+    let mut events = pin!(watcher(api, config.page_size(PAGE)).backoff(crate::retry::Retry::default()));
     let mut complained = false;
     loop {
         let event = tokio::select! {

@@ -15,7 +15,7 @@ use crate::{chance::mix, elect::rank, node_name::NodeName};
 /// How long a released address remembers its epoch: longer than any datagram lives and any digest round takes.
 const STONE_LIFE: Duration = Duration::from_secs(120);
 /// How long an address that a foreign host uses is left alone before it is probed again.
-pub const CONFLICT_HOLD: Duration = Duration::from_secs(60);
+pub const CONFLICT_HOLD: Duration = Duration::from_secs(20);
 /// Claims are compared in this many groups, so that one difference does not send all of 5,000 claims.
 pub(crate) const BUCKETS: usize = 16;
 

@@ -55,7 +55,7 @@ pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> mpsc:
     let api = Api::<PartialObjectMeta<ServiceL2Status>>::namespaced(client.clone(), &options.namespace);
     let stop = drain.clone();
     drop(drain.spawn("records", async move {
-        let mut events = pin!(watcher(api, Config::default()).default_backoff());
+        let mut events = pin!(watcher(api, Config::default()).backoff(crate::retry::Retry::default()));
         loop {
             let event = tokio::select! {
                 biased;

@@ -149,7 +149,7 @@ async fn follow<K, F>(
         Some(namespace) if !bare => format!("{namespace}/{}", object.name_any()),
         _ => object.name_any(),
     };
-    let mut events = pin!(watcher(api, config.page_size(PAGE)).default_backoff());
+    let mut events = pin!(watcher(api, config.page_size(PAGE)).backoff(crate::retry::Retry::default()));
     let mut complained = false;
     loop {
         let event = tokio::select! {
