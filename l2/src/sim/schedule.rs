@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Life, World};
+use super::{Life, Node, World};
 
 /// Overlap after any single fault.
 const MAX_OVERLAP: Duration = Duration::from_secs(1);
@@ -67,16 +67,23 @@ fn fault(world: &mut World) -> Result<(), String> {
             world.resume(node);
             world.last_fault = world.now;
         }
-        3 => {
-            // Some nodes on the other side of a broken switch.
+        3 | 9 => {
+            // Some nodes behind a broken switch, their clients with them; or, the worst kind, clients that hear all.
+            let part: fn(&mut Node) -> &mut usize =
+                if kind == 3 { |node| &mut node.group } else { |node| &mut node.side };
             let cut = 1 + world.chance.below(world.nodes.len().div_ceil(2));
             for other in 0..cut {
                 let other = (node + other) % world.nodes.len();
-                world.nodes[other].group = 1;
+                *part(&mut world.nodes[other]) = 1;
             }
             world.run_for(span);
             world.last_fault = world.now;
-            world.nodes.iter_mut().for_each(|node| node.group = 0);
+            world.nodes.iter_mut().for_each(|node| *part(node) = 0);
+            if kind == 9 {
+                // A death before they meet again would be a second fault.
+                let limit = if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN };
+                world.run_while(limit, World::is_reunited).ok_or("nodes did not meet again")?;
+            }
         }
         4 => {
             world.nodes[node].slow = Duration::from_millis(u64::try_from(world.chance.below(120)).unwrap());
@@ -102,20 +109,6 @@ fn fault(world: &mut World) -> Result<(), String> {
             world.drain(node);
             world.run_for(Duration::from_millis(20));
             world.nodes[node].life = Life::Killed;
-        }
-        9 => {
-            // The worst kind: nodes that do not hear each other, and clients that hear them all.
-            let cut = 1 + world.chance.below(world.nodes.len().div_ceil(2));
-            for other in 0..cut {
-                let other = (node + other) % world.nodes.len();
-                world.nodes[other].side = 1;
-            }
-            world.run_for(span);
-            world.last_fault = world.now;
-            world.nodes.iter_mut().for_each(|node| node.side = 0);
-            // A death before they meet again would be a second fault.
-            let limit = if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN };
-            world.run_while(limit, World::is_reunited).ok_or("nodes did not meet again")?;
         }
         8 => world.delay_micros.1 = 500 + world.chance.below(30_000),
         _ => {}
