@@ -70,7 +70,14 @@ pub(super) fn api_away(c: &mut Cluster) -> Result<()> {
     let now = c.nodes[moved.owner].name.clone();
     ensure!(moved.outage.lasted <= WORST, "{moved:?}");
     // The server's return moves nothing.
-    c.stays_with(&vip.ip.to_string(), &now, Duration::from_secs(2))
+    c.stays_with(&vip.ip.to_string(), &now, Duration::from_secs(2))?;
+    // And the next Service is served: the allocators' Lease runs out first, then the watches are tried again.
+    c.create(&[&service("after")])?;
+    eventually(4 * SOON, "a Service is served once the API server is back", || {
+        let ip = c.wait_ip("after")?;
+        c.wait_owner(&ip)
+    })
+    .map(drop)
 }
 
 pub(super) fn ipvs_without_strict_arp(c: &mut Cluster) -> Result<()> {
