@@ -44,7 +44,8 @@ fn decode(object: &impl ResourceExt) -> Vec<Claim> {
         let record: Record = serde_json::from_str(object.annotations().get(annotations::CLAIMS)?).ok()?;
         let tenure = Tenure::Owned(Owner { name: node.as_str().into(), boot: record.boot });
         let claim = |(vip, epoch)| Claim { vip, epoch, tenure: tenure.clone() };
-        Some(record.epochs.into_iter().map(claim).collect())
+        // As in a datagram: nothing could ever be newer than the last epoch.
+        Some(record.epochs.into_iter().filter(|(_, epoch)| *epoch < u64::MAX).map(claim).collect())
     };
     parse().unwrap_or_default()
 }
