@@ -9,7 +9,11 @@
 //! then: a holder with more than one VIP above its fair share hands over to the least loaded
 //! ```
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use crate::{chance::mix, node_name::NodeName};
 
@@ -97,10 +101,18 @@ impl<'a> Election<'a> {
         peers: &'a [Peer],
         holder: impl Fn(IpAddr) -> Option<usize>,
     ) -> Self {
+        // VIPs with equal rules share their candidates, so these are looked up once and not for every VIP.
+        let mut living: HashMap<*const Candidates, Vec<(i32, usize)>> = HashMap::new();
         let seats = demands
             .map(|demand| {
                 let held_by = holder(demand.vip);
-                Seat { demand, eligible: eligible(demand, peers, held_by), owner: None, held_by }
+                let candidates = &demand.candidates;
+                let living = living.entry(Arc::as_ptr(candidates)).or_insert_with(|| {
+                    let preference =
+                        |(index, peer): (usize, &Peer)| Some((*candidates.get(&peer.name)?, index));
+                    peers.iter().enumerate().filter_map(preference).collect()
+                });
+                Seat { demand, eligible: eligible(demand, peers, living, held_by), owner: None, held_by }
             })
             .collect();
         Self { seats, peers, load: vec![0; peers.len()] }
@@ -174,15 +186,11 @@ fn pinned(seat: &Seat<'_>, peers: &[Peer]) -> Option<usize> {
     seat.eligible.iter().copied().find(|peer| peers[*peer].name == *pin)
 }
 
-fn eligible(demand: &Demand, peers: &[Peer], held_by: Option<usize>) -> Vec<usize> {
-    let mut able = Vec::with_capacity(peers.len());
-    for (index, peer) in peers.iter().enumerate() {
-        if let Some(preference) = demand.candidates.get(&peer.name)
-            && !peer.unable.contains(&demand.vip)
-        {
-            able.push((*preference, index, peer));
-        }
-    }
+/// Of the living candidates, each with its preference and index, those that may own this VIP.
+fn eligible(demand: &Demand, peers: &[Peer], living: &[(i32, usize)], held_by: Option<usize>) -> Vec<usize> {
+    let mut able: Vec<_> =
+        living.iter().map(|(preference, index)| (*preference, *index, &peers[*index])).collect();
+    able.retain(|(.., peer)| !peer.unable.contains(&demand.vip));
     let staying = |peer: &Peer| peer.standing != Standing::Draining;
     if !able.iter().any(|(_, _, peer)| staying(peer)) {
         // Nobody can take it from a node that leaves: it serves until its end.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use regex::Regex;
+use regex_lite::Regex;
 use serde::Deserialize;
 
 use crate::netlink::Link;
@@ -40,7 +40,7 @@ pub enum ExclusionError {
     #[error(transparent)]
     Parse(#[from] causeway_daemon::config::ConfigError),
     #[error("`{0}` is not a regular expression")]
-    Regex(String, #[source] Box<regex::Error>),
+    Regex(String, #[source] Box<regex_lite::Error>),
 }
 
 /// MetalLB's `excludel2.yaml`.

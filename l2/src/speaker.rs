@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! watches → index → Wanted ─────────────┐                        ┌─→ State → report → ServiceL2Status, events
-//!                                       ▼                        │              status → `causeway-speaker status`
+//!                                       ▼                        │            page → `causeway-speaker status`
 //! netlink → Links ───────→ wire (a thread of its own: Ownership, Announcer, sockets) ⇄ other speakers, the LAN
 //! ```
 //! The wire thread needs neither the API server nor the other thread to go on: it works on what it was told last.
@@ -12,7 +12,9 @@ pub mod command;
 mod host;
 mod index;
 mod metrics;
+mod objects;
 mod options;
+mod page;
 mod peers;
 mod ports;
 mod record;
@@ -26,5 +28,6 @@ mod wire;
 pub use app::App;
 pub use metrics::Metrics;
 pub use options::Options;
+pub use page::{HeldVip, Page, Vip};
 pub use reduce::OWNER_ANNOTATION;
-pub use state::{Held, MemberState, State, VipState};
+pub use state::Member;

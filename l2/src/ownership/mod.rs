@@ -157,6 +157,8 @@ pub struct Ownership {
     beats: Beats,
     /// Something changed since the last election.
     dirty: bool,
+    /// When that was; None where the next one must not wait.
+    settled: Option<Instant>,
     left: bool,
     sends: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
@@ -207,6 +209,7 @@ impl Ownership {
             last_turn: now,
             beats: Beats { turn: now, digest: now, reunion: now, review: now },
             dirty: true,
+            settled: None,
             left: false,
             sends: VecDeque::new(),
             events: VecDeque::new(),
@@ -256,13 +259,15 @@ impl Ownership {
         self.finish(now);
     }
 
-    /// Nobody answered the probes.
-    pub fn handle_free(&mut self, vip: IpAddr, now: Instant) {
+    /// Nobody answered the probes of these.
+    pub fn handle_free(&mut self, vips: &[IpAddr], now: Instant) {
         self.wake(now);
-        if self.tenure_here(vip) == Some(Hold::Probing) {
-            let epoch = self.table.next_epoch(vip) - 1;
-            self.put(vip, epoch, Tenure::Owned(self.me.clone()), now);
-            self.gained(vip, Gain::FirstUse);
+        for vip in vips {
+            if self.tenure_here(*vip) == Some(Hold::Probing) {
+                let epoch = self.table.next_epoch(*vip) - 1;
+                self.put(*vip, epoch, Tenure::Owned(self.me.clone()), now);
+                self.gained(*vip, Gain::FirstUse);
+            }
         }
         self.finish(now);
     }
@@ -304,7 +309,7 @@ impl Ownership {
         self.wake(now);
         if !self.own.draining {
             self.change_status(|own| own.draining = true);
-            self.dirty = true;
+            (self.dirty, self.settled) = (true, None);
         }
         self.finish(now);
     }
@@ -346,7 +351,8 @@ impl Ownership {
     }
 
     pub fn poll_timeout(&self) -> Instant {
-        self.membership.next_timeout().map_or(self.beats.turn, |due| due.min(self.beats.turn))
+        let due = self.membership.next_timeout().map_or(self.beats.turn, |due| due.min(self.beats.turn));
+        self.next_settling().map_or(due, |settling| due.min(settling))
     }
 
     /// VIPs claimed as owned by this node.
@@ -416,7 +422,10 @@ impl Ownership {
                     self.reunited = Some(now);
                     self.events.push_back(Event::MemberUp(identity.name));
                 }
-                Member::Down(name) => self.events.push_back(Event::MemberDown(name)),
+                Member::Down(name) => {
+                    self.settled = None;
+                    self.events.push_back(Event::MemberDown(name));
+                }
                 Member::Rejoined => self.raise_fence(now),
                 Member::Suspect(suspect) => {
                     let vips = self.owned_by(&suspect.name).take(8).collect();

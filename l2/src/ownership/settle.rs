@@ -19,6 +19,9 @@ const HEARSAY: Duration = Duration::from_millis(200);
 const UNKNOWN_OWNER: Duration = Duration::from_secs(2);
 /// A node that is elected and claims nothing for so long does not know the Service: its watch is behind.
 const UNAWARE: Duration = Duration::from_secs(1);
+/// An election over thousands of VIPs takes milliseconds, and in a crowd every datagram changes something: what comes
+/// together is settled together. A death and a drain do not wait.
+const SETTLE_EVERY: Duration = Duration::from_millis(10);
 /// An offer without any answer.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const OFFER_EVERY: Duration = Duration::from_millis(50);
@@ -37,11 +40,12 @@ pub(super) enum OwnerState {
 impl Ownership {
     /// Elects and acts, if anything changed and this node may act.
     pub(super) fn settle(&mut self, now: Instant) {
-        if !self.dirty || self.fence.is_some() || self.left {
+        if self.next_settling().is_none_or(|due| now < due) {
             return;
         }
         let Some(demands) = self.demands.clone() else { return };
         self.dirty = false;
+        self.settled = Some(now);
         self.declined.retain(|_, until| *until > now);
         self.forget_records(now);
         self.read_records(now);
@@ -73,6 +77,12 @@ impl Ownership {
         }
         self.send_offers(now);
         self.tell_fresh_claims(now);
+    }
+
+    /// When the next election is due: at once, or a moment after the last one.
+    pub(super) fn next_settling(&self) -> Option<Instant> {
+        let due = self.dirty && self.fence.is_none() && !self.left && self.demands.is_some();
+        due.then(|| self.settled.map_or(self.last_turn, |at| at + SETTLE_EVERY))
     }
 
     /// Every living member that knows the Services, this node included.

@@ -308,7 +308,7 @@ impl World {
                 if used {
                     self.nodes[node].core.handle_taken(vip, local);
                 } else {
-                    self.nodes[node].core.handle_free(vip, local);
+                    self.nodes[node].core.handle_free(&[vip], local);
                 }
                 self.drain(node);
             }

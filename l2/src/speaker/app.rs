@@ -21,6 +21,7 @@ use tracing::warn;
 use super::{
     metrics::Metrics,
     options::Options,
+    page::Page,
     record,
     report::Reporter,
     state::State,
@@ -62,9 +63,13 @@ impl App {
         let metrics = Metrics::register(&mut registry);
         let (publish, state) = watch::channel(Arc::new(State::default()));
 
-        let page = state.clone();
+        let wanted = watches::start(&client, options, &readiness, &drain);
+        let (node, shown, wants) = (options.node_name.clone(), state.clone(), wanted.clone());
         let status = Arc::new(move || {
-            let body = serde_json::to_vec(&**page.borrow()).unwrap_or_default();
+            // Copied first: the wire thread waits for nobody who looks.
+            let (state, wanted) = (shown.borrow().clone(), wants.borrow().clone());
+            let page = Page::new(&node, &state, wanted.as_deref());
+            let body = serde_json::to_vec(&page).unwrap_or_default();
             std::future::ready((StatusCode::OK, JSON, Bytes::from(body))).boxed()
         });
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels).route("/status", status);
@@ -72,7 +77,6 @@ impl App {
         let address = admin.local_addr();
         drop(admin.run(&drain));
 
-        let wanted = watches::start(&client, options, &readiness, &drain);
         let (commands, inbox) = mpsc::channel(4);
         let records = record::follow(&client, options, &drain);
         let inputs = Inputs { wanted: wanted.clone(), records, commands: inbox, state: publish, metrics };
@@ -84,10 +88,6 @@ impl App {
 
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
-    }
-
-    pub fn state(&self) -> watch::Receiver<Arc<State>> {
-        self.state.clone()
     }
 
     pub fn panics(&self) -> u64 {
@@ -156,7 +156,7 @@ fn join(readiness: &Readiness, drain: &Drain, mut state: watch::Receiver<Arc<Sta
     drop(drain.spawn("join", async move {
         tokio::select! {
             () = stop.draining() => {}
-            joined = state.wait_for(|state| !state.node.is_empty() && !state.fenced) => {
+            joined = state.wait_for(|state| state.boot != 0 && !state.fenced) => {
                 if joined.is_ok() {
                     guard.release();
                 }

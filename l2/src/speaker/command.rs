@@ -7,7 +7,7 @@ use causeway_daemon::{output::Output, unix_client::http_get};
 use clap::Subcommand;
 use http::StatusCode;
 
-use super::state::State;
+use super::page::Page;
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
@@ -33,9 +33,9 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (status, body) =
                 http_get(admin, "/status").await.with_context(|| format!("no speaker answers on {admin}"))?;
             ensure!(status == StatusCode::OK, "the speaker answers {status}");
-            let state: State =
+            let page: Page =
                 serde_json::from_slice(&body).context("the speaker's answer is not understood")?;
-            output.print(&state, text)?;
+            output.print(&page, text)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Healthcheck { admin } => {
@@ -49,30 +49,30 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn text(state: &State) -> String {
+fn text(page: &Page) -> String {
     use std::fmt::Write;
     let mut out = String::new();
-    let mood = match (state.fenced, state.draining) {
+    let mood = match (page.fenced, page.draining) {
         (true, _) => "asking its peers before it answers",
         (_, true) => "leaving",
         _ => "in agreement with its peers",
     };
-    let _ = writeln!(out, "node {}: {mood}", state.node);
-    for member in &state.members {
+    let _ = writeln!(out, "node {}: {mood}", page.node);
+    for member in &page.members {
         let up = if member.up { "up" } else { "down" };
         let _ = writeln!(out, "  speaker {} {} {up}", member.node, member.address);
     }
-    for (vip, known) in &state.vips {
+    for (vip, known) in &page.vips {
         let owner = known.owner.as_deref().unwrap_or("nobody");
         let services = known.services.join(", ");
         let _ = write!(out, "{vip}  {owner} ({})  {services}", known.tenure);
-        if let Some(held) = state.held.get(vip) {
+        if let Some(held) = &known.held {
             let _ = write!(out, "  here on {}: {}", held.interfaces.join(", "), held.reason);
-        } else if let Some(mac) = state.conflicts.get(vip) {
+        } else if let Some(mac) = &known.used_by {
             let _ = write!(out, "  used by the host {mac}");
         } else if known.candidates == 0 {
             let _ = write!(out, "  no node may announce it");
-        } else if state.unable.contains(vip) {
+        } else if known.unable {
             let _ = write!(out, "  no interface here suits it");
         }
         out.push('\n');

@@ -29,7 +29,7 @@ pub(crate) struct Service {
     pub addresses: Vec<IpAddr>,
     pub traffic: Traffic,
     pub labels: Labels,
-    pub uid: String,
+    pub uid: Arc<str>,
     /// The annotation that moves it by hand.
     pub pin: Option<NodeName>,
 }
@@ -68,16 +68,20 @@ pub(crate) struct Advertisement {
     pub preferred: Vec<(i32, Selector)>,
 }
 
-/// Nodes that serve, by EndpointSlice; the empty name stands for endpoints without a node.
-pub(crate) type Serving = BTreeMap<String, BTreeSet<String>>;
+/// An EndpointSlice: the nodes that serve, in order; the empty name stands for endpoints without a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slice {
+    pub name: Arc<str>,
+    pub nodes: Box<[NodeName]>,
+}
 
 /// Everything known, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub services: BTreeMap<ServiceKey, Service>,
+    pub services: BTreeMap<Arc<ServiceKey>, Service>,
     /// By the Service they belong to.
-    pub endpoints: BTreeMap<ServiceKey, Serving>,
-    pub nodes: BTreeMap<String, Node>,
+    pub endpoints: BTreeMap<Arc<ServiceKey>, Vec<Slice>>,
+    pub nodes: BTreeMap<NodeName, Node>,
     pub pools: BTreeMap<String, Pool>,
     pub advertisements: BTreeMap<String, Advertisement>,
 }
@@ -101,6 +105,18 @@ impl Advertisement {
 type Shared = HashMap<Vec<usize>, Arc<Candidates>>;
 
 impl Index {
+    /// The one copy of a Service's name that everything shares.
+    pub(crate) fn key(&self, key: ServiceKey) -> Arc<ServiceKey> {
+        let of_service = self.services.get_key_value(&key).map(|(known, _)| known);
+        let known = of_service.or_else(|| self.endpoints.get_key_value(&key).map(|(known, _)| known));
+        known.cloned().unwrap_or_else(|| Arc::new(key))
+    }
+
+    /// The same for the name of a node.
+    pub(crate) fn node_name(&self, name: NodeName) -> NodeName {
+        self.nodes.get_key_value(&name).map_or(name, |(known, _)| known.clone())
+    }
+
     /// What should be announced, seen from the node `own`.
     pub(crate) fn wanted(&self, own: &NodeName) -> Wanted {
         let mut shared = Shared::new();
@@ -109,10 +125,10 @@ impl Index {
         let mut uids = BTreeMap::new();
         let advertisements: Vec<_> = self.advertisements.values().collect();
         for (key, service) in &self.services {
-            let serving =
-                self.endpoints.get(key).map(|slices| slices.values().flatten().collect::<BTreeSet<_>>());
-            let Some(serving) = serving.filter(|nodes| !nodes.is_empty()) else { continue };
-            let key = Arc::new(key.clone());
+            let slices = self.endpoints.get(key).map_or(&[][..], Vec::as_slice);
+            if slices.iter().all(|slice| slice.nodes.is_empty()) {
+                continue;
+            }
             uids.insert(key.clone(), service.uid.clone());
             let mut leader = None;
             for address in &service.addresses {
@@ -120,24 +136,22 @@ impl Index {
                 if matching.is_empty() {
                     continue;
                 }
-                let candidates = self.candidates(&advertisements, &matching, service, &serving, &mut shared);
+                let candidates = self.candidates(&advertisements, &matching, service, slices, &mut shared);
                 let demand = Demand { vip: *address, candidates, pin: service.pin.clone(), leader };
                 leader = leader.or(Some(*address));
                 demands.entry(*address).and_modify(|known| share(known, &demand)).or_insert(demand);
-                let place = places.entry(*address).or_insert_with(|| Place {
-                    interfaces: Some(BTreeSet::new()),
-                    services: BTreeSet::new(),
-                });
-                place.services.insert(key.clone());
+                let place = places
+                    .entry(*address)
+                    .or_insert_with(|| Place { interfaces: Some(BTreeSet::new()), services: Vec::new() });
+                if place.services.last() != Some(key) {
+                    place.services.push(key.clone());
+                }
                 self.widen(place, &advertisements, &matching, own);
             }
         }
-        let nodes =
-            self.nodes.iter().map(|(name, node)| (NodeName::from(name.as_str()), node.addresses.clone()));
-        let unready =
-            self.nodes.iter().filter(|(_, node)| node.unready).map(|(name, _)| name.as_str().into());
-        let unready = unready.collect();
-        Wanted { demands: Arc::new(demands), places, uids, nodes: nodes.collect(), unready }
+        let nodes = self.nodes.iter().map(|(name, node)| (name.clone(), node.addresses.clone())).collect();
+        let unready = self.nodes.iter().filter(|(_, node)| node.unready).map(|(name, _)| name.clone()).collect();
+        Wanted { demands: Arc::new(demands), places, uids, nodes, unready }
     }
 
     /// The advertisements of this address, by position. An address in no pool is nobody's to announce.
@@ -153,7 +167,7 @@ impl Index {
         advertisements: &[&Advertisement],
         matching: &[usize],
         service: &Service,
-        serving: &BTreeSet<&String>,
+        slices: &[Slice],
         shared: &mut Shared,
     ) -> Arc<Candidates> {
         let all = shared
@@ -171,15 +185,14 @@ impl Index {
                         .map(|(weight, _)| weight);
                     (!chosen.is_empty() && !node.barred).then(|| sum.sum::<i32>())
                 };
-                let scored =
-                    self.nodes.iter().filter_map(|(name, node)| Some((name.as_str().into(), score(node)?)));
+                let scored = self.nodes.iter().filter_map(|(name, node)| Some((name.clone(), score(node)?)));
                 Arc::new(scored.collect())
             })
             .clone();
         match service.traffic {
             Traffic::Cluster => all,
             Traffic::Local => {
-                let serves = |name: &NodeName| serving.iter().any(|node| *node == name.as_str());
+                let serves = |name: &NodeName| slices.iter().any(|slice| slice.nodes.binary_search(name).is_ok());
                 Arc::new(all.iter().filter(|(name, _)| serves(name)).map(|(n, w)| (n.clone(), *w)).collect())
             }
         }
@@ -193,7 +206,7 @@ impl Index {
         matching: &[usize],
         own: &NodeName,
     ) {
-        let Some(node) = self.nodes.get(own.as_str()) else { return };
+        let Some(node) = self.nodes.get(own) else { return };
         for advertisement in matching.iter().map(|at| advertisements[*at]).filter(|ad| ad.selects_node(node))
         {
             match &mut place.interfaces {

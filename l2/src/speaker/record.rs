@@ -6,7 +6,6 @@ use causeway_daemon::drain::Drain;
 use futures_util::StreamExt;
 use kube::{
     Api, Client, ResourceExt,
-    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         watcher::{Config, Event, watcher},
@@ -16,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::options::Options;
+use super::{objects, options::Options, watches::PAGE};
 use crate::{
-    api::{ServiceL2Status, annotations, labels},
+    api::{annotations, labels},
     ownership::{Claim, Owner, Tenure},
 };
 
@@ -53,10 +52,10 @@ fn decode(object: &impl ResourceExt) -> Vec<Claim> {
 /// Follows what all speakers wrote. Nothing of it is kept here; a watch that fails is tried again for ever.
 pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> mpsc::Receiver<Vec<Claim>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let api = Api::<PartialObjectMeta<ServiceL2Status>>::namespaced(client.clone(), &options.namespace);
+    let api = Api::<objects::Status>::namespaced(client.clone(), &options.namespace);
     let stop = drain.clone();
     drop(drain.spawn("records", async move {
-        let mut events = pin!(watcher(api, Config::default()).backoff(crate::retry::Retry::default()));
+        let mut events = pin!(watcher(api, Config::default().page_size(PAGE)).backoff(crate::retry::Retry::default()));
         loop {
             let event = tokio::select! {
                 biased;
@@ -90,7 +89,7 @@ mod tests {
     #[test]
     fn a_claim_is_read_as_it_was_written() {
         let vip: IpAddr = "fd00::1".parse().unwrap();
-        let mut object = ServiceL2Status::new("l2-1", Default::default());
+        let mut object = objects::Status { metadata: ObjectMeta::default() };
         assert_eq!(decode(&object), []);
         object.metadata = ObjectMeta {
             labels: Some([(labels::NODE.to_owned(), "node1".to_owned())].into()),

@@ -1,13 +1,13 @@
 //! Kubernetes objects reduced to what decides an announcement. Pure.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1::EndpointSlice};
 use kube::ResourceExt;
 use tracing::warn;
 
 use super::{
     index::{Advertisement, Node, Pool, Service, Traffic},
+    objects,
     wanted::ServiceKey,
 };
 use crate::{
@@ -22,12 +22,12 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// None for a Service that is not ours or has no address.
-pub(super) fn service(service: &core::Service, class: Option<&str>) -> Option<Service> {
-    let spec = service.spec.as_ref()?;
+pub(super) fn service(service: &objects::Service, class: Option<&str>) -> Option<Service> {
+    let spec = &service.spec;
     if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.as_deref() != class {
         return None;
     }
-    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
+    let ingress = service.status.load_balancer.ingress.as_ref()?;
     let parse = |text: &String| text.parse::<IpAddr>().ok();
     let addresses: Vec<_> = ingress.iter().filter_map(|point| point.ip.as_ref().and_then(parse)).collect();
     let local = spec.external_traffic_policy.as_deref() == Some("Local");
@@ -36,33 +36,36 @@ pub(super) fn service(service: &core::Service, class: Option<&str>) -> Option<Se
         addresses,
         traffic: if local { Traffic::Local } else { Traffic::Cluster },
         labels: service.labels().clone(),
-        uid: service.uid().unwrap_or_default(),
+        uid: service.uid().unwrap_or_default().into(),
         pin: pin.filter(|name| !name.is_empty()).map(NodeName::from),
     })
 }
 
 /// The Service of a slice, and the nodes with an endpoint that serves.
-pub(super) fn slice(slice: &EndpointSlice) -> Option<(ServiceKey, BTreeSet<String>)> {
+///
+/// The empty name stands for endpoints without a node.
+pub(super) fn slice(slice: &objects::EndpointSlice) -> Option<(ServiceKey, Vec<NodeName>)> {
     let name = slice.labels().get(SERVICE_NAME_LABEL)?.clone();
-    let serves = |conditions: Option<&k8s_openapi::api::discovery::v1::EndpointConditions>| {
+    let serves = |conditions: Option<&objects::EndpointConditions>| {
         // An endpoint that ends but still serves keeps its node in the race.
         conditions.is_none_or(|c| c.ready.unwrap_or(true) || c.serving.unwrap_or(false))
     };
     let endpoints = slice.endpoints.iter().flatten().filter(|endpoint| serves(endpoint.conditions.as_ref()));
-    let nodes = endpoints.map(|endpoint| endpoint.node_name.clone().unwrap_or_default()).collect();
+    let mut nodes: Vec<NodeName> =
+        endpoints.map(|endpoint| endpoint.node_name.as_deref().unwrap_or_default().into()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
     Some((ServiceKey { namespace: slice.namespace()?, name }, nodes))
 }
 
-pub(super) fn node(node: &core::Node, ignore_exclude_label: bool) -> Node {
-    let status = node.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_ref());
+pub(super) fn node(node: &objects::Node, ignore_exclude_label: bool) -> Node {
     let says = |kind: &str, bad: fn(&str) -> bool| {
-        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == kind && bad(&one.status)))
+        node.status.conditions.iter().flatten().any(|one| one.type_ == kind && bad(&one.status))
     };
     let unavailable = says("NetworkUnavailable", |status| status == "True");
     let excluded = !ignore_exclude_label && node.labels().contains_key(EXCLUDE_LABEL);
-    let addresses = status.and_then(|status| status.addresses.as_ref());
-    let internal = addresses.into_iter().flatten().filter(|address| address.type_ == "InternalIP");
+    let addresses = node.status.addresses.iter().flatten();
+    let internal = addresses.filter(|address| address.type_ == "InternalIP");
     Node {
         labels: node.labels().clone(),
         barred: unavailable || excluded,
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn services_of_another_class_are_not_ours() {
-        let with = |class: Option<&str>| -> core::Service {
+        let with = |class: Option<&str>| -> objects::Service {
             serde_json::from_value(json!({
                 "metadata": {"name": "web", "annotations": {"metallb.io/owner": "node2"}},
                 "spec": {"type": "LoadBalancer", "loadBalancerClass": class},
@@ -128,7 +131,7 @@ mod tests {
     #[test]
     fn an_ending_endpoint_that_serves_counts() {
         let with = |conditions: serde_json::Value| {
-            let object: EndpointSlice = serde_json::from_value(json!({
+            let object: objects::EndpointSlice = serde_json::from_value(json!({
                 "metadata": {"name": "web-1", "namespace": "a", "labels": {SERVICE_NAME_LABEL: "web"}},
                 "addressType": "IPv4",
                 "endpoints": [{"addresses": ["10.1.0.1"], "nodeName": "node1", "conditions": conditions}],
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_exclude_label_and_network_unavailable_bar_a_node() {
-        let with = |label: bool, unavailable: &str| -> core::Node {
+        let with = |label: bool, unavailable: &str| -> objects::Node {
             let labels = if label { json!({EXCLUDE_LABEL: ""}) } else { json!({}) };
             serde_json::from_value(json!({
                 "metadata": {"name": "node1", "labels": labels},

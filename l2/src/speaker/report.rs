@@ -2,7 +2,7 @@
 //! whose address is in conflict, and what this node's kernel says. Writes on change only; what fails is tried again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use causeway_daemon::{backoff::Backoff, drain::Drain};
 use k8s_openapi::{
-    api::core::v1::{Event, EventSource, ObjectReference, Service},
+    api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
@@ -24,14 +24,18 @@ use tracing::{debug, warn};
 
 use super::{
     host::Host,
+    objects,
     options::Options,
     record,
-    state::State,
+    state::{self, Interfaces, State},
     wanted::{ServiceKey, Wanted},
+    watches::PAGE,
 };
 use crate::{
     api::{ConfigurationState, GROUP, ServiceL2Status, annotations, conditions, labels},
     chance::mix,
+    mac::Mac,
+    ownership::Gain,
 };
 
 const MANAGER: &str = "causeway-speaker";
@@ -45,14 +49,22 @@ const HOST_EVERY: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What is said of one Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    interfaces: BTreeSet<String>,
-    /// Each with the epoch of its claim.
-    addresses: BTreeMap<IpAddr, u64>,
+    /// Each with the epoch of its claim and its interfaces, in order; one as a rule, a second one of the other family.
+    addresses: Vec<(IpAddr, u64, Interfaces)>,
+    /// Whether the advertisements name interfaces.
+    named: bool,
     since: i64,
-    reason: String,
-    from: Option<String>,
+    /// Of the last address.
+    why: Gain,
+}
+
+impl Entry {
+    /// As MetalLB: no interfaces means all of them.
+    fn interfaces(&self) -> BTreeSet<&String> {
+        self.addresses.iter().filter(|_| self.named).flat_map(|(.., on)| on.values()).collect()
+    }
 }
 
 type Entries = BTreeMap<Arc<ServiceKey>, Entry>;
@@ -62,9 +74,9 @@ type Entries = BTreeMap<Arc<ServiceKey>, Entry>;
 struct Desired {
     statuses: Entries,
     /// Services whose address is not announced because a foreign host uses it; and whose.
-    conflicts: BTreeMap<Arc<ServiceKey>, (IpAddr, String)>,
+    conflicts: BTreeMap<Arc<ServiceKey>, (IpAddr, Mac)>,
     /// Claims of a foreign host that are defended.
-    defended: BTreeMap<Arc<ServiceKey>, (IpAddr, String)>,
+    defended: BTreeMap<Arc<ServiceKey>, (IpAddr, Mac)>,
     /// Services that no node can announce, reported by this one.
     stranded: BTreeSet<Arc<ServiceKey>>,
 }
@@ -134,7 +146,7 @@ impl Reporter {
         let wanted = self.wanted.borrow_and_update().clone();
         let state = self.state.borrow_and_update().clone();
         let Some(wanted) = wanted else { return Ok(()) };
-        let desired = desired(&state, &wanted);
+        let desired = desired(&self.options.node_name, &state, &wanted);
         self.write_statuses(&desired.statuses).await?;
         self.write_conflicts(&desired).await?;
         self.tell_stranded(&desired).await;
@@ -166,8 +178,8 @@ impl Reporter {
                 self.tell(key, Tone::Normal, "nodeAssigned", message).await;
             }
             // A node that died cannot take its own status back.
-            if let Some(from) = &entry.from {
-                delete(&api, &status_name(from, key)).await?;
+            if let Some(from) = state::owner_before(&entry.why) {
+                delete(&api, &status_name(from.as_str(), key)).await?;
             }
         }
         Ok(())
@@ -177,13 +189,18 @@ impl Reporter {
     async fn sweep(&self, api: &Api<ServiceL2Status>, desired: &Entries) -> Result<(), kube::Error> {
         let node = &self.options.node_name;
         let names: BTreeSet<_> = desired.keys().map(|key| status_name(node, key)).collect();
-        let ours = ListParams::default().labels(&format!("{}={node}", labels::NODE));
-        for old in api.list(&ours).await? {
-            if !names.contains(&old.name_any()) {
-                delete(api, &old.name_any()).await?;
+        let written: Api<objects::Status> = Api::namespaced(self.client.clone(), &self.options.namespace);
+        let mut ours = ListParams::default().labels(&format!("{}={node}", labels::NODE)).limit(PAGE);
+        loop {
+            let page = written.list(&ours).await?;
+            for old in page.items.iter().map(ResourceExt::name_any).filter(|name| !names.contains(name)) {
+                delete(api, &old).await?;
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => ours = ours.continue_token(&token),
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     async fn write_status(
@@ -198,18 +215,20 @@ impl Reporter {
         });
         let mut object = self.object("ServiceL2Status", &name, &labels);
         let boot = self.state.borrow().boot;
-        object["metadata"]["annotations"] =
-            json!({ annotations::CLAIMS: record::encode(boot, &entry.addresses) });
+        let epochs = entry.addresses.iter().map(|(vip, epoch, _)| (*vip, *epoch)).collect();
+        object["metadata"]["annotations"] = json!({ annotations::CLAIMS: record::encode(boot, &epochs) });
         object["spec"] = json!({});
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&name, &params, &Patch::Apply(&object)).await?;
         let since = Timestamp::from_millisecond(entry.since).map(|at| at.to_string()).unwrap_or_default();
-        let interfaces: Vec<_> = entry.interfaces.iter().map(|name| json!({ "name": name })).collect();
+        let interfaces: Vec<_> = entry.interfaces().iter().map(|name| json!({ "name": name })).collect();
+        let addresses: Vec<_> = entry.addresses.iter().map(|(vip, ..)| vip).collect();
         let status = json!({
             "apiVersion": format!("{GROUP}/v1beta1"), "kind": "ServiceL2Status", "metadata": { "name": name },
             "status": {
                 "node": node, "serviceName": key.name, "serviceNamespace": key.namespace,
-                "interfaces": interfaces, "addresses": entry.addresses.keys().collect::<Vec<_>>(), "since": since, "reason": entry.reason,
+                "interfaces": interfaces, "addresses": addresses, "since": since,
+                "reason": state::reason(&entry.why),
             },
         });
         api.patch_status(&name, &params, &Patch::Apply(&status)).await.map(drop)
@@ -228,7 +247,7 @@ impl Reporter {
             self.written.conflicts.remove(&key);
         }
         for (key, (vip, mac)) in &desired.conflicts {
-            if self.written.conflicts.get(key) == Some(&(*vip, mac.clone())) {
+            if self.written.conflicts.get(key) == Some(&(*vip, *mac)) {
                 continue;
             }
             let message = format!(
@@ -241,11 +260,11 @@ impl Reporter {
                 "lastTransitionTime": Time(Timestamp::now()),
             }]);
             self.condition(key, condition).await?;
-            self.written.conflicts.insert(key.clone(), (*vip, mac.clone()));
+            self.written.conflicts.insert(key.clone(), (*vip, *mac));
             self.tell(key, Tone::Warning, "announceFailed", message).await;
         }
         for (key, (vip, mac)) in &desired.defended {
-            if self.written.defended.get(key) != Some(&(*vip, mac.clone())) {
+            if self.written.defended.get(key) != Some(&(*vip, *mac)) {
                 let message = format!("{vip}: the host {mac} claims this address too; it is defended");
                 self.tell(key, Tone::Warning, "addressContested", message).await;
             }
@@ -255,7 +274,7 @@ impl Reporter {
     }
 
     async fn condition(&self, key: &ServiceKey, conditions: Value) -> Result<(), kube::Error> {
-        let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
+        let api: Api<objects::Service> = Api::namespaced(self.client.clone(), &key.namespace);
         let body = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": key.name },
             "status": { "conditions": conditions },
@@ -332,7 +351,7 @@ impl Reporter {
                 kind: Some("Service".to_owned()),
                 name: Some(key.name.clone()),
                 namespace: Some(key.namespace.clone()),
-                uid: self.wanted.borrow().as_ref().and_then(|wanted| wanted.uids.get(key).cloned()),
+                uid: self.wanted.borrow().as_ref().and_then(|wanted| Some(wanted.uids.get(key)?.to_string())),
                 ..ObjectReference::default()
             },
             type_: Some(format!("{tone:?}")),
@@ -362,39 +381,41 @@ enum Tone {
     Warning,
 }
 
-fn desired(state: &State, wanted: &Wanted) -> Desired {
+fn desired(node: &str, state: &State, wanted: &Wanted) -> Desired {
     let mut desired = Desired::default();
     for (vip, held) in &state.held {
         let Some(place) = wanted.places.get(vip) else { continue };
         for key in &place.services {
-            let entry = desired.statuses.entry(key.clone()).or_default();
-            let epoch = state.vips.get(vip).map_or(0, |known| known.epoch);
-            entry.addresses.insert(*vip, epoch);
-            entry.since = entry.since.max(held.since);
-            entry.reason.clone_from(&held.reason);
-            entry.from = entry.from.take().or_else(|| held.from.clone());
-            // As MetalLB: no interfaces means all of them.
-            if place.interfaces.is_some() {
-                entry.interfaces.extend(held.interfaces.iter().cloned());
+            let address = (*vip, state.claim(*vip).map_or(0, |claim| claim.epoch), held.on.clone());
+            let named = place.interfaces.is_some();
+            match desired.statuses.entry(key.clone()) {
+                btree_map::Entry::Vacant(entry) => {
+                    let (since, why) = (held.since, held.why.clone());
+                    entry.insert(Entry { addresses: vec![address], named, since, why });
+                }
+                btree_map::Entry::Occupied(mut entry) => {
+                    let entry = entry.get_mut();
+                    entry.addresses.push(address);
+                    entry.named |= named;
+                    entry.since = entry.since.max(held.since);
+                    entry.why = held.why.clone();
+                }
             }
         }
     }
     for (vip, mac) in &state.conflicts {
-        let in_conflict = state.vips.get(vip).is_some_and(|vip| vip.tenure == "conflict");
-        let list = if in_conflict { &mut desired.conflicts } else { &mut desired.defended };
+        let list = if state.in_conflict(*vip) { &mut desired.conflicts } else { &mut desired.defended };
         for key in wanted.places.get(vip).into_iter().flat_map(|place| &place.services) {
-            list.insert(key.clone(), (*vip, mac.clone()));
+            list.insert(key.clone(), (*vip, *mac));
         }
     }
-    let up = |node: &str| {
-        node == state.node || state.members.iter().any(|member| member.up && member.node == node)
-    };
+    let up = |name: &str| name == node || state.members.iter().any(|member| member.up && member.node == name);
     for vip in &state.unable {
-        let owned = state.vips.get(vip).is_some_and(|vip| vip.owner.is_some());
+        let owned = state.claim(*vip).is_some_and(|claim| claim.owner().is_some());
         let Some(demand) = wanted.demands.get(vip).filter(|_| !owned) else { continue };
         // One node tells for all.
         let first = demand.candidates.keys().find(|name| up(name.as_str()));
-        if first.is_some_and(|name| name.as_str() == state.node) {
+        if first.is_some_and(|name| name.as_str() == node) {
             desired
                 .stranded
                 .extend(wanted.places.get(vip).into_iter().flat_map(|place| place.services.clone()));

@@ -1,73 +1,83 @@
-//! What the wire thread shows of itself: for the status page, the reports to the cluster, and tests.
+//! What the wire thread shows of itself: for the status page, the reports to the cluster, and the stop.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::ownership::Gain;
+use crate::{
+    mac::Mac,
+    node_name::NodeName,
+    ownership::{Claim, Gain, Tenure},
+};
 
-/// A snapshot, published on change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct State {
-    pub node: String,
+/// The interfaces on which a VIP is announced, by index and name. Shared: most VIPs have the same ones.
+pub(super) type Interfaces = Arc<BTreeMap<u32, String>>;
+
+/// A snapshot, published on change. Names and lists in it are shared with the wire thread's own state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
     /// Which life of this node claims.
-    pub boot: u64,
+    pub(super) boot: u64,
     /// Nothing is answered while the speaker asks its peers what it missed.
-    pub fenced: bool,
-    pub draining: bool,
-    pub members: Vec<MemberState>,
-    /// Every VIP of which an owner is known or wanted.
-    pub vips: BTreeMap<IpAddr, VipState>,
+    pub(super) fenced: bool,
+    pub(super) draining: bool,
+    pub(super) members: Vec<Member>,
+    /// What is claimed by anybody, in the order of the addresses.
+    pub(super) claims: Vec<Claim>,
     /// VIPs that this node announces.
-    pub held: BTreeMap<IpAddr, Held>,
+    pub(super) held: BTreeMap<IpAddr, Held>,
     /// Addresses that a host which is no speaker uses, with its hardware address.
-    pub conflicts: BTreeMap<IpAddr, String>,
+    pub(super) conflicts: BTreeMap<IpAddr, Mac>,
     /// VIPs that no interface of this node suits.
-    pub unable: BTreeSet<IpAddr>,
+    pub(super) unable: BTreeSet<IpAddr>,
 }
 
+/// Another speaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MemberState {
+pub struct Member {
     pub node: String,
     pub address: SocketAddr,
     pub up: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VipState {
-    pub owner: Option<String>,
-    /// owned, probing, conflict or free.
-    pub tenure: String,
-    pub epoch: u64,
-    /// Services on it, as namespace/name.
-    pub services: Vec<String>,
-    /// How many nodes may own it.
-    pub candidates: usize,
+/// A VIP that is announced from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Milliseconds since 1970.
+    pub(super) since: i64,
+    pub(super) why: Gain,
+    pub(super) on: Interfaces,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Held {
-    /// Milliseconds since 1970.
-    pub since: i64,
-    pub reason: String,
-    /// The node that owned it before.
-    pub from: Option<String>,
-    pub interfaces: Vec<String>,
+impl State {
+    pub(super) fn claim(&self, vip: IpAddr) -> Option<&Claim> {
+        self.claims.binary_search_by_key(&vip, |claim| claim.vip).ok().map(|at| &self.claims[at])
+    }
+
+    pub(super) fn in_conflict(&self, vip: IpAddr) -> bool {
+        self.claim(vip).is_some_and(|claim| claim.tenure == Tenure::Conflict)
+    }
 }
 
 /// A gain in the words of the status.
-pub(super) fn reason(gain: &Gain) -> (String, Option<String>) {
+pub(super) fn reason(gain: &Gain) -> String {
     match gain {
-        Gain::FirstUse => ("first use".to_owned(), None),
-        Gain::TakeOver { from, .. } => (format!("took over from {from}, which died"), Some(from.to_string())),
-        Gain::HandOver { from } => (format!("handed over by {from}"), Some(from.to_string())),
-        Gain::Resumed => ("kept over a pause".to_owned(), None),
+        Gain::FirstUse => "first use".to_owned(),
+        Gain::TakeOver { from, .. } => format!("took over from {from}, which died"),
+        Gain::HandOver { from } => format!("handed over by {from}"),
+        Gain::Resumed => "kept over a pause".to_owned(),
+    }
+}
+
+/// The node that owned it before.
+pub(super) fn owner_before(gain: &Gain) -> Option<&NodeName> {
+    match gain {
+        Gain::TakeOver { from, .. } | Gain::HandOver { from } => Some(from),
+        Gain::FirstUse | Gain::Resumed => None,
     }
 }

@@ -27,8 +27,8 @@ impl fmt::Display for ServiceKey {
 pub(crate) struct Place {
     /// Interfaces named by the advertisements that select this node; None is every one.
     pub interfaces: Option<BTreeSet<String>>,
-    /// The Services on this address that are announced.
-    pub services: BTreeSet<Arc<ServiceKey>>,
+    /// The Services on this address that are announced, in order.
+    pub services: Vec<Arc<ServiceKey>>,
 }
 
 /// All VIPs that should be announced somewhere.
@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
     pub demands: Arc<Demands>,
     pub places: BTreeMap<IpAddr, Place>,
     /// Which object of that name each Service is, for events.
-    pub uids: BTreeMap<Arc<ServiceKey>, String>,
+    pub uids: BTreeMap<Arc<ServiceKey>, Arc<str>>,
     /// Every node's addresses: where other speakers may be found.
     pub nodes: BTreeMap<NodeName, Vec<IpAddr>>,
     /// Nodes that the control plane gave up.

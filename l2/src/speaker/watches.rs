@@ -9,7 +9,7 @@ use std::{
     fmt::Debug,
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use causeway_daemon::{
@@ -17,7 +17,6 @@ use causeway_daemon::{
     readiness::{Guard, Readiness},
 };
 use futures_util::StreamExt;
-use k8s_openapi::api::{core::v1 as core, discovery::v1::EndpointSlice};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
@@ -30,7 +29,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::{
-    index::{Advertisement, Index, Node, Pool, Service},
+    index::{Advertisement, Index, Node, Pool, Service, Slice},
+    objects,
     options::Options,
     reduce,
     wanted::{ServiceKey, Wanted},
@@ -41,11 +41,16 @@ use crate::{
 };
 
 const QUEUE: usize = 256;
-const PAGE: u32 = 500;
+/// A page of a list is in memory as a whole: the smaller, the less; a thousand Services are ten questions.
+pub(super) const PAGE: u32 = 100;
 /// Changes that come together are one change.
 const GATHER: Duration = Duration::from_millis(5);
 /// A large first list arrives in pages; so long is waited at most before what is known is used.
 const GATHER_AT_MOST: usize = 2048;
+/// After a computation over everything follows a rest of so many times its length: a crowd of changes takes a tenth of
+/// the time, not all of it. The wire thread's part in it is about as long.
+const REST: u32 = 9;
+const REST_AT_MOST: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 enum Update {
@@ -71,7 +76,7 @@ const KINDS: [Kind; 5] =
 enum Object {
     Service(Service),
     /// The Service it belongs to, and the nodes that serve.
-    Slice(ServiceKey, BTreeSet<String>),
+    Slice(ServiceKey, Vec<NodeName>),
     Node(Node),
     Pool(Pool),
     Advertisement(Advertisement),
@@ -90,15 +95,18 @@ pub(super) fn start(
     let class = options.class.clone().filter(|class| !class.is_empty());
     let any = watcher::Config::default;
     let services = any().fields("spec.type=LoadBalancer");
-    starter.watch(Kind::Services, Api::<core::Service>::all(client.clone()), services, move |service| {
+    starter.watch(Kind::Services, Api::<objects::Service>::all(client.clone()), services, move |service| {
         reduce::service(&service, class.as_deref()).map(Object::Service)
     });
     let slices = any().labels("kubernetes.io/service-name");
-    starter.watch(Kind::EndpointSlices, Api::<EndpointSlice>::all(client.clone()), slices, |slice| {
-        reduce::slice(&slice).map(|(service, nodes)| Object::Slice(service, nodes))
-    });
+    starter.watch(
+        Kind::EndpointSlices,
+        Api::<objects::EndpointSlice>::all(client.clone()),
+        slices,
+        |slice| reduce::slice(&slice).map(|(service, nodes)| Object::Slice(service, nodes)),
+    );
     let bar = options.ignore_exclude_label;
-    starter.watch(Kind::Nodes, Api::<core::Node>::all(client.clone()), any(), move |node| {
+    starter.watch(Kind::Nodes, Api::<objects::Node>::all(client.clone()), any(), move |node| {
         Some(Object::Node(reduce::node(&node, bar)))
     });
     let pools = Api::<IPAddressPool>::namespaced(client.clone(), &options.namespace);
@@ -193,7 +201,7 @@ async fn follow<K, F>(
 struct Gather {
     index: Index,
     /// Which Service each slice belongs to.
-    slice_of: BTreeMap<String, ServiceKey>,
+    slice_of: BTreeMap<Arc<str>, Arc<ServiceKey>>,
     /// During a list: what it has shown so far.
     seen: [Option<BTreeSet<String>>; KINDS.len()],
     /// Kinds whose first list is not complete.
@@ -210,6 +218,7 @@ impl Gather {
         drain: Drain,
     ) {
         let mut guard = Some(guard);
+        let mut rested = Instant::now();
         loop {
             let update = tokio::select! {
                 biased;
@@ -218,7 +227,7 @@ impl Gather {
             };
             let Some(update) = update else { return };
             let mut changed = self.apply(update);
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep_until((Instant::now() + GATHER).max(rested).into()).await;
             for _ in 0..GATHER_AT_MOST {
                 let Ok(update) = updates.try_recv() else { break };
                 changed |= self.apply(update);
@@ -227,12 +236,14 @@ impl Gather {
                 continue;
             }
             drop(guard.take());
+            let start = Instant::now();
             let wanted = Some(Arc::new(self.index.wanted(&self.node)));
             out.send_if_modified(|known| {
                 let changed = *known != wanted;
                 *known = wanted;
                 changed
             });
+            rested = Instant::now() + (start.elapsed() * REST).min(REST_AT_MOST);
         }
     }
 
@@ -262,19 +273,29 @@ impl Gather {
     fn put(&mut self, kind: Kind, key: &str, object: Object) -> bool {
         match object {
             Object::Service(service) => {
-                let Some(key) = service_key(key) else { return false };
+                let Some(key) = service_key(key).map(|key| self.index.key(key)) else { return false };
                 self.index.services.insert(key, service.clone()).as_ref() != Some(&service)
             }
             Object::Slice(service, nodes) => {
-                if self.slice_of.get(key).is_some_and(|before| *before != service) {
+                if self.slice_of.get(key).is_some_and(|before| **before != service) {
                     self.remove(kind, key);
                 }
-                self.slice_of.insert(key.to_owned(), service.clone());
+                let service = self.index.key(service);
+                let nodes = nodes.into_iter().map(|name| self.index.node_name(name)).collect();
+                let slice = Slice { name: key.into(), nodes };
+                self.slice_of.insert(slice.name.clone(), service.clone());
                 let slices = self.index.endpoints.entry(service).or_default();
-                slices.insert(key.to_owned(), nodes.clone()).as_ref() != Some(&nodes)
+                match slices.iter_mut().find(|known| known.name == slice.name) {
+                    Some(known) => std::mem::replace(known, slice.clone()) != slice,
+                    None => {
+                        slices.push(slice);
+                        true
+                    }
+                }
             }
             Object::Node(node) => {
-                self.index.nodes.insert(key.to_owned(), node.clone()).as_ref() != Some(&node)
+                let name = self.index.node_name(key.into());
+                self.index.nodes.insert(name, node.clone()).as_ref() != Some(&node)
             }
             Object::Pool(pool) => {
                 self.index.pools.insert(key.to_owned(), pool.clone()).as_ref() != Some(&pool)
@@ -291,7 +312,7 @@ impl Gather {
             Kind::EndpointSlices => {
                 let Some(service) = self.slice_of.remove(key) else { return false };
                 let Some(slices) = self.index.endpoints.get_mut(&service) else { return false };
-                slices.remove(key);
+                slices.retain(|slice| &*slice.name != key);
                 if slices.is_empty() {
                     self.index.endpoints.remove(&service);
                 }
@@ -306,8 +327,8 @@ impl Gather {
     fn keys(&self, kind: Kind) -> Vec<String> {
         match kind {
             Kind::Services => self.index.services.keys().map(ToString::to_string).collect(),
-            Kind::EndpointSlices => self.slice_of.keys().cloned().collect(),
-            Kind::Nodes => self.index.nodes.keys().cloned().collect(),
+            Kind::EndpointSlices => self.slice_of.keys().map(ToString::to_string).collect(),
+            Kind::Nodes => self.index.nodes.keys().map(ToString::to_string).collect(),
             Kind::Pools => self.index.pools.keys().cloned().collect(),
             Kind::Advertisements => self.index.advertisements.keys().cloned().collect(),
         }
@@ -318,3 +339,6 @@ fn service_key(key: &str) -> Option<ServiceKey> {
     let (namespace, name) = key.split_once('/')?;
     Some(ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,8 @@ use super::{
     options::Options,
     peers::{MAX_DATAGRAM_BYTES, Peers, SECOND_LOOK},
     ports::Ports,
-    state::{self, Held, MemberState, State, VipState},
-    wanted::{Place, Wanted},
+    state::{Held, Interfaces, Member, State},
+    wanted::{ServiceKey, Wanted},
 };
 use crate::{
     announce::{Announcer, Output},
@@ -35,14 +35,15 @@ use crate::{
     ndp,
     netlink::{self, Links},
     node_name::NodeName,
-    ownership::{Claim, Demands, Event, Gain, Ownership, Settings, Tenure},
+    ownership::{Claim, Event, Gain, Ownership, Settings},
     packet::{Listen, MAX_FRAME_BYTES},
 };
 
 /// Datagrams and frames taken in one go before the other sources get their turn.
 const BATCH: usize = 64;
-/// How often the snapshot follows changes at most.
+/// How often the snapshot follows changes at most; and the part of the time, one in so many, that it may take.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(20);
+const SNAPSHOT_PART: u32 = 10;
 
 /// What the other thread may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +76,13 @@ pub(super) struct Wire {
     ownership: Ownership,
     announcer: Announcer,
     wanted: Option<Arc<Wanted>>,
-    /// Interfaces for each wanted VIP, by index and name.
-    suitable: BTreeMap<IpAddr, BTreeMap<u32, String>>,
+    /// Interfaces for each wanted VIP.
+    suitable: BTreeMap<IpAddr, Interfaces>,
     held: BTreeMap<IpAddr, Held>,
+    /// What is held has changed since the groups of IPv6 VIPs were joined.
+    regroup: bool,
     /// What the gauge of announced Services shows.
-    announced: BTreeSet<(String, IpAddr)>,
+    announced: BTreeSet<(IpAddr, Arc<ServiceKey>)>,
     conflicts: BTreeMap<IpAddr, Mac>,
     /// VIPs of suspects that were asked for on the wire, until when an answer counts.
     sought: BTreeMap<IpAddr, (NodeName, Instant)>,
@@ -87,7 +90,8 @@ pub(super) struct Wire {
     /// Keeps netlink and the second looks of others served.
     _tasks: JoinSet<()>,
     stale: bool,
-    published: Instant,
+    /// When the next snapshot is due, if something changes.
+    publish_at: Instant,
     draining: bool,
 }
 
@@ -134,13 +138,14 @@ impl Wire {
             wanted: None,
             suitable: BTreeMap::new(),
             held: BTreeMap::new(),
+            regroup: false,
             announced: BTreeSet::new(),
             conflicts: BTreeMap::new(),
             sought: BTreeMap::new(),
             looks: JoinSet::new(),
             _tasks: tasks,
             stale: true,
-            published: now,
+            publish_at: now,
             draining: false,
         })
     }
@@ -195,11 +200,13 @@ impl Wire {
             }
             self.ownership.handle_timeout(Instant::now());
             self.flush();
-            self.publish(SNAPSHOT_EVERY);
+            if Instant::now() >= self.publish_at {
+                self.publish();
+            }
         }
         self.ownership.handle_leave(Instant::now());
         self.flush();
-        self.publish(Duration::ZERO);
+        self.publish();
     }
 
     fn read_datagrams(&mut self, buffer: &mut [u8; MAX_DATAGRAM_BYTES]) {
@@ -236,7 +243,7 @@ impl Wire {
                 self.conflicts.remove(vip);
             }
         }
-        self.suit(now);
+        self.suit(before.as_deref(), now);
         self.ownership.handle_demands(wanted.demands.clone(), now);
         self.stale = true;
     }
@@ -246,7 +253,7 @@ impl Wire {
         let links = self.links.borrow_and_update().clone();
         let own = self.ownership.membership().identity().addr.ip();
         let change = self.ports.handle_links(&links, own, now);
-        self.suit(now);
+        self.suit(None, now);
         if change.isolated {
             info!("a link is back; asking the peers before answering");
             self.ownership.handle_isolation(now);
@@ -256,32 +263,56 @@ impl Wire {
         self.stale = true;
     }
 
-    /// Chooses the interfaces of every VIP anew.
-    fn suit(&mut self, now: Instant) {
+    /// Chooses the interfaces of every VIP anew, or of those whose place is not the same as `before`.
+    fn suit(&mut self, before: Option<&Wanted>, now: Instant) {
         let Some(wanted) = &self.wanted else { return };
-        let suitable =
-            |(vip, place): (&IpAddr, &Place)| (*vip, self.ports.suitable(*vip, place.interfaces.as_ref()));
-        let fresh: BTreeMap<_, _> = wanted.places.iter().map(suitable).collect();
+        let mut distinct: Vec<Interfaces> = Vec::new();
+        let mut fresh = BTreeMap::new();
+        for (vip, place) in &wanted.places {
+            if before
+                .and_then(|before| before.places.get(vip))
+                .is_some_and(|known| known.interfaces == place.interfaces)
+                && let Some(on) = self.suitable.get(vip)
+            {
+                if distinct.is_empty() {
+                    distinct.push(on.clone());
+                }
+                fresh.insert(*vip, on.clone());
+                continue;
+            }
+            let on = self.ports.suitable(*vip, place.interfaces.as_ref());
+            let known = distinct.iter().find(|known| ***known == on).cloned();
+            let on = known.unwrap_or_else(|| {
+                distinct.push(Arc::new(on));
+                distinct.last().expect("just pushed").clone()
+            });
+            fresh.insert(*vip, on);
+        }
         let changed: Vec<_> =
             self.announcer.announced().filter(|vip| fresh.get(vip) != self.suitable.get(vip)).collect();
         self.suitable = fresh;
         for vip in changed {
             self.announcer.start(vip, now); // from other interfaces now
             if let Some(held) = self.held.get_mut(&vip) {
-                held.interfaces = names(&self.suitable, vip);
+                held.on = self.suitable.get(&vip).cloned().unwrap_or_default();
             }
         }
         // Cut off, the others find out by themselves; what we decided here would only be in the way of their decision.
         if self.ports.is_connected(self.ownership.membership().identity().addr.ip()) {
+            let name = &self.ownership.membership().identity().name;
             let mine = |vip: &IpAddr| {
-                let name = self.ownership.membership().identity().name.clone();
-                wanted.demands.get(vip).is_some_and(|demand| demand.candidates.contains_key(&name))
+                wanted.demands.get(vip).is_some_and(|demand| demand.candidates.contains_key(name))
             };
             let unable =
                 self.suitable.iter().filter(|(vip, on)| on.is_empty() && mine(vip)).map(|(vip, _)| *vip);
             let unable: BTreeSet<_> = unable.collect();
             self.ownership.handle_interfaces(unable, self.ports.macs(), now);
         }
+        self.regroup = true;
+    }
+
+    /// Joins the groups of the IPv6 VIPs that are held.
+    fn join_groups(&mut self) {
         let groups = self.held.keys().filter_map(|vip| match vip {
             IpAddr::V6(v6) => Some((vip, ndp::solicited_node(*v6))),
             IpAddr::V4(_) => None,
@@ -299,9 +330,7 @@ impl Wire {
         while let Some(event) = self.ownership.poll_event() {
             self.handle_event(event, now);
         }
-        while let Some(output) = self.announcer.poll(now) {
-            self.handle_output(output, now);
-        }
+        self.put_out(now);
         while let Some(event) = self.ownership.poll_event() {
             self.handle_event(event, now);
         }
@@ -309,18 +338,40 @@ impl Wire {
         while let Some((to, data)) = self.ownership.poll_transmit() {
             self.peers.send(to, &data);
         }
+        if std::mem::take(&mut self.regroup) {
+            self.join_groups();
+        }
+    }
+
+    /// Puts out what is due on the wire. Many addresses may be found free at once: ownership decides on them once.
+    fn put_out(&mut self, now: Instant) {
+        let mut free = Vec::new();
+        while let Some(output) = self.announcer.poll(now) {
+            match output {
+                Output::Probe(vip) => {
+                    if let Some(on) = self.suitable.get(&vip) {
+                        self.ports.probe(vip, on);
+                    }
+                }
+                Output::Free(vip) => free.push(vip),
+                Output::Announce(vip) => self.announce(vip),
+            }
+        }
+        if !free.is_empty() {
+            self.ownership.handle_free(&free, now);
+        }
     }
 
     fn handle_event(&mut self, event: Event, now: Instant) {
         self.stale = true;
         match event {
             Event::Probe(vip) => self.announcer.probe(vip, now),
-            Event::Gained { vip, why } => self.gain(vip, &why, now),
+            Event::Gained { vip, why } => self.gain(vip, why, now),
             Event::Lost { vip, why } => {
                 info!(%vip, ?why, "no longer announced from here");
                 self.announcer.stop(vip);
                 self.held.remove(&vip);
-                self.suit(now);
+                self.regroup = true;
             }
             Event::SecondLook { suspect, vips } => {
                 debug!(suspect = %suspect.name, "no answer; looking over a second path");
@@ -346,37 +397,22 @@ impl Wire {
         self.inputs.metrics.members.set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
-    fn gain(&mut self, vip: IpAddr, why: &Gain, now: Instant) {
+    fn gain(&mut self, vip: IpAddr, why: Gain, now: Instant) {
         // On the wire first; everything else can wait.
         self.announcer.start(vip, now);
-        while let Some(output) = self.announcer.poll(now) {
-            self.handle_output(output, now);
-        }
+        self.put_out(now);
         info!(%vip, ?why, "announced from here");
-        if let Gain::TakeOver { silent: Some(silent), .. } = why {
+        if let Gain::TakeOver { silent: Some(silent), .. } = &why {
             self.inputs.metrics.take_over.observe(silent.as_secs_f64());
         }
         self.conflicts.remove(&vip);
-        let (reason, from) = state::reason(why);
-        let interfaces = names(&self.suitable, vip);
+        let on = self.suitable.get(&vip).cloned().unwrap_or_default();
         let since = i64::try_from(since_1970().as_millis()).unwrap_or(0);
         match self.held.get_mut(&vip) {
-            Some(held) if matches!(why, Gain::Resumed) => held.interfaces = interfaces,
-            _ => drop(self.held.insert(vip, Held { since, reason, from, interfaces })),
+            Some(held) if matches!(why, Gain::Resumed) => held.on = on,
+            _ => drop(self.held.insert(vip, Held { since, why, on })),
         }
-        self.suit(now);
-    }
-
-    fn handle_output(&mut self, output: Output, now: Instant) {
-        match output {
-            Output::Probe(vip) => {
-                if let Some(on) = self.suitable.get(&vip) {
-                    self.ports.probe(vip, on);
-                }
-            }
-            Output::Free(vip) => self.ownership.handle_free(vip, now),
-            Output::Announce(vip) => self.announce(vip),
-        }
+        self.regroup = true;
     }
 
     fn announce(&mut self, vip: IpAddr) {
@@ -394,13 +430,13 @@ impl Wire {
         let mut fresh = BTreeSet::new();
         for vip in self.held.keys() {
             let place = self.wanted.as_ref().and_then(|wanted| wanted.places.get(vip));
-            for service in place.iter().flat_map(|place| &place.services) {
-                fresh.insert((service.to_string(), *vip));
-            }
+            fresh.extend(
+                place.iter().flat_map(|place| &place.services).map(|service| (*vip, service.clone())),
+            );
         }
         let node = self.options.node_name.clone();
-        let labels = |(service, vip): &(String, IpAddr)| Announced {
-            service: service.clone(),
+        let labels = |(vip, service): &(IpAddr, Arc<ServiceKey>)| Announced {
+            service: service.to_string(),
             protocol: "layer2",
             node: node.clone(),
             ip: vip.to_string(),
@@ -414,14 +450,12 @@ impl Wire {
         self.announced = fresh;
     }
 
-    /// Publishes a snapshot if something changed, at most so often.
-    fn publish(&mut self, every: Duration) {
-        let now = Instant::now();
-        if !self.stale || now.saturating_duration_since(self.published) < every {
+    /// Publishes a snapshot if something changed.
+    fn publish(&mut self) {
+        if !std::mem::take(&mut self.stale) {
             return;
         }
-        self.stale = false;
-        self.published = now;
+        let start = Instant::now();
         self.refresh_announced();
         let state = self.snapshot();
         self.inputs.state.send_if_modified(|known| {
@@ -431,58 +465,28 @@ impl Wire {
             }
             changed
         });
+        self.publish_at = Instant::now() + SNAPSHOT_EVERY.max(start.elapsed() * SNAPSHOT_PART);
     }
 
     fn snapshot(&self) -> State {
-        let empty = Arc::<Demands>::default();
-        let demands = self.wanted.as_ref().map_or(&empty, |wanted| &wanted.demands);
-        let mut vips: BTreeMap<IpAddr, VipState> = BTreeMap::new();
-        for (vip, demand) in demands.iter() {
-            let place = self.wanted.as_ref().and_then(|wanted| wanted.places.get(vip));
-            let services = place.iter().flat_map(|place| &place.services).map(ToString::to_string).collect();
-            let candidates = demand.candidates.len();
-            vips.insert(
-                *vip,
-                VipState { services, candidates, tenure: "free".into(), ..VipState::default() },
-            );
-        }
-        for claim in self.ownership.claims() {
-            let tenure = match claim.tenure {
-                Tenure::Owned(_) => "owned",
-                Tenure::Probing(_) => "probing",
-                Tenure::Conflict => "conflict",
-                Tenure::Free => "free",
-            };
-            if claim.tenure == Tenure::Free && !vips.contains_key(&claim.vip) {
-                continue;
-            }
-            let entry = vips.entry(claim.vip).or_default();
-            entry.owner = claim.owner().map(|owner| owner.name.to_string());
-            entry.tenure = tenure.to_owned();
-            entry.epoch = claim.epoch;
-        }
-        let members = self.ownership.membership().members().map(|member| MemberState {
+        let membership = self.ownership.membership();
+        let members = membership.members().map(|member| Member {
             node: member.identity.name.to_string(),
             address: member.identity.addr,
             up: member.up,
         });
         let unable = self.suitable.iter().filter(|(_, on)| on.is_empty()).map(|(vip, _)| *vip);
         State {
-            node: self.options.node_name.clone(),
-            boot: self.ownership.membership().identity().boot,
+            boot: membership.identity().boot,
             fenced: self.ownership.is_fenced(),
             draining: self.draining,
             members: members.collect(),
-            vips,
+            claims: self.ownership.claims().cloned().collect(),
             held: self.held.clone(),
-            conflicts: self.conflicts.iter().map(|(vip, mac)| (*vip, mac.to_string())).collect(),
+            conflicts: self.conflicts.clone(),
             unable: unable.collect(),
         }
     }
-}
-
-fn names(suitable: &BTreeMap<IpAddr, BTreeMap<u32, String>>, vip: IpAddr) -> Vec<String> {
-    suitable.get(&vip).into_iter().flat_map(|on| on.values().cloned()).collect()
 }
 
 fn since_1970() -> Duration {

@@ -5,6 +5,7 @@
 //! deletes every namespace. Several clusters may stand at once, in one process or in several.
 
 mod api;
+mod change;
 mod control;
 mod crowd;
 mod lan;
@@ -29,6 +30,7 @@ pub use rustix::process::Signal;
 use serde_json::{Value, json};
 
 pub use api::{Api, eventually, is_status, pause, throughout};
+pub use change::Changed;
 pub use control::{Control, Programs};
 pub use crowd::Crowd;
 pub use lan::{Host, Lan, NodeHost};
@@ -94,17 +96,11 @@ impl Cluster {
     pub fn start_with(test: &str, nodes: u8, under_test: UnderTest) -> Result<Self> {
         let mut cluster = Self::bare(test, nodes)?;
         cluster.under_test = under_test;
-        let replicas = match under_test {
-            UnderTest::Causeway => ours::install(&cluster.control).map(|()| 2)?,
-            UnderTest::MetalLb => metallb::install(&cluster.control).map(|()| 1)?,
-        };
-        for replica in 0..replicas {
-            let process = cluster.allocator(replica)?;
-            cluster.allocators.push(process);
+        match under_test {
+            UnderTest::Causeway => ours::install(&cluster.control)?,
+            UnderTest::MetalLb => metallb::install(&cluster.control)?,
         }
-        for node in 0..cluster.nodes.len() {
-            cluster.start_speaker(node)?;
-        }
+        cluster.start_all()?;
         Ok(cluster)
     }
 
@@ -228,6 +224,8 @@ impl Cluster {
         }
         let labels = json!({ "metadata": { "labels": { "team": null, "tier": null, "phase": null } } });
         self.api.merge(&path("Namespace", "", TEST), &labels)?;
+        self.api
+            .merge(&path("Pod", TEST, "safe"), &json!({ "metadata": { "labels": { "crowd": null } } }))?;
         for node in 0..self.nodes.len() {
             let name = self.nodes[node].name.clone();
             for lan in [0, 1] {

@@ -18,6 +18,9 @@ use crate::programs::{built, here};
 /// Where both programs serve /ready and /metrics; a second allocator takes the next port.
 pub(super) const ADMIN: u16 = 17472;
 
+/// Of the allocator, as its Deployment has them.
+pub(super) const REPLICAS: u8 = 2;
+
 const PROGRAMS: [&str; 2] = ["causeway-allocator", "causeway-speaker"];
 
 /// The folder of both programs.

@@ -79,6 +79,11 @@ impl Process {
     /// Asks it to end (SIGTERM) and waits; killed when it has not ended by `grace`.
     pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
+        self.wait(grace)
+    }
+
+    /// Waits until it has ended; killed when it has not by `grace`.
+    pub fn wait(&mut self, grace: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + grace;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -86,7 +91,7 @@ impl Process {
             }
             if Instant::now() > deadline {
                 self.kill();
-                bail!("{} was still running {grace:?} after SIGTERM\n{}", self.name, self.tail(20));
+                bail!("{} was still running after {grace:?}\n{}", self.name, self.tail(20));
             }
             pause(Duration::from_millis(5));
         }

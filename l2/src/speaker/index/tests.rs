@@ -9,8 +9,8 @@ fn selector(pairs: &[(&str, &str)]) -> Selector {
     Selector::compile(&LabelSelector { match_labels: labels(pairs), ..LabelSelector::default() }).unwrap()
 }
 
-fn key(name: &str) -> ServiceKey {
-    ServiceKey { namespace: "default".into(), name: name.into() }
+fn key(name: &str) -> Arc<ServiceKey> {
+    Arc::new(ServiceKey { namespace: "default".into(), name: name.into() })
 }
 
 /// Three nodes, a pool, one advertisement of all, and a Service with an endpoint on node1.
@@ -31,11 +31,12 @@ fn add(index: &mut Index, name: &str, addresses: &[&str]) {
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         traffic: Traffic::Cluster,
         labels: labels(&[("app", name)]),
-        uid: String::new(),
+        uid: "".into(),
         pin: None,
     };
     index.services.insert(key(name), service);
-    index.endpoints.insert(key(name), [("slice".to_owned(), ["node1".to_owned()].into())].into());
+    let slice = Slice { name: "slice".into(), nodes: ["node1".into()].into() };
+    index.endpoints.insert(key(name), vec![slice]);
 }
 
 fn candidates(index: &Index, vip: &str) -> Vec<(String, i32)> {
