@@ -40,8 +40,10 @@ pub(super) enum OwnerState {
 impl Ownership {
     /// Elects and acts, if anything changed and this node may act.
     pub(super) fn settle(&mut self, now: Instant) {
-        if self.next_settling().is_none_or(|due| now < due) {
-            return;
+        let Some(due) = self.next_settling() else { return };
+        if now < due {
+            // What was claimed is told at once: the others must not read it at the API server first.
+            return self.tell_fresh_claims(now);
         }
         let Some(demands) = self.demands.clone() else { return };
         self.dirty = false;

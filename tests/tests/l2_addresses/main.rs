@@ -4,6 +4,7 @@
 
 mod allocation;
 mod configuration;
+mod crowd;
 mod families;
 mod pools;
 
@@ -191,5 +192,15 @@ const SCENARIOS: &[Scenario] = &[
         number: "N7",
         name: "two Services that ask for one address: the first keeps it",
         run: pools::two_ask,
+    },
+    Scenario {
+        number: "H190",
+        name: "hazard_190: a stolen speaker token can write nothing but speakers' statuses, conditions and events",
+        run: configuration::stolen_token,
+    },
+    Scenario {
+        number: "C1",
+        name: "thousands of Services: one more, a restart, API calls at rest, memory",
+        run: crowd::many_services,
     },
 ];

@@ -92,6 +92,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "hazard_181: malformed frames change nothing",
         run: neighbours::malformed,
     },
+    Scenario {
+        number: "H181b",
+        name: "hazard_181: a flood of questions is answered at the limit, and others after it",
+        run: neighbours::flood,
+    },
     Scenario { number: "H184", name: "hazard_184: a changed MAC is announced", run: neighbours::changed_mac },
     Scenario { number: "K", name: "kills of the owner, process and link in turn", run: crashes::kills },
     Scenario { number: "H", name: "hand-overs without a failed connection", run: crashes::hand_overs },

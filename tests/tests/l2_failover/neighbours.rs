@@ -2,12 +2,18 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use causeway_tests::cluster::{
-    Cluster, Kind, Mac, SOON, Said, TEST, annotate, eventually, frames, path, pause, service, service_of,
-    visit,
+    Cluster, Heard, Kind, Mac, SOON, Said, TEST, Wire, annotate, eventually, frames, path, pause, service,
+    service_of, visit,
 };
 use std::net::IpAddr;
 use std::time::Duration;
 use std::time::Instant;
+
+/// What a speaker answers on one interface, in a second; so many may burst.
+const ANSWERS_PER_SECOND: u32 = 2000;
+/// One host asks for so long, a burst of questions every other millisecond: five times more than is answered.
+const FLOOD: Duration = Duration::from_secs(2);
+const BURST: u32 = 20;
 
 pub(super) fn foreign_host(c: &mut Cluster) -> Result<()> {
     let net = c.fresh();
@@ -160,6 +166,72 @@ pub(super) fn malformed(c: &mut Cluster) -> Result<()> {
         node.speaker.as_mut().context("a speaker")?.check()?;
     }
     c.wait_owner_is(&ip6.to_string(), &c.nodes[owner6].name)
+}
+
+pub(super) fn flood(c: &mut Cluster) -> Result<()> {
+    let net = c.fresh();
+    c.announce_pool("pool", &[&net.range4(10, 10), &net.range6(10, 10)])?;
+    c.create(&[&service_of("web", "RequireDualStack", &["IPv4", "IPv6"])])?;
+    let laptop = c.lan.plug_host("laptop", 97)?;
+    let other = Wire::new(&laptop)?;
+    for ip in c.wait_ips("web", 2)? {
+        let owner = c.wait_owner(&ip)?;
+        flooded(c, &other, ip.parse()?, c.node(&owner)?)?;
+        c.wait_owner_is(&ip, &owner)?;
+    }
+    Ok(())
+}
+
+/// The client floods the owner with well-formed questions for one address, and then another host asks once.
+fn flooded(c: &Cluster, other: &Wire, ip: IpAddr, owner: usize) -> Result<()> {
+    let client = &c.lan.client;
+    let question = match ip {
+        IpAddr::V4(target) => frames::arp_request(client.mac, client.v4, target),
+        IpAddr::V6(target) => frames::solicitation(client.mac, client.v6, target),
+    };
+    let answered = format!("metallb_layer2_responses_sent{{ip=\"{ip}\"}}");
+    let withheld = "causeway_speaker_limited_answers";
+    // A whole second's worth of answers may burst.
+    pause(Duration::from_secs(1));
+    let before = c.speaker_metrics(owner)?;
+    let (start, mut asked) = (Instant::now(), 0);
+    while start.elapsed() < FLOOD {
+        for _ in 0..BURST {
+            c.wire.send(&question)?;
+        }
+        asked += BURST;
+        pause(Duration::from_millis(2));
+    }
+    let over = Instant::now();
+    eventually(Duration::from_secs(1), "another host's question is answered once the flood is over", || {
+        let who = other.ask(ip, Duration::from_millis(20))?;
+        ensure!(who.contains(&c.mac(owner)), "{who:?} answer");
+        Ok(())
+    })?;
+    let waited = over.elapsed();
+    let after = c.speaker_metrics(owner)?;
+    let rise = |name: &str| count(&after, name) - count(&before, name);
+    let (sent, kept) = (rise(&answered), rise(withheld));
+    let most = f64::from(ANSWERS_PER_SECOND) * (1.0 + start.elapsed().as_secs_f64());
+    let reply = |h: &&Heard| h.to == client.mac && matches!(h.said, Said::Claims { kind: Kind::Reply, .. });
+    let claims = c.wire.claims_since(start, ip);
+    let heard = claims.iter().filter(reply).count();
+    println!(
+        "    {ip}: {asked} questions in {:.1?}; {sent} answered ({heard} heard) of {most:.0} at most, {kept} withheld; \
+         another host's answered {waited:.0?} after it",
+        over - start
+    );
+    ensure!(sent <= most && f64::from(u32::try_from(heard)?) <= most, "{sent} answers, {heard} heard");
+    // And no fewer than promised.
+    ensure!(sent >= f64::from(ANSWERS_PER_SECOND), "{sent} answers only");
+    ensure!(kept > 0.0, "no answer was withheld");
+    Ok(())
+}
+
+/// The value of a sample, its name given with all of its labels; 0 when it is not there.
+fn count(metrics: &str, name: &str) -> f64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value).unwrap_or(0.0)
 }
 
 pub(super) fn changed_mac(c: &mut Cluster) -> Result<()> {
