@@ -150,7 +150,8 @@ impl Index {
             }
         }
         let nodes = self.nodes.iter().map(|(name, node)| (name.clone(), node.addresses.clone())).collect();
-        let unready = self.nodes.iter().filter(|(_, node)| node.unready).map(|(name, _)| name.clone()).collect();
+        let unready =
+            self.nodes.iter().filter(|(_, node)| node.unready).map(|(name, _)| name.clone()).collect();
         Wanted { demands: Arc::new(demands), places, uids, nodes, unready }
     }
 
@@ -192,7 +193,8 @@ impl Index {
         match service.traffic {
             Traffic::Cluster => all,
             Traffic::Local => {
-                let serves = |name: &NodeName| slices.iter().any(|slice| slice.nodes.binary_search(name).is_ok());
+                let serves =
+                    |name: &NodeName| slices.iter().any(|slice| slice.nodes.binary_search(name).is_ok());
                 Arc::new(all.iter().filter(|(name, _)| serves(name)).map(|(n, w)| (n.clone(), *w)).collect())
             }
         }

@@ -116,6 +116,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
         labels: Option<BTreeMap<String, String>>,
         annotations: Option<BTreeMap<String, String>>,
     }
-    let Read { name, namespace, uid, resource_version, labels, annotations } = Read::deserialize(deserializer)?;
+    let Read { name, namespace, uid, resource_version, labels, annotations } =
+        Read::deserialize(deserializer)?;
     Ok(ObjectMeta { name, namespace, uid, resource_version, labels, annotations, ..ObjectMeta::default() })
 }

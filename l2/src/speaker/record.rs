@@ -55,7 +55,8 @@ pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> mpsc:
     let api = Api::<objects::Status>::namespaced(client.clone(), &options.namespace);
     let stop = drain.clone();
     drop(drain.spawn("records", async move {
-        let mut events = pin!(watcher(api, Config::default().page_size(PAGE)).backoff(crate::retry::Retry::default()));
+        let mut events =
+            pin!(watcher(api, Config::default().page_size(PAGE)).backoff(crate::retry::Retry::default()));
         loop {
             let event = tokio::select! {
                 biased;

@@ -220,7 +220,9 @@ impl Cluster {
             self.api.delete(&path(kind, SYSTEM, ""))?;
         }
         for namespace in [TEST, "other"] {
-            self.api.delete(&path("Service", namespace, ""))?;
+            // A thousand take longer than one call may.
+            let all = path("Service", namespace, "");
+            eventually(12 * SOON, "all Services are deleted", || self.api.delete(&all))?;
         }
         let labels = json!({ "metadata": { "labels": { "team": null, "tier": null, "phase": null } } });
         self.api.merge(&path("Namespace", "", TEST), &labels)?;

@@ -43,9 +43,10 @@ pub(super) fn many_services(c: &mut Cluster) -> Result<()> {
         _ => {}
     }
     let measured = measure(c, count);
-    // In parts: the API server answers for a whole collection when all of it is gone, and that takes too long.
+    // In parts, and again: the API server answers when all of a part is gone, which takes longer than a call may.
     let gone = for_each(0..POOLS, |part| {
-        c.api.delete(&format!("{}?labelSelector=part%3D{part}", path("Service", CROWD, "")))
+        let all = format!("{}?labelSelector=part%3D{part}", path("Service", CROWD, ""));
+        eventually(30 * SOON, "the crowd is deleted", || c.api.delete(&all))
     });
     measured.and(gone)
 }
