@@ -1,5 +1,5 @@
 //! MetalLB's own programs on the same cluster: the change from them to ours and back, and, in the long form, the same
-//! kills and the same crowd side by side.
+//! kills and the same crowd side by side; with the argument `crowd`, the crowd alone.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -129,6 +129,9 @@ fn tell(what: &str, changed: Changed) {
 
 fn compare(under_test: UnderTest) -> Result<()> {
     let mut cluster = Cluster::start_with("beside", 3, under_test)?;
+    if std::env::args().any(|a| a == "crowd") {
+        return crowd(&mut cluster);
+    }
     let [crashes, cuts] = cluster.kills(KILLS)?;
     report("process killed", crashes);
     report("link cut", cuts);
@@ -139,6 +142,10 @@ fn compare(under_test: UnderTest) -> Result<()> {
         "    connections failed in {HAND_OVERS} hand-overs: {failed}; {straddlers} more were reset in the instant of a move"
     );
     cluster.reset()?;
+    crowd(&mut cluster)
+}
+
+fn crowd(cluster: &mut Cluster) -> Result<()> {
     let crowd = cluster.crowd(SERVICES, REST)?;
     println!("    {SERVICES} Services: {crowd}");
     let (moved, took) = cluster.crowd_loses_a_node(LIMIT)?;
