@@ -219,7 +219,8 @@ impl Cluster {
         let ours = |line: &&str| {
             line.starts_with("apiserver_request_total{")
                 && !line.contains("verb=\"WATCH\"")
-                && !line.contains("resource=\"\"")
+                // With the comma: "subresource" ends in the same word, and is empty in most lines.
+                && !line.contains(",resource=\"\"")
         };
         Ok(text.lines().filter(ours).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }

@@ -99,9 +99,9 @@ fn gather(c: &Cluster, count: u16) -> Result<()> {
 
 fn at_rest(c: &Cluster) -> Result<()> {
     let rest = Duration::from_secs(if is_long() { 20 } else { 4 });
-    let before = requests(c)?;
+    let before = c.api_requests()?;
     pause(rest);
-    let calls = (requests(c)? - before) / rest.as_secs_f64();
+    let calls = (c.api_requests()? - before) / rest.as_secs_f64();
     println!("    at rest for {rest:?}: {calls:.2} API calls/s of two allocators and a speaker together");
     ensure!(calls < PROGRAMS, "{calls} API calls per second at rest, of {PROGRAMS} programs");
     Ok(())
@@ -162,17 +162,6 @@ fn restart(c: &mut Cluster, before: &BTreeMap<String, String>) -> Result<()> {
     ensure!(other.is_empty(), "{} Services were written anew: {:?} …", other.len(), &other[..1]);
     ensure!(ready <= RESTARTED && served <= RESTARTED, "ready after {ready:?}, served after {served:?}");
     Ok(())
-}
-
-/// How many requests the API server has answered, from everybody, watches and this question apart.
-fn requests(c: &Cluster) -> Result<f64> {
-    let text = c.api.text("/metrics")?;
-    let counted = |line: &&str| {
-        line.starts_with("apiserver_request_total{")
-            && !line.contains("verb=\"WATCH\"")
-            && !line.contains(",resource=\"\"")
-    };
-    Ok(text.lines().filter(counted).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
 
 fn pool_name(n: u16) -> String {
