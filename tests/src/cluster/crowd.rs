@@ -77,6 +77,12 @@ impl Cluster {
             self.wait_owner(&ip)?;
             self.wait_reached(&ip, 80)?;
         }
+        // kube-controller-manager works through the crowd at a pace of its own; its calls are not what is measured.
+        eventually(30 * SOON, "every Service has its EndpointSlice", || {
+            let slices = self.api.list(&path("EndpointSlice", TEST, ""))?.len();
+            ensure!(slices >= usize::from(count), "{slices} have");
+            Ok(())
+        })?;
         pause(SETTLED);
         let before = self.api_requests()?;
         pause(rest);

@@ -195,7 +195,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         number: "H190",
-        name: "hazard_190: a stolen speaker token can write nothing but speakers' statuses, conditions and events",
+        name: "hazard_190: a stolen token reads no Secret, changes no spec, and may what its program needs and no more",
         run: configuration::stolen_token,
     },
     Scenario {
