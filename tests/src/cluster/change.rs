@@ -46,15 +46,12 @@ impl Cluster {
         self.renew_pods()?;
         let ended = Instant::now();
         self.under_test = next;
-        match next {
-            UnderTest::Causeway => {
-                let manifest = here().join("../deploy/kubernetes/causeway.yaml");
-                let manifest = manifest.to_str().context("the path is not UTF-8")?;
-                let apply = ["apply", "--server-side", "--force-conflicts", "-f", manifest];
-                self.control.kubectl(&apply, "")?;
-            }
-            // What is left of it was never taken away.
-            UnderTest::MetalLb => {}
+        // On the way back nothing is applied: what MetalLB needs was never taken away.
+        if next == UnderTest::Causeway {
+            let manifest = here().join("../deploy/kubernetes/causeway.yaml");
+            let manifest = manifest.to_str().context("the path is not UTF-8")?;
+            let apply = ["apply", "--server-side", "--force-conflicts", "-f", manifest];
+            self.control.kubectl(&apply, "")?;
         }
         self.start_all()?;
         let claim = self.wire.wait_claim(ended, LIMIT, vip.ip, |_| true)?;

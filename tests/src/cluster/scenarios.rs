@@ -43,13 +43,7 @@ pub fn main(file: &str, nodes: u8, scenarios: &[Scenario]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(reason) = missing() {
-        eprintln!("SKIPPED {file}: {} scenarios: {reason}", chosen.len());
-        // In CI nothing is skipped.
-        return if std::env::var("CI").as_deref() == Ok("true") {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        };
+        return skip(file, &format!("{} scenarios: {reason}", chosen.len()));
     }
     match run(file, nodes, &chosen) {
         Ok(0) => ExitCode::SUCCESS,
@@ -59,6 +53,12 @@ pub fn main(file: &str, nodes: u8, scenarios: &[Scenario]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says that a file is skipped, and why. In CI nothing is: there it is a failure.
+pub fn skip(file: &str, reason: &str) -> ExitCode {
+    eprintln!("SKIPPED {file}: {reason}");
+    if std::env::var("CI").as_deref() == Ok("true") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Why scenarios cannot run here, with what to do about it.
