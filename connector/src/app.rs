@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use causeway_daemon::admin::{Admin, BoundAdmin, JSON};
 use causeway_daemon::drain::{Drain, Finished};
+use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
 use causeway_daemon::signals::{Signal, Signals};
 use causeway_daemon::telemetry::Levels;
@@ -96,6 +97,10 @@ impl App {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         causeway_daemon::tasks::register(&mut registry, "causeway_connector", &drain);
+        if let Some(levels) = &levels {
+            levels.register(&mut registry, "causeway_connector");
+        }
+        let pulse = Pulse::new();
         let ground = Ground {
             guard: Arc::new(Guard::default()),
             ids: Arc::new(RouteIds::default()),
@@ -130,6 +135,7 @@ impl App {
         // The view knows the admin address, and the admin server shows the view.
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels)
+            .watch(pulse.clone())
             .route("/status", Arc::new(move || ready(page(shown.borrow().clone())).boxed()));
         if let Some(path) = &control {
             let socket = admin.clone().bind_unix(path);
@@ -160,7 +166,7 @@ impl App {
         for index in 0..count {
             let shard =
                 Shard { index, drain: drain.child(), rules: Arc::clone(&rules), metrics: metrics.clone() };
-            let thread = Thread::start(Arc::new(shard));
+            let thread = Thread::start(Arc::new(shard), &pulse);
             threads.push(thread.with_context(|| format!("cannot start the thread of shard {index}"))?);
         }
         let threads_of_slots: Arc<[ShardThread]> = threads.iter().map(ShardThread::of).collect();

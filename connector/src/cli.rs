@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use causeway_daemon::config::{ConfigError, Secret, duration};
-use causeway_daemon::output::Output;
+use causeway_daemon::output::{Output, complain};
 use causeway_daemon::signals::Signals;
 use causeway_daemon::telemetry::{self, Format};
 use causeway_daemon::{limits, unix_client};
@@ -110,7 +110,7 @@ impl Cli {
             Command::Healthcheck(place) => healthcheck(&place, output).await,
         };
         done.unwrap_or_else(|error| {
-            eprintln!("causeway-connector: {error:#}");
+            complain(format!("causeway-connector: {error:#}"));
             ExitCode::FAILURE
         })
     }
@@ -122,7 +122,7 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
         .log_format
         .or_else(|| config.log_json.map(|json| if json { Format::Json } else { Format::Text }));
     let level = args.log_level.as_deref().or(config.log_level.as_deref()).map(zerolog_level);
-    let levels = telemetry::init(format.unwrap_or_default(), level.unwrap_or("info"))?;
+    let (levels, _flush) = telemetry::init(format.unwrap_or_default(), level.unwrap_or("info"))?;
     for warning in &config.warnings {
         tracing::warn!("{}:{warning}", config.file);
     }

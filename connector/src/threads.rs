@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use causeway_daemon::pulse::Pulse;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -20,7 +21,7 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    pub(crate) fn start(shard: Arc<Shard>) -> io::Result<Self> {
+    pub(crate) fn start(shard: Arc<Shard>, pulse: &Pulse) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -30,6 +31,7 @@ impl Thread {
             runtime.shutdown_background();
         })?;
         let thread = Self { shard, handle, stop, join };
+        thread.spawn_service("beat", pulse.beat(format!("shard {}", thread.shard.index)));
         let shard = Arc::clone(&thread.shard);
         thread.spawn_service("sweep", async move {
             loop {

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /live` | 200 as long as the process answers at all |
+//! | `GET /live` | 200, or 503 and the names of threads that are stuck (see [`Admin::watch`]) |
 //! | `GET /ready` | 200, or 503 and what is waited for, as JSON |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /log`, `PUT /log` | the log level in force; sets it to the body |
@@ -25,6 +25,7 @@ use http::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::telemetry::Levels;
 
@@ -59,7 +60,7 @@ impl Admin {
         let mut admin = Self { registry, readiness, levels, routes: BTreeMap::new() };
         let (registry, readiness) = (Arc::clone(&admin.registry), admin.readiness.clone());
         admin = admin
-            .answer("/live", || (StatusCode::OK, TEXT, Bytes::from_static(b"live\n")))
+            .answer("/live", || live(&[]))
             .answer("/ready", move || ready(&readiness))
             .answer("/metrics", move || metrics(&registry));
         if let Some(levels) = admin.levels.clone() {
@@ -73,6 +74,12 @@ impl Admin {
                 );
         }
         admin
+    }
+
+    /// Lets `/live` answer for these threads too, not only for the one that serves it.
+    #[must_use]
+    pub fn watch(self, pulse: Pulse) -> Self {
+        self.answer("/live", move || live(&pulse.stuck()))
     }
 
     /// Adds a page for `GET`, such as `/status`. A later one of the same path replaces an earlier one.
@@ -136,6 +143,14 @@ impl fmt::Debug for Admin {
             .field("routes", &paths)
             .finish_non_exhaustive()
     }
+}
+
+fn live(stuck: &[String]) -> Reply {
+    if stuck.is_empty() {
+        return (StatusCode::OK, TEXT, Bytes::from_static(b"live\n"));
+    }
+    let text = format!("stuck, and serving nobody: {}; restart this process\n", stuck.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into())
 }
 
 fn ready(readiness: &Readiness) -> Reply {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod drain;
 pub mod limits;
 pub mod output;
+pub mod pulse;
 pub mod readiness;
 pub mod signals;
 pub mod tasks;

@@ -1,6 +1,9 @@
-//! The `--output` flag of every command that prints a result.
+//! What a command prints: its result in the form that `--output` asks for, and its last words.
 
 use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -42,6 +45,22 @@ impl Output {
         }
     }
 }
+
+/// Writes one line to standard error, for a program that ends: a reader that reads nothing does not keep it.
+pub fn complain(line: String) {
+    let (done, written) = mpsc::channel();
+    let write = move || {
+        // Nobody is left to be told.
+        let _ = writeln!(io::stderr(), "{line}");
+        let _ = done.send(());
+    };
+    if thread::Builder::new().name("last words".to_owned()).spawn(write).is_ok() {
+        let _ = written.recv_timeout(COMPLAIN_TIMEOUT);
+    }
+}
+
+/// As for the end of the log.
+const COMPLAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,27 @@
-//! Logs: text or JSON lines on standard error, whose level can be changed while the process runs.
+//! Logs: text or JSON lines on standard error, whose level can be changed while the process runs. Whoever logs never
+//! waits for a reader of it: see [`queue`].
+
+mod queue;
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Registry as MetricsRegistry;
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use queue::Queue;
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -33,14 +45,20 @@ pub enum TelemetryError {
     AlreadySet,
     #[error("the log subscriber of this level is gone")]
     Gone,
+    #[error("the system gave no thread for the log: raise the limit of processes (ulimit -u, pids.max)")]
+    Thread(#[source] io::Error),
 }
 
-/// Sets up the log of this process: subscriber and panic hook.
+/// Sets up the log of this process: subscriber, writing thread and panic hook. The [`Flush`] belongs to whoever runs
+/// the program: what was logged last is written when it is dropped.
 ///
 /// # Errors
-/// When `level` is not understood, or the process has a subscriber.
-pub fn init(format: Format, level: &str) -> Result<Levels, TelemetryError> {
-    let (subscriber, levels) = build(format, level, io::stderr)?;
+/// When `level` is not understood, the process has a subscriber, or there is no thread to be had.
+pub fn init(format: Format, level: &str) -> Result<(Levels, Flush), TelemetryError> {
+    let queue =
+        Queue::start(io::stderr(), move |dropped| note(format, dropped)).map_err(TelemetryError::Thread)?;
+    let (subscriber, mut levels) = build(format, level, queue.clone())?;
+    levels.queue = Some(queue.clone());
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet)?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -52,12 +70,28 @@ pub fn init(format: Format, level: &str) -> Result<Levels, TelemetryError> {
             tracing::error!(place, panic = text, "panic");
         }
     }));
-    Ok(levels)
+    Ok((levels, Flush(queue)))
 }
 
-/// A cloneable handle on the level in force.
+/// Writes what is left of the log when it is dropped, as long as somebody reads it.
+#[derive(Debug)]
+#[must_use = "the last lines are lost unless it is held until the end"]
+pub struct Flush(Queue);
+
+/// A reader that is merely slow has the last lines by then, and a stop is not held up by one that reads nothing.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        self.0.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// A cloneable handle on the process's log: the level in force, and what nobody read.
 #[derive(Clone, Debug)]
 pub struct Levels {
+    /// None where a subscriber writes by itself, as in tests.
+    queue: Option<Queue>,
     filter: reload::Handle<EnvFilter, Registry>,
     /// The directive that `filter` was made of; written under this lock together with it.
     current: Arc<Mutex<String>>,
@@ -81,6 +115,42 @@ impl Levels {
     pub fn current(&self) -> String {
         self.current.lock().clone()
     }
+
+    /// Registers `PREFIX_log_lines_dropped`.
+    pub fn register(&self, registry: &mut MetricsRegistry, prefix: &str) {
+        if let Some(queue) = self.queue.clone() {
+            registry.sub_registry_with_prefix(prefix).register_collector(Box::new(Dropped(queue)));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Dropped(Queue);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let dropped = ConstCounter::new(self.0.dropped());
+        let help = "Lines of the log that were dropped because nobody read standard error";
+        dropped.encode(encoder.encode_descriptor("log_lines_dropped", help, None, dropped.metric_type())?)
+    }
+}
+
+/// The line that says what is missing before it, in the form of the others.
+fn note(format: Format, dropped: u64) -> String {
+    let mut time = String::new();
+    // Writing into a string cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let (level, target) = ("WARN", module_path!());
+    let message = format!("{dropped} log lines were dropped: nobody read standard error");
+    match format {
+        Format::Text => format!("{time}  {level} {target}: {message}\n"),
+        Format::Json => {
+            let line = serde_json::json!({
+                "timestamp": time, "level": level, "message": message, "dropped": dropped, "target": target,
+            });
+            format!("{line}\n")
+        }
+    }
 }
 
 fn build<W>(
@@ -99,7 +169,7 @@ where
         Format::Text => lines.boxed(),
         Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    let levels = Levels { filter: handle, current: Arc::new(Mutex::new(level.to_owned())) };
+    let levels = Levels { queue: None, filter: handle, current: Arc::new(Mutex::new(level.to_owned())) };
     Ok((tracing_subscriber::registry().with(filter).with(lines), levels))
 }
 
@@ -261,6 +331,31 @@ mod tests {
             let line = buffer.take();
             assert_eq!(line.matches('\n').count(), 1, "{line:?}");
             assert!(line.ends_with('\n') && !line.contains(['\r', '\u{1b}']), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_note_on_dropped_lines_is_a_line_like_the_others() {
+        let buffer = Buffer::default();
+        for format in [Format::Text, Format::Json] {
+            let writer = buffer.clone();
+            let (subscriber, _levels) = build(format, "info", move || writer.clone()).unwrap();
+            with_default(subscriber, || {
+                tracing::warn!(target: "causeway_daemon::telemetry", dropped = 7, "7 log lines were dropped: nobody read standard error");
+            });
+            let (line, note) = (buffer.take(), super::note(format, 7));
+            assert_eq!(note.matches('\n').count(), 1);
+            if format == Format::Text {
+                let tail = |line: &str| line.split_once("  ").map(|(_, tail)| tail.to_owned());
+                assert_eq!(tail(note.trim_end()), tail(line.trim_end().trim_end_matches(" dropped=7")));
+            } else {
+                let parsed = |line: &str| {
+                    let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert!(value["timestamp"].take().is_string());
+                    value
+                };
+                assert_eq!(parsed(&note), parsed(&line));
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use causeway_daemon::admin::Admin;
 use causeway_daemon::config::ConfigError;
 use causeway_daemon::drain::{Drain, Finished};
+use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
 use causeway_daemon::signals::{Signal, Signals};
 use causeway_daemon::telemetry::Levels;
@@ -74,7 +75,12 @@ impl App {
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let starting = readiness.hold("listeners");
         causeway_daemon::tasks::register(&mut metrics_registry, "causeway_edge", &drain);
+        if let Some(levels) = &levels {
+            levels.register(&mut metrics_registry, "causeway_edge");
+        }
+        let pulse = Pulse::new();
         let admin = Admin::new(Arc::new(metrics_registry), readiness.clone(), levels.clone());
+        let admin = admin.watch(pulse.clone());
         let source = Arc::new(Source {
             registry: Arc::clone(&registry),
             readiness: readiness.clone(),
@@ -111,6 +117,7 @@ impl App {
                 sessions_per_tunnel: config.limits.sessions_per_tunnel,
                 doorman: Doorman::default(),
                 keeper: keeper_handle.clone(),
+                pulse: pulse.clone(),
             });
             let thread = Thread::start(shard, count, sockets, Arc::clone(&identity), front.clone()).await;
             shards.push(thread.with_context(|| format!("cannot start shard {index}"))?);

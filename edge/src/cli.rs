@@ -146,7 +146,7 @@ fn complain(error: &dyn Error) {
         }
         cause = error.source();
     }
-    eprintln!("causeway-edge: {text}");
+    causeway_daemon::output::complain(format!("causeway-edge: {text}"));
 }
 
 /// The folder, made if needed, for its owner alone.

@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use causeway_daemon::drain::Drain;
+use causeway_daemon::pulse::Pulse;
 use causeway_daemon::tls::provider;
 use causeway_tunnel::quic::{self, Listener};
 use causeway_tunnel::{CloseCode, EdgeIdentity};
@@ -33,6 +34,7 @@ pub struct Shard {
     pub sessions_per_tunnel: usize,
     pub(crate) doorman: Doorman,
     pub(crate) keeper: KeeperHandle,
+    pub(crate) pulse: Pulse,
 }
 
 impl Shard {
@@ -111,6 +113,7 @@ fn listen(
     identity: &EdgeIdentity,
     front: &Front,
 ) -> std::io::Result<Vec<Arc<Listener>>> {
+    drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
     let mut listeners = Vec::new();
     let place = quic::Shard { index: u32::from(shard.index), count: u32::from(count) };
     for socket in sockets.tunnel {

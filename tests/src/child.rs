@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
 
 use crate::process::Usage;
@@ -24,7 +24,18 @@ pub struct Program {
     name: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    _pumps: JoinSet<()>,
+    pumps: JoinSet<()>,
+    /// Standard error that nobody reads yet.
+    unread: Option<ChildStderr>,
+}
+
+/// Who reads a program's standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    #[default]
+    Reads,
+    /// Nobody until [`Program::read_on`]: the pipe fills up.
+    Stalls,
 }
 
 impl Program {
@@ -32,15 +43,34 @@ impl Program {
     ///
     /// # Panics
     /// When it cannot be started.
-    pub fn start(name: &str, mut command: Command) -> Self {
+    pub fn start(name: &str, command: Command) -> Self {
+        Self::start_with(name, command, Reader::Reads)
+    }
+
+    /// Starts `command` with standard output captured, and standard error as `reader` says.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_with(name: &str, mut command: Command, reader: Reader) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
         let log = Arc::default();
         let mut pumps = JoinSet::new();
         pumps.spawn(pump(child.stdout.take().expect("stdout is piped"), Arc::clone(&log)));
-        pumps.spawn(pump(child.stderr.take().expect("stderr is piped"), Arc::clone(&log)));
-        Self { name: name.to_owned(), child, log, _pumps: pumps }
+        let unread = child.stderr.take();
+        let mut program = Self { name: name.to_owned(), child, log, pumps, unread };
+        if reader == Reader::Reads {
+            program.read_on();
+        }
+        program
+    }
+
+    /// From now on standard error is read, what waits in the pipe first.
+    pub fn read_on(&mut self) {
+        if let Some(stderr) = self.unread.take() {
+            self.pumps.spawn(pump(stderr, Arc::clone(&self.log)));
+        }
     }
 
     /// # Panics

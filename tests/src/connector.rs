@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::child::{Output, Program, output};
+use crate::child::{Output, Program, Reader, output};
 use crate::files::Folder;
 use crate::programs::program;
 use crate::wait;
@@ -26,6 +26,11 @@ impl Connector {
 
     /// Starts a connector in a folder that may hold further files, with further arguments.
     pub fn start_in(folder: Folder, token: &str, rules: &str, args: &[&str]) -> Self {
+        Self::start_with(folder, token, rules, args, Reader::Reads)
+    }
+
+    /// The same, with standard error read or not.
+    pub fn start_with(folder: Folder, token: &str, rules: &str, args: &[&str], stderr: Reader) -> Self {
         let config = folder.write("config.yml", rules);
         let token = folder.write("token", token);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -34,7 +39,7 @@ impl Connector {
         command.arg("run").arg("--config").arg(config).arg("--token-file").arg(token);
         command.arg("--metrics").arg("127.0.0.1:0").arg("--control").arg(folder.join("control.sock"));
         command.args(args);
-        Self { program: Program::start("connector", command), folder }
+        Self { program: Program::start_with("connector", command, stderr), folder }
     }
 
     /// Waits until it is ready: connected and its names announced.

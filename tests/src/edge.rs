@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::child::{Output, Program, output};
+use crate::child::{Output, Program, Reader, output};
 use crate::files::Folder;
 use crate::programs::program;
 use crate::wait;
@@ -25,6 +25,7 @@ pub struct EdgeOptions {
     pub data: Option<Folder>,
     /// Without `--dev`: certificates come from `config`.
     pub no_dev: bool,
+    pub stderr: Reader,
 }
 
 /// A running edge. Dropping it kills it.
@@ -75,7 +76,7 @@ impl Edge {
         if !options.no_dev {
             command.arg("--dev");
         }
-        let mut program = Program::start("edge", command);
+        let mut program = Program::start_with("edge", command, options.stderr);
         let look = || {
             let ended = !program.runs();
             let status = Self::ask(data.path(), &["status", "--output", "json"]);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::{Admin, JSON};
 use crate::drain::{Drain, Finished};
+use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::telemetry;
 use crate::unix_client::{RequestError, get, http_get, request};
@@ -119,6 +120,24 @@ async fn a_program_adds_pages_and_actions() {
     assert_eq!(http_get(addr, "/status").await.unwrap(), (StatusCode::OK, Bytes::from_static(b"{}")));
     let echoed = request(&path, Method::POST, "/echo", Bytes::from_static(b"hello")).await.unwrap();
     assert_eq!(echoed, (StatusCode::ACCEPTED, Bytes::from_static(b"hello")));
+}
+
+#[tokio::test]
+async fn live_answers_for_the_threads_that_carry_the_work() {
+    let pulse = Pulse::with_patience(Duration::from_millis(100));
+    let (addr, drain) = start(admin(&Readiness::new()).watch(pulse.clone())).await;
+    drop(drain.spawn_service("beat", pulse.beat("shard 0".to_owned())));
+    // Its thread never comes to run it.
+    let _stuck = pulse.beat("shard 1".to_owned());
+    let until = Instant::now() + Duration::from_secs(20);
+    let body = loop {
+        let (status, body) = http_get(addr, "/live").await.unwrap();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            break body;
+        }
+        assert!(Instant::now() < until, "{status}");
+    };
+    assert_eq!(&body[..], b"stuck, and serving nobody: shard 1; restart this process\n");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn start_and_wait(common: &Common, args: RunArgs) -> Result<Finished, Box<
     let RunArgs { dev, https, http, tunnel, admin, address } = args;
     let overrides = Overrides { data: common.data.clone(), dev, https, http, tunnel, admin, address };
     let config = Config::load(common.config.as_deref(), &overrides)?;
-    let levels = telemetry::init(config.log.format, &config.log.level)?;
+    let (levels, _flush) = telemetry::init(config.log.format, &config.log.level)?;
     limits::raise_nofile();
     // Before anything is bound: a signal during the start is a stop, not a kill.
     let mut signals = Signals::install()?;

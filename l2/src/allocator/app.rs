@@ -44,6 +44,9 @@ impl App {
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        if let Some(levels) = &levels {
+            levels.register(&mut registry, "causeway_allocator");
+        }
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels);
         let admin: BoundAdmin = admin.bind(options.admin).await.context("the admin server does not start")?;
         let address = admin.local_addr();

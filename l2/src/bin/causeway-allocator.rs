@@ -34,13 +34,13 @@ fn main() -> ExitCode {
         Main::Other(command) => runtime.block_on(command::run(command)),
     });
     result.unwrap_or_else(|error| {
-        eprintln!("causeway-allocator: {error:#}");
+        causeway_daemon::output::complain(format!("causeway-allocator: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
 async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let levels = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
+    let (levels, _flush) = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
     let mut signals = Signals::install()?;
     let client = command::client(options.kubeconfig.as_deref()).await?;
     let app = App::start(client, options, Some(levels)).await?;

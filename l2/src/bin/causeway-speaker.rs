@@ -40,13 +40,13 @@ fn main() -> ExitCode {
         Main::Other(command) => runtime.block_on(command::run(command)),
     });
     result.unwrap_or_else(|error| {
-        eprintln!("causeway-speaker: {error:#}");
+        causeway_daemon::output::complain(format!("causeway-speaker: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
 async fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let levels = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
+    let (levels, _flush) = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
     let mut signals = Signals::install()?;
     let client = client(options.kubeconfig.as_deref()).await?;
     let mut app = App::start(client, options, Some(levels)).await?;

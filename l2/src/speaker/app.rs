@@ -8,6 +8,7 @@ use causeway_daemon::{
     admin::{Admin, JSON},
     config::Secret,
     drain::{Drain, Finished},
+    pulse::Pulse,
     readiness::Readiness,
     telemetry::Levels,
 };
@@ -61,6 +62,10 @@ impl App {
         anyhow::ensure!(!secret.expose().is_empty(), "the key file {} is empty", options.key_file.display());
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        if let Some(levels) = &levels {
+            levels.register(&mut registry, "causeway_speaker");
+        }
+        let pulse = Pulse::new();
         let (publish, state) = watch::channel(Arc::new(State::default()));
 
         let wanted = watches::start(&client, options, &readiness, &drain);
@@ -73,6 +78,7 @@ impl App {
             std::future::ready((StatusCode::OK, JSON, Bytes::from(body))).boxed()
         });
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels).route("/status", status);
+        let admin = admin.watch(pulse.clone());
         let admin = admin.bind(options.admin).await.context("the admin server does not start")?;
         let address = admin.local_addr();
         drop(admin.run(&drain));
@@ -80,7 +86,7 @@ impl App {
         let (commands, inbox) = mpsc::channel(4);
         let records = record::follow(&client, options, &drain);
         let inputs = Inputs { wanted: wanted.clone(), records, commands: inbox, state: publish, metrics };
-        let wire = start_wire(options.clone(), secret, inputs).await?;
+        let wire = start_wire(options.clone(), secret, inputs, &pulse).await?;
         join(&readiness, &drain, state.clone());
         report(client, options, state.clone(), wanted, &drain);
         Ok(Self { drain, readiness, state, commands, wire: Some(wire), admin: address })
@@ -125,8 +131,14 @@ impl App {
 }
 
 /// Starts the thread and waits until its sockets are open.
-async fn start_wire(options: Options, secret: Secret, inputs: Inputs) -> anyhow::Result<JoinHandle<()>> {
+async fn start_wire(
+    options: Options,
+    secret: Secret,
+    inputs: Inputs,
+    pulse: &Pulse,
+) -> anyhow::Result<JoinHandle<()>> {
     let (opened, result) = oneshot::channel();
+    let beat = pulse.beat("wire".to_owned());
     let run = move || {
         let _ = rustix::process::setpriority_process(None, PRIORITY);
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -138,7 +150,10 @@ async fn start_wire(options: Options, secret: Secret, inputs: Inputs) -> anyhow:
                 Ok(wire) => {
                     drop(secret);
                     let _ = opened.send(Ok(()));
-                    Box::pin(wire.run()).await;
+                    tokio::select! {
+                        () = Box::pin(wire.run()) => {}
+                        () = beat => {}
+                    }
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
+use causeway_daemon::pulse::Pulse;
 use causeway_daemon::tls::provider;
 use causeway_tunnel::quic::{Dialer, Listener, Reuse, Shard as Place, bind};
 use causeway_tunnel::{
@@ -68,6 +69,7 @@ impl Bench {
             sessions_per_tunnel: 16,
             doorman: Doorman::default(),
             keeper: KeeperHandle { notes, refreshes },
+            pulse: Pulse::new(),
         });
         drop(shard.drain.spawn_service("listener", session::serve(Arc::clone(&shard), Arc::new(listener))));
         Self { shard, token, address, first: Arc::default(), next: Mutex::new(0) }
