@@ -5,6 +5,7 @@
 
 pub mod flood;
 mod io;
+mod leaving;
 mod stream;
 
 use std::future::poll_fn;
@@ -25,6 +26,7 @@ use super::limits;
 use crate::exchange::Handler;
 use flood::ResetBudget;
 use io::Watched;
+use leaving::Leaving;
 
 /// How long the visitor may take for its preface and settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,17 +88,17 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared>,
 ) {
     let mut retires = pin!(sleep_until(Instant::now() + limits::spread(service.limits.max_age)));
-    let mut idle = pin!(sleep_until(Instant::now() + service.pressure.idle(&service.limits)));
-    let mut is_leaving = false;
+    // Looks at idleness, and once the connection leaves at whether it has gone.
+    let mut timer = pin!(sleep_until(Instant::now() + service.pressure.idle(&service.limits)));
+    let mut leaving: Option<Leaving> = None;
     loop {
+        let mut leave = false;
         tokio::select! {
             // A flood ends everything; new requests go before the timers, which are seldom ready.
             biased;
             () = shared.flooded.notified() => {
                 tracing::debug!("HTTP/2 connection closed: flood");
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| connection.poll_closed(cx))).await;
-                return;
+                return end(connection, Reason::ENHANCE_YOUR_CALM).await;
             }
             accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
                 None => return,
@@ -104,42 +106,67 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                     tracing::debug!(%error, "HTTP/2 connection broken off");
                     return;
                 }
+                Some(Ok((_, mut respond)))
+                    if leaving.as_mut().is_some_and(|leaving| !leaving.admits(Instant::now())) =>
+                {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    shared.refused();
+                }
                 Some(Ok((request, respond))) => {
                     shared.resets.lock().opened();
                     shared.running.lock().count += 1;
                     let guard = stream::Guard::new(Arc::clone(&shared));
                     let answer = stream::serve(Arc::clone(&service), Arc::clone(&peer), guard, request, respond);
                     drop(service.drain.spawn("http/2 request", answer));
-                    if shared.resets.lock().streams() >= limits::MAX_REQUESTS && !is_leaving {
-                        is_leaving = true;
-                        connection.graceful_shutdown();
-                    }
+                    leave = shared.resets.lock().streams() >= limits::MAX_REQUESTS;
                 }
             },
-            () = service.drain.draining(), if !is_leaving => {
-                is_leaving = true;
-                connection.graceful_shutdown();
+            () = service.drain.draining(), if leaving.is_none() => leave = true,
+            () = &mut retires, if leaving.is_none() => leave = true,
+            () = &mut timer => {
+                let now = Instant::now();
+                let idle_since = shared.running.lock().idle_since();
+                let due = match &leaving {
+                    Some(leaving) if leaving.is_over(now, idle_since, connection.has_streams(), service.limits.write_idle) => {
+                        tracing::debug!("HTTP/2 connection closed: the visitor does not leave");
+                        return end(connection, Reason::NO_ERROR).await;
+                    }
+                    Some(_) => now + leaving::LOOK_EVERY,
+                    None => idle_since.unwrap_or(now) + service.pressure.idle(&service.limits),
+                };
+                leave = due <= now;
+                timer.as_mut().reset(due);
             }
-            () = &mut retires, if !is_leaving => {
-                is_leaving = true;
-                connection.graceful_shutdown();
-            }
-            () = &mut idle, if !is_leaving => {
-                let due = shared.running.lock().idle_since() + service.pressure.idle(&service.limits);
-                if due <= Instant::now() {
-                    is_leaving = true;
-                    connection.graceful_shutdown();
-                }
-                idle.as_mut().reset(due);
-            }
+        }
+        if leave && leaving.is_none() {
+            connection.graceful_shutdown();
+            leaving = Some(Leaving::new(Instant::now()));
+            timer.as_mut().reset(Instant::now() + leaving::LEAVING_TIMEOUT);
+        }
+    }
+}
+
+/// Ends a connection now, whatever its visitor has to say.
+async fn end<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T, Bytes>, reason: Reason) {
+    connection.abrupt_shutdown(reason);
+    let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| connection.poll_closed(cx))).await;
+}
+
+impl Shared {
+    /// A stream was refused. Somebody who never hears of it is a flood like one of resets.
+    fn refused(&self) {
+        let mut resets = self.resets.lock();
+        resets.opened();
+        if resets.reset(Duration::ZERO, std::time::Instant::now()).is_err() {
+            self.flooded.notify_one();
         }
     }
 }
 
 impl Running {
-    /// Since when there is nothing to do: never while a stream runs.
-    fn idle_since(&self) -> Instant {
-        if self.count > 0 { Instant::now() } else { self.since }
+    /// Since when there is nothing to do. None: a stream runs.
+    fn idle_since(&self) -> Option<Instant> {
+        (self.count == 0).then_some(self.since)
     }
 }
 

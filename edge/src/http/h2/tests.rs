@@ -1,3 +1,6 @@
+mod leaving;
+mod raw;
+
 use std::time::Duration;
 
 use bytes::Bytes;
