@@ -16,6 +16,7 @@ use causeway_tests::site::{APP, Site};
 use causeway_tests::{needs, run};
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
+use tokio::io::AsyncReadExt;
 use tokio_tungstenite::tungstenite::Message;
 
 /// Around every boundary of the frame format (125, 126, 65535, 65536) and of the layers below (16 KiB, 64 KiB, 1 MiB).
@@ -279,6 +280,63 @@ fn hazard_063_half_closing_reaches_the_other_side_and_leaves_the_way_back_open()
             back.extend_from_slice(&bytes);
         }
         assert_eq!(String::from_utf8_lossy(&back), "after your end: hello");
+    });
+}
+
+const ACCEPT: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// A raw socket in clear text, upgraded with RFC 6455's example key.
+async fn raw(site: &Site) -> Http1 {
+    let mut client = Http1::plain(site.edge.http).await;
+    let head = format!(
+        "GET /ws HTTP/1.1\r\nhost: {APP}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    client.send(head.as_bytes()).await;
+    assert_eq!(client.head().await.unwrap().status, 101);
+    client
+}
+
+#[test]
+fn an_origin_that_resets_its_socket_resets_the_visitor() {
+    run(async {
+        let origin = Scripted::start(|mut connection| async move {
+            connection.head().await;
+            connection.send(ACCEPT).await;
+            connection.bytes().await;
+            connection.reset();
+        })
+        .await;
+        let site = Site::of(origin.service()).await;
+        let mut client = raw(&site).await;
+        client.send(b"now").await;
+        let (mut io, ahead) = client.into_parts();
+        let mut rest = ahead.to_vec();
+        let ended = tokio::time::timeout(Duration::from_secs(10), io.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(ended.expect_err("it looks whole").kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_half_closed_socket_is_still_under_the_idle_limit() {
+    run(async {
+        let origin = Scripted::start(|mut connection| async move {
+            connection.head().await;
+            connection.send(ACCEPT).await;
+            connection.hang().await;
+        })
+        .await;
+        let options = causeway_tests::edge::EdgeOptions {
+            config: "limits: { upgradeIdleTimeout: 1s }\n".into(),
+            ..Default::default()
+        };
+        let rules = causeway_tests::site::to(origin.service());
+        let site = Site::with(options, Default::default(), &rules).await;
+        let mut client = raw(&site).await;
+        client.finish().await;
+        assert!(client.closes(Duration::from_secs(10)).await);
+        assert_eq!(site.edge.access_line("/ws").await["failure"], "idle");
     });
 }
 

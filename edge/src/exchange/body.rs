@@ -1,6 +1,7 @@
 //! The two bodies of an exchange: the visitor's ([`InBody`]) and ours ([`OutBody`]).
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +69,8 @@ pub(crate) trait Arriving: Send {
     fn has_started(&mut self, _cx: &mut Context<'_>) -> bool {
         false
     }
+    /// Takes in what has come although nobody wants it yet, as far as the visitor's windows let him send.
+    fn take_in(&mut self, _cx: &mut Context<'_>) {}
     /// Called when the gate opens: tell the visitor to go on, if that is not done elsewhere.
     fn go_on(&mut self) {}
 }
@@ -114,6 +117,19 @@ impl InBody {
     /// The next frame; `None` is a complete end. Cancel safe.
     pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, InError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await
+    }
+
+    /// Never ends: takes in what comes, for the time in which nobody can use it.
+    pub(crate) async fn take_in(&mut self) -> Infallible {
+        let source = match &mut self.source {
+            Source::Arriving(source) if !self.done && self.gate.is_none() => source,
+            _ => return std::future::pending().await,
+        };
+        std::future::poll_fn(|cx| {
+            source.take_in(cx);
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -1,4 +1,5 @@
 //! A visitor's connection or stream after an accepted upgrade: raw bytes both ways, with half-close and an idle limit.
+//! One that is broken off ends in a reset, never in what looks like a half-close.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -13,11 +14,12 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::Abort;
 use crate::access::Record;
-use crate::http::guard::Limits;
+use crate::http::guard::{Limits, Side};
+use crate::http::h2::intake::Intake;
 
 /// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
 pub struct Upgrade {
@@ -28,7 +30,8 @@ pub struct Upgrade {
 }
 
 pub(crate) enum Origin {
-    H1(hyper::upgrade::OnUpgrade),
+    /// Its end is a reset until the side says otherwise.
+    H1(hyper::upgrade::OnUpgrade, Arc<Side>),
     /// The sending half exists only once the front end has sent the response head.
     H2(h2::RecvStream, oneshot::Receiver<h2::SendStream<Bytes>>),
 }
@@ -70,22 +73,17 @@ impl Upgrade {
     pub async fn accept(self) -> Result<(RawIn, RawOut), Abort> {
         let gone = |_| Abort::new("the visitor went away before the upgrade");
         let (input, output) = match self.origin {
-            Origin::H1(upgrade) => {
+            Origin::H1(upgrade, side) => {
                 let upgraded =
                     upgrade.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
                 let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-                (In::H1(read), Out::H1(write))
+                (In::H1(read), Out::H1(write, side))
             }
-            Origin::H2(recv, send) => (In::H2(recv), Out::H2(send.await.map_err(gone)?)),
+            Origin::H2(recv, send) => (In::H2(Intake::new(recv)), Out::H2(send.await.map_err(gone)?)),
         };
         let clock = Arc::new(Clock { start: Instant::now(), last: AtomicU64::new(0) });
-        let raw_in = RawIn {
-            input,
-            clock: Arc::clone(&clock),
-            idle: self.limits.idle,
-            sleep: None,
-            record: self.record.clone(),
-        };
+        let raw_in =
+            RawIn { input, clock: Arc::clone(&clock), idle: self.limits.idle, record: self.record.clone() };
         let raw_out = RawOut { output, clock, limit: self.limits.write_idle, record: self.record };
         Ok((raw_in, raw_out))
     }
@@ -120,14 +118,12 @@ pub struct RawIn {
     input: In,
     clock: Arc<Clock>,
     idle: Duration,
-    /// One timer, moved only when it fires: data resets the clock, not the timer.
-    sleep: Option<Pin<Box<Sleep>>>,
     record: Record,
 }
 
 enum In {
     H1(ReadHalf<TokioIo<Upgraded>>),
-    H2(h2::RecvStream),
+    H2(Intake),
 }
 
 /// What one read takes at most.
@@ -137,16 +133,13 @@ impl RawIn {
     /// The next bytes; `None` when the visitor half-closed. Cancel safe.
     ///
     /// # Errors
-    /// When the connection broke, was reset or stood idle for too long: abort the other side, never end it.
+    /// When the connection broke or was reset: abort the other side, never end it.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Abort> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
-        let Poll::Ready(chunk) = self.input.poll_chunk(cx) else {
-            ready!(self.poll_idle(cx));
-            return Poll::Ready(Err(Abort::new("the upgraded connection stood idle for too long")));
-        };
+        let chunk = ready!(self.input.poll_chunk(cx));
         if let Ok(Some(bytes)) = &chunk {
             self.clock.touch();
             self.record.add_in(bytes.len());
@@ -154,20 +147,28 @@ impl RawIn {
         Poll::Ready(chunk)
     }
 
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.idle.is_zero() {
-            return Poll::Pending;
+    /// For the time in which nobody can take more bytes: ends when the visitor resets the stream, and keeps what else
+    /// comes. Over HTTP/1.1 nothing is looked at.
+    pub(crate) async fn broken(&mut self) -> Abort {
+        match &mut self.input {
+            In::H1(_) => std::future::pending().await,
+            In::H2(intake) => gone(poll_fn(|cx| intake.poll_broken(cx)).await),
         }
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.clock.last() + self.idle)));
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            let due = self.clock.last() + self.idle;
-            if due <= Instant::now() {
-                return Poll::Ready(());
+    }
+
+    /// Ends when neither direction has moved for the idle time, whoever waits for whom and whichever of them has ended.
+    pub(crate) fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (clock, limit) = (Arc::clone(&self.clock), self.idle);
+        async move {
+            if limit.is_zero() {
+                return std::future::pending().await;
             }
-            sleep.as_mut().reset(due);
+            let mut due = clock.last() + limit;
+            while due > Instant::now() {
+                // One timer, moved only when it fires: data resets the clock, not the timer.
+                tokio::time::sleep_until(due).await;
+                due = clock.last() + limit;
+            }
         }
     }
 }
@@ -184,17 +185,7 @@ impl In {
                 let bytes = Bytes::copy_from_slice(buf.filled());
                 Poll::Ready(Ok(Some(bytes).filter(|bytes| !bytes.is_empty())))
             }
-            Self::H2(recv) => match ready!(recv.poll_data(cx)) {
-                None => Poll::Ready(Ok(None)),
-                Some(Err(error)) => {
-                    Poll::Ready(Err(Abort::new(format!("the visitor reset the stream: {error}"))))
-                }
-                Some(Ok(bytes)) => {
-                    // Fails only when the stream is gone, which the next poll reports.
-                    let _ = recv.flow_control().release_capacity(bytes.len());
-                    Poll::Ready(Ok(Some(bytes)))
-                }
-            },
+            Self::H2(intake) => Poll::Ready(ready!(intake.poll_data(cx)).transpose().map_err(gone)),
         }
     }
 }
@@ -214,7 +205,7 @@ pub struct RawOut {
 }
 
 enum Out {
-    H1(WriteHalf<TokioIo<Upgraded>>),
+    H1(WriteHalf<TokioIo<Upgraded>>, Arc<Side>),
     H2(h2::SendStream<Bytes>),
 }
 
@@ -232,7 +223,7 @@ impl RawOut {
             self.clock.touch();
             self.record.add_out(written);
         }
-        if let Out::H1(write) = &mut self.output {
+        if let Out::H1(write, _) = &mut self.output {
             let flushed = timeout(self.limit, write.flush()).await;
             flushed.map_err(|_| Abort::new("the visitor took nothing for too long"))?.map_err(broke)?;
         }
@@ -245,18 +236,22 @@ impl RawOut {
     /// When the visitor is gone.
     pub async fn finish(&mut self) -> Result<(), Abort> {
         match &mut self.output {
-            Out::H1(write) => timeout(self.limit, write.shutdown())
-                .await
-                .map_err(|_| Abort::new("the visitor took nothing for too long"))?
-                .map_err(broke),
+            Out::H1(write, side) => {
+                side.complete();
+                timeout(self.limit, write.shutdown())
+                    .await
+                    .map_err(|_| Abort::new("the visitor took nothing for too long"))?
+                    .map_err(broke)
+            }
             Out::H2(send) => send.send_data(Bytes::new(), true).map_err(gone),
         }
     }
 
     /// Breaks the connection off, so that the visitor cannot take it for an end.
-    pub fn abort(mut self) {
-        if let Out::H2(send) = &mut self.output {
-            send.send_reset(h2::Reason::CANCEL);
+    pub fn abort(&mut self) {
+        match &mut self.output {
+            Out::H1(_, side) => side.reset(),
+            Out::H2(send) => send.send_reset(h2::Reason::CANCEL),
         }
     }
 }
@@ -264,7 +259,7 @@ impl RawOut {
 impl Out {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<Result<usize, Abort>> {
         let written = match self {
-            Self::H1(write) => {
+            Self::H1(write, _) => {
                 let written = ready!(Pin::new(write).poll_write(cx, bytes)).map_err(broke)?;
                 if written == 0 {
                     return Poll::Ready(Err(Abort::new("the visitor's connection takes no more bytes")));

@@ -123,6 +123,8 @@ async fn run(
             // Half a frame may be on the stream: it is given up anyway.
             Ok(Stop::Now) = &mut stop, if may_stop => break End::Stopped,
             written = write => written,
+            // The connector takes nothing now: this stream's small frames must not become its neighbours' trouble.
+            never = upload.take_in() => match never {},
         };
         match written {
             Some(Ok(())) if is_end => break End::Whole,

@@ -5,51 +5,64 @@ use causeway_tunnel::{AbortCode, RawRecv, RawSend, StreamError};
 use crate::access::Record;
 use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
 
-/// Copies until both sides half-closed or one of them broke: then both are broken off, never ended.
-pub(super) async fn copy(upgrade: Upgrade, to_connector: RawSend, from_connector: RawRecv, record: Record) {
-    let Ok((from_visitor, to_visitor)) = upgrade.accept().await else {
+/// Why the two are broken off: for the connector, and for the log.
+type Broken = (AbortCode, &'static str);
+
+const VISITOR_GONE: Broken = (AbortCode::Cancelled, "visitor_gone");
+
+/// Copies until both sides half-closed, one of them broke, or nothing moved for too long: then both are broken off,
+/// never ended.
+pub(super) async fn copy(
+    upgrade: Upgrade,
+    mut to_connector: RawSend,
+    mut from_connector: RawRecv,
+    record: Record,
+) {
+    let Ok((mut from_visitor, mut to_visitor)) = upgrade.accept().await else {
         // Dropping the stream's halves tells the connector.
-        return record.set_failure("visitor_gone");
+        return record.set_failure(VISITOR_GONE.1);
     };
-    let result = tokio::try_join!(up(from_visitor, to_connector), down(from_connector, to_visitor));
-    if let Err(word) = result {
+    // Beside both directions: one that has ended, or waits for its writer, looks at no clock.
+    let idle = from_visitor.idle();
+    let both = async {
+        let up = up(&mut from_visitor, &mut to_connector);
+        tokio::try_join!(up, down(&mut from_connector, &mut to_visitor)).map(|_| ())
+    };
+    let ended = tokio::select! {
+        ended = both => ended,
+        () = idle => Err((AbortCode::Timeout, "idle")),
+    };
+    if let Err((code, word)) = ended {
+        to_connector.abort(code);
+        to_visitor.abort();
         record.set_failure(word);
     }
 }
 
-async fn up(mut from: RawIn, mut to: RawSend) -> Result<(), &'static str> {
-    loop {
-        match from.chunk().await {
-            Ok(Some(bytes)) => to.write(bytes).await.map_err(|error| word(&error))?,
-            Ok(None) => {
-                to.finish();
-                return Ok(());
-            }
-            Err(Abort { .. }) => {
-                to.abort(AbortCode::Cancelled);
-                return Err("visitor_gone");
-            }
+async fn up(from: &mut RawIn, to: &mut RawSend) -> Result<(), Broken> {
+    while let Some(bytes) = from.chunk().await.map_err(|Abort { .. }| VISITOR_GONE)? {
+        tokio::select! {
+            biased;
+            written = to.write(bytes) => written.map_err(|error| broken(&error))?,
+            // What comes meanwhile is taken in: small frames must not become the trouble of the connection's others.
+            Abort { .. } = from.broken() => return Err(VISITOR_GONE),
         }
     }
+    to.finish();
+    Ok(())
 }
 
-async fn down(mut from: RawRecv, mut to: RawOut) -> Result<(), &'static str> {
-    loop {
-        match from.chunk().await {
-            Ok(Some(bytes)) => to.write(bytes).await.map_err(|_| "visitor_gone")?,
-            Ok(None) => return to.finish().await.map_err(|_| "visitor_gone"),
-            Err(error) => {
-                to.abort();
-                return Err(word(&error));
-            }
-        }
+async fn down(from: &mut RawRecv, to: &mut RawOut) -> Result<(), Broken> {
+    while let Some(bytes) = from.chunk().await.map_err(|error| broken(&error))? {
+        to.write(bytes).await.map_err(|_| VISITOR_GONE)?;
     }
+    to.finish().await.map_err(|_| VISITOR_GONE)
 }
 
-fn word(error: &StreamError) -> &'static str {
+fn broken(error: &StreamError) -> Broken {
     match error {
-        StreamError::Aborted(code) => code.as_str(),
-        StreamError::Lost(_) => "session_lost",
-        StreamError::Malformed(_) => "tunnel_protocol",
+        StreamError::Aborted(code) => (*code, code.as_str()),
+        StreamError::Lost(_) => (AbortCode::Cancelled, "session_lost"),
+        StreamError::Malformed(_) => (AbortCode::Cancelled, "tunnel_protocol"),
     }
 }

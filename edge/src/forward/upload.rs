@@ -1,5 +1,7 @@
 //! A request body that can be sent once more from its beginning, as long as little of it has flowed.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use causeway_tunnel::BodyKind;
 use futures_util::FutureExt;
@@ -95,6 +97,11 @@ impl Upload {
         }
         self.unread(bytes);
         None
+    }
+
+    /// Never ends: takes in what the visitor sends while the last piece is on its way.
+    pub(super) async fn take_in(&mut self) -> Infallible {
+        self.body.take_in().await
     }
 
     /// Reads on and throws away, up to `limit` bytes, so that a visitor who is still sending gets to read the answer.

@@ -396,6 +396,7 @@ impl<T: Transport> AsyncWrite for Guard<T> {
         let this = &mut *self;
         let poll = Pin::new(&mut this.io).poll_shutdown(cx);
         ready!(this.check_write(cx, poll))?;
+        this.side.ended();
         if this.scanner.is_raw() || this.eof {
             return Poll::Ready(Ok(()));
         }

@@ -132,7 +132,8 @@ impl<H: Handler> Connection<H> {
         };
         let limits = RawLimits::of(&self.service.limits);
         let upgrade = on_upgrade.map(|on_upgrade| {
-            Upgrade::new("websocket", UpgradeOrigin::H1(on_upgrade), limits, record.clone())
+            let origin = UpgradeOrigin::H1(on_upgrade, Arc::clone(&self.side));
+            Upgrade::new("websocket", origin, limits, record.clone())
         });
         let exchange = Exchange {
             id: entered.id,
@@ -161,7 +162,9 @@ impl<H: Handler> Connection<H> {
         poll_fn(|cx| self.side.poll_answer(cx)).await;
         let headers = response.headers();
         // Without a length an HTTP/1.0 body ends with the connection: only a reset can say that it is not complete.
-        let resets = head.is_http_10 && !headers.contains_key(CONTENT_LENGTH);
+        if head.is_http_10 && !headers.contains_key(CONTENT_LENGTH) {
+            self.side.reset();
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.side.upgrade();
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -178,7 +181,7 @@ impl<H: Handler> Connection<H> {
             if leaving.is_head { Some(0) } else { super::headers::content_length(response.headers()) };
         response.map(|body| {
             let mut answer = Answer::new(body, record, &self.side);
-            (answer.resets, answer.left) = (resets, length.or(answer.left));
+            answer.left = length.or(answer.left);
             answer
         })
     }
@@ -216,8 +219,6 @@ struct Answer {
     body: OutBody,
     record: Record,
     side: Arc<Side>,
-    /// Whether breaking it off takes a reset.
-    resets: bool,
     /// What is to be written yet, if that is known.
     left: Option<u64>,
     done: bool,
@@ -226,7 +227,10 @@ struct Answer {
 impl Answer {
     fn new(body: OutBody, record: Record, side: &Arc<Side>) -> Self {
         let (left, done) = (body.size_hint().exact(), body.is_end_stream());
-        Self { body, record, side: Arc::clone(side), resets: false, left, done }
+        if done {
+            side.complete();
+        }
+        Self { body, record, side: Arc::clone(side), left, done }
     }
 }
 
@@ -250,11 +254,11 @@ impl Body for Answer {
             Poll::Ready(None) => self.done = true,
             Poll::Ready(Some(Err(abort))) => {
                 self.record.set_failure(abort.to_string());
-                if self.resets {
-                    self.side.reset();
-                }
             }
             Poll::Pending => {}
+        }
+        if self.done {
+            self.side.complete();
         }
         poll
     }

@@ -4,6 +4,7 @@
 //! 68, 72, 74, 76, 77); what it cannot know is here: floods, age, and how a connection ends.
 
 pub mod flood;
+pub(crate) mod intake;
 mod io;
 mod leaving;
 mod stream;
@@ -77,6 +78,7 @@ fn builder() -> Builder {
         .max_send_buffer_size(limits::SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(limits::MAX_PROVOKED_RESETS))
+        .data_frame_budget(limits::SMALL_FRAMES_BUDGET)
         .enable_connect_protocol();
     builder
 }

@@ -17,6 +17,12 @@ pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) const MAX_PENDING_RESETS: usize = 20;
 /// Resets that a visitor may provoke from us on one connection (hazard 71).
 pub(crate) const MAX_PROVOKED_RESETS: usize = 128;
+/// What h2 may hold of small DATA frames that nobody has read yet: 256 less its length each, which is about the memory
+/// that it takes. More than twice what one turn of reading ([`TURN_BYTES`]) can bring; streams take theirs in between
+/// turns. Beyond it the connection ends.
+pub(crate) const SMALL_FRAMES_BUDGET: usize = 4 * 1024 * 1024;
+/// How much of a connection is read before its streams get their turn: 6,500 of the smallest DATA frames.
+pub(crate) const TURN_BYTES: usize = 64 * 1024;
 /// After so many requests a connection is replaced, so that none lives for ever (hazard 78).
 pub(crate) const MAX_REQUESTS: u64 = 10_000;
 

@@ -167,6 +167,24 @@ impl Fake {
         })
     }
 
+    /// Does not look at the body of a POST before it is released, then sends it back; answers a GET at once.
+    pub(crate) fn busy_then_echo() -> (Self, oneshot::Sender<()>) {
+        let (release, gate) = oneshot::channel::<()>();
+        let gate = Arc::new(Mutex::new(Some(gate)));
+        let fake = Self::new(move |exchange| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if exchange.head.method == http::Method::POST
+                    && let Some(gate) = gate.lock().await.take()
+                {
+                    let _ = gate.await;
+                }
+                Response::new(OutBody::stream(Echo(exchange.body)))
+            }
+        });
+        (fake, release)
+    }
+
     /// Answers when it is released.
     pub(crate) fn gated() -> (Self, oneshot::Sender<()>) {
         let (release, gate) = oneshot::channel::<()>();

@@ -58,13 +58,24 @@ struct State {
     /// The core let go of the current request's body before its end.
     abandoned: bool,
     upgraded: bool,
-    reset: bool,
+    close: Close,
     draining: bool,
     /// Informational responses of the request that is being served. None once its final head is on the way.
     interim: Option<BytesMut>,
     interim_under_way: bool,
     has_more: bool,
     closed: bool,
+}
+
+/// What the end of the connection says to the visitor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// Nothing: every answer says by itself where it ends.
+    Plain,
+    /// That the answer is whole, and it is not: the connection must be reset.
+    Reset,
+    /// The same, and it is whole as soon as all of it is written.
+    Completing,
 }
 
 impl Side {
@@ -79,7 +90,7 @@ impl Side {
             body_error: None,
             abandoned: false,
             upgraded: false,
-            reset: false,
+            close: Close::Plain,
             draining: false,
             interim: None,
             interim_under_way: false,
@@ -134,9 +145,26 @@ impl Side {
         state.last = Instant::now();
     }
 
-    /// The visitor must be broken off: its response cannot be completed, and its end would look like one.
+    /// From now on closing the connection would look like the end of what we send, which is not complete (hazard 138):
+    /// however it comes to it (an error, a deadline, force, a panic), it is reset.
     pub(crate) fn reset(&self) {
-        self.state.lock().reset = true;
+        self.state.lock().close = Close::Reset;
+    }
+
+    /// The answer was handed over whole: its end may be seen once it is written.
+    pub(crate) fn complete(&self) {
+        let mut state = self.state.lock();
+        if state.close == Close::Reset {
+            state.close = Close::Completing;
+        }
+    }
+
+    /// Everything was written, and our end with it.
+    pub(super) fn ended(&self) {
+        let mut state = self.state.lock();
+        if state.close == Close::Completing {
+            state.close = Close::Plain;
+        }
     }
 
     /// Between requests the connection may end at once.
@@ -179,7 +207,9 @@ impl Side {
 
     /// The answer is 101: whatever comes passes.
     pub(crate) fn upgrade(&self) {
-        self.state.lock().upgraded = true;
+        let mut state = self.state.lock();
+        state.upgraded = true;
+        state.close = Close::Reset;
     }
 
     pub(super) fn is_upgraded(&self) -> bool {
@@ -217,7 +247,7 @@ impl Side {
         let mut state = self.state.lock();
         state.closed = true;
         self.flushed.wake();
-        state.reset
+        state.close != Close::Plain
     }
 
     /// To be called at each poll of the connection, before it.

@@ -1,3 +1,5 @@
+mod cut;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -266,7 +268,7 @@ async fn informational_responses_come_before_the_final_one() {
 async fn hazard_055_a_websocket_is_raw_bytes_both_ways_with_half_close() {
     let front = Front::start(Fake::websocket()).await;
     let mut stream = front.connect().await;
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\nearly";
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\nearly";
     stream.write_all(ask.as_bytes()).await.unwrap();
     let head = read_until(&mut stream, "\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
@@ -281,7 +283,7 @@ async fn hazard_055_a_websocket_is_raw_bytes_both_ways_with_half_close() {
 #[tokio::test]
 async fn hazard_055_and_059_a_refused_websocket_stays_http_and_closes() {
     let front = Front::start(Fake::status(StatusCode::FORBIDDEN)).await;
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned()
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n".to_owned()
         + &get("/smuggled");
     let answer = talk(&front, &ask).await;
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close"), "{answer}");
@@ -299,7 +301,7 @@ async fn hazard_057_a_switch_that_nobody_asked_for_is_502() {
         switch.body(OutBody::empty()).unwrap()
     }))
     .await;
-    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let ask = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n";
     assert!(talk(&front, ask).await.starts_with("HTTP/1.1 502 "));
 }
 

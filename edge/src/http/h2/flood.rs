@@ -10,6 +10,8 @@ pub struct FrameBudget {
     skip: usize,
     header: [u8; FRAME_HEADER_BYTES],
     filled: usize,
+    /// The flags of a DATA frame whose next byte says how much of it is padding.
+    padded: Option<u8>,
     tokens: u64,
     /// What earned less than a token so far.
     earned_bytes: u64,
@@ -35,6 +37,7 @@ const TOKENS_PER_STREAM: u64 = 4;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
 
 impl FrameBudget {
     pub fn new(now: Instant) -> Self {
@@ -42,6 +45,7 @@ impl FrameBudget {
             skip: PREFACE_BYTES,
             header: [0; FRAME_HEADER_BYTES],
             filled: 0,
+            padded: None,
             tokens: MAX_TOKENS,
             earned_bytes: 0,
             refilled: now,
@@ -55,6 +59,10 @@ impl FrameBudget {
     pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         self.refill(now);
         loop {
+            if let (Some(flags), [padding, ..]) = (self.padded, bytes) {
+                self.padded = None;
+                self.data(self.skip.saturating_sub(1 + usize::from(*padding)), flags)?;
+            }
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
@@ -82,11 +90,20 @@ impl FrameBudget {
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.skip = length;
         match kind {
-            // An empty frame that ends the stream is how many bodies end.
-            DATA if length > 0 || flags & END_STREAM != 0 => self.earn(length),
+            DATA if length > 0 && flags & PADDED != 0 => self.padded = Some(flags),
+            DATA => self.data(length, flags)?,
             HEADERS if length > 0 => self.tokens = (self.tokens + TOKENS_PER_STREAM).min(MAX_TOKENS),
             _ => self.tokens = self.tokens.checked_sub(1).ok_or(Flood)?,
         }
+        Ok(())
+    }
+
+    /// A DATA frame of `length` bytes without its padding. An empty one that ends the stream is how many bodies end.
+    fn data(&mut self, length: usize, flags: u8) -> Result<(), Flood> {
+        if length == 0 && flags & END_STREAM == 0 {
+            self.tokens = self.tokens.checked_sub(1).ok_or(Flood)?;
+        }
+        self.earn(length);
         Ok(())
     }
 
@@ -169,6 +186,26 @@ mod tests {
         let mut budget = FrameBudget::new(now);
         budget.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", now).unwrap();
         budget
+    }
+
+    #[test]
+    fn a_frame_of_padding_alone_is_an_empty_one() {
+        let now = Instant::now();
+        // The first byte says that the other 255 are padding.
+        let padding = frame(DATA, PADDED, &[&[255][..], &[0; 255]].concat());
+        let mut budget = after_preface(now);
+        let bytewise =
+            |budget: &mut FrameBudget| padding.chunks(1).try_for_each(|byte| budget.received(byte, now));
+        let mut sent = 0;
+        while bytewise(&mut budget).is_ok() {
+            sent += 1;
+            assert!(sent <= MAX_TOKENS, "it earned what it cost");
+        }
+        let mut budget = after_preface(now);
+        let useful = frame(DATA, PADDED, &[&[3][..], b"one", &[0; 3]].concat());
+        for _ in 0..3 * MAX_TOKENS {
+            budget.received(&useful, now).unwrap();
+        }
     }
 
     #[test]

@@ -1,15 +1,17 @@
-//! The transport under an HTTP/2 connection: counts frames, and gives up a visitor that takes nothing.
+//! The transport under an HTTP/2 connection: counts frames, gives up a visitor that takes nothing, and lets the streams
+//! have their turn.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
+use super::super::limits::TURN_BYTES;
 use super::flood::FrameBudget;
 
 pub(super) struct Watched<T> {
@@ -18,6 +20,8 @@ pub(super) struct Watched<T> {
     /// Told once when the budget is spent; from then on nothing is read.
     flooded: Arc<Notify>,
     is_flooded: bool,
+    /// Read since the task last gave way.
+    turn: usize,
     write_idle: Duration,
     stalled_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -26,7 +30,7 @@ pub(super) struct Watched<T> {
 impl<T> Watched<T> {
     pub(super) fn new(io: T, flooded: Arc<Notify>, write_idle: Duration) -> Self {
         let budget = FrameBudget::new(std::time::Instant::now());
-        Self { io, budget, flooded, is_flooded: false, write_idle, stalled_since: None, timer: None }
+        Self { io, budget, flooded, is_flooded: false, turn: 0, write_idle, stalled_since: None, timer: None }
     }
 
     /// Fails a write that made no progress for too long.
@@ -57,8 +61,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         if this.is_flooded {
             return Poll::Pending;
         }
+        if this.turn >= TURN_BYTES {
+            this.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buf) else {
+            this.turn = 0;
+            return Poll::Pending;
+        };
+        read?;
+        this.turn += buf.filled().len() - before;
         if this.budget.received(&buf.filled()[before..], std::time::Instant::now()).is_err() {
             this.is_flooded = true;
             this.flooded.notify_one();

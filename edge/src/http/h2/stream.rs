@@ -20,6 +20,7 @@ use super::super::entry::{Leaving, Peer, Service};
 use super::super::guard::{Limits, Meter, Refusal};
 use super::super::headers;
 use super::Shared;
+use super::intake::Intake;
 use crate::access::Record;
 use crate::exchange::{
     Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target,
@@ -103,7 +104,7 @@ pub(super) async fn serve<H: Handler>(
         body_kind = kind(&entered.parts.headers);
         // Without a declared length a body may be one side of a conversation (gRPC), which may pause.
         let clock = matches!(body_kind, BodyKind::Known(_)).then(|| Clock::new(limits));
-        let source = H2Body { recv, early: None, respond: Arc::clone(&respond), expects, clock };
+        let source = H2Body { intake: Intake::new(recv), respond: Arc::clone(&respond), expects, clock };
         body = InBody::arriving(Box::new(source), gate.clone(), record.clone());
     }
     let exchange = Exchange {
@@ -310,9 +311,7 @@ fn inform(respond: &Responder, status: StatusCode, headers: HeaderMap) {
 
 /// The request body as h2 delivers it.
 struct H2Body {
-    recv: RecvStream,
-    /// Read to see whether the visitor waits for 100.
-    early: Option<Option<Result<Bytes, h2::Error>>>,
+    intake: Intake,
     respond: Responder,
     /// 100 has not been said.
     expects: bool,
@@ -344,28 +343,23 @@ impl Clock {
 
 impl Arriving for H2Body {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
-        let data = match self.early.take() {
-            Some(data) => data,
-            None => match (self.recv.poll_data(cx), &mut self.clock) {
-                (Poll::Ready(data), _) => data,
-                (Poll::Pending, None) => return Poll::Pending,
-                (Poll::Pending, Some(clock)) => {
-                    ready!(clock.poll_slow(cx));
-                    return Poll::Ready(Some(Err(InError::Slow)));
-                }
-            },
+        let data = match (self.intake.poll_data(cx), &mut self.clock) {
+            (Poll::Ready(data), _) => data,
+            (Poll::Pending, None) => return Poll::Pending,
+            (Poll::Pending, Some(clock)) => {
+                ready!(clock.poll_slow(cx));
+                return Poll::Ready(Some(Err(InError::Slow)));
+            }
         };
         match data {
             Some(Ok(data)) => {
                 if let Some(clock) = &mut self.clock {
                     clock.meter.moved(data.len());
                 }
-                // Fails only when the stream is gone, which the next poll reports.
-                let _ = self.recv.flow_control().release_capacity(data.len());
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Some(Err(error)) => Poll::Ready(Some(Err(in_error(&error)))),
-            None => Poll::Ready(match ready!(self.recv.poll_trailers(cx)) {
+            None => Poll::Ready(match ready!(self.intake.poll_trailers(cx)) {
                 Ok(None) => None,
                 Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
                 Err(error) => Some(Err(in_error(&error))),
@@ -374,16 +368,15 @@ impl Arriving for H2Body {
     }
 
     fn is_end(&self) -> bool {
-        self.early.is_none() && self.recv.is_end_stream()
+        self.intake.is_end()
     }
 
     fn has_started(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.early.is_none()
-            && let Poll::Ready(data) = self.recv.poll_data(cx)
-        {
-            self.early = Some(data);
-        }
-        self.early.is_some()
+        self.intake.has_started(cx)
+    }
+
+    fn take_in(&mut self, cx: &mut Context<'_>) {
+        self.intake.take_in(cx);
     }
 
     fn go_on(&mut self) {

@@ -1,5 +1,6 @@
 mod leaving;
 mod raw;
+mod small;
 
 use std::time::Duration;
 
