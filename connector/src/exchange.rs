@@ -84,6 +84,9 @@ impl Exchange<'_> {
         }
         let upgrade = head.upgrade.is_some();
         let host = headers::for_origin(&mut head, self.rule.host_header.as_ref());
+        if let Some(name) = &self.rule.visitor_ip_header {
+            headers::tell_visitor(&mut head, name);
+        }
         let uri = target(&mut head, upgrade)?;
         let message = Message {
             method: if upgrade { Method::GET } else { head.method.clone() },

@@ -33,6 +33,18 @@ pub(crate) fn for_origin(head: &mut RequestHead, host_header: Option<&HeaderValu
     }
 }
 
+/// Tells the origin the visitor's address in a field of the rule's choice. Nothing that the visitor said about it stays,
+/// not by another spelling either: some origins take `_` for `-`.
+pub(crate) fn tell_visitor(head: &mut RequestHead, name: &HeaderName) {
+    let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+    let alike: Vec<_> = head.headers.keys().filter(|other| plain(other) == plain(name)).cloned().collect();
+    for other in alike {
+        head.headers.remove(other);
+    }
+    let address = HeaderValue::try_from(head.visitor.ip().to_canonical().to_string());
+    head.headers.insert(name, address.expect("an address is a header value"));
+}
+
 /// Adds Host and exactly one framing field of our own for HTTP/1.1.
 pub(crate) fn frame_h1(
     headers: &mut HeaderMap,

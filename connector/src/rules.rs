@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use causeway_daemon::config::ConfigError;
 use causeway_tunnel::{Route, limits::MAX_ROUTES};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -37,6 +37,7 @@ pub(crate) struct ActiveRule {
     pub(crate) label: String,
     pub(crate) handler: Handler,
     pub(crate) host_header: Option<HeaderValue>,
+    pub(crate) visitor_ip_header: Option<HeaderName>,
     pub(crate) metrics: RuleMetrics,
 }
 
@@ -122,6 +123,7 @@ impl RuleSet {
                     .http_host_header
                     .as_ref()
                     .and_then(|host| HeaderValue::try_from(host).ok()),
+                visitor_ip_header: rule.origin.visitor_ip_header.clone(),
                 metrics: ground.metrics.rule(&label),
                 label,
             }));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use causeway_daemon::config::duration;
+use http::HeaderName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
@@ -27,6 +28,8 @@ pub struct OriginSettings {
     pub keep_alive_timeout: Duration,
     /// `httpHostHeader`, default none: replaces Host; the public name goes to X-Forwarded-Host.
     pub http_host_header: Option<String>,
+    /// `visitorIpHeader` (ours), default none: a field that tells the visitor's address, as CF-Connecting-IP did.
+    pub visitor_ip_header: Option<HeaderName>,
     /// `originServerName`, default the service's host: the name in TLS, sent and verified.
     pub origin_server_name: Option<String>,
     /// `matchSNItoHost`, default false: the name in TLS is the request's Host (after `httpHostHeader`).
@@ -57,6 +60,7 @@ impl Default for OriginSettings {
             keep_alive_connections: 100,
             keep_alive_timeout: Duration::from_secs(90),
             http_host_header: None,
+            visitor_ip_header: None,
             origin_server_name: None,
             match_sni_to_host: false,
             ca_pool: None,
@@ -85,6 +89,7 @@ pub(super) struct OriginRequest {
     #[serde(with = "duration::option")]
     keep_alive_timeout: Option<Duration>,
     http_host_header: Option<Spanned<String>>,
+    visitor_ip_header: Option<Spanned<String>>,
     origin_server_name: Option<Spanned<String>>,
     #[serde(rename = "matchSNItoHost")]
     match_sni_to_host: Option<bool>,
@@ -135,6 +140,13 @@ impl OriginRequest {
                 format!("`{}` cannot be a server name in TLS", name.value),
             ));
         }
+        let visitor_ip_header = match &self.visitor_ip_header {
+            None => base.visitor_ip_header.clone(),
+            Some(name) if name.value.is_empty() => None,
+            Some(name) => Some(field_of_ours(&name.value).map_err(|reason| {
+                Problem::at(name.referenced, reason).help(Some(HELP_VISITOR_IP.to_owned()))
+            })?),
+        };
         Ok(OriginSettings {
             connect_timeout: span(self.connect_timeout, base.connect_timeout),
             tls_timeout: span(self.tls_timeout, base.tls_timeout),
@@ -143,6 +155,7 @@ impl OriginRequest {
             keep_alive_connections: self.keep_alive_connections.unwrap_or(base.keep_alive_connections),
             keep_alive_timeout: span(self.keep_alive_timeout, base.keep_alive_timeout),
             http_host_header: text(&self.http_host_header, &base.http_host_header),
+            visitor_ip_header,
             origin_server_name: text(&self.origin_server_name, &base.origin_server_name),
             match_sni_to_host: self.match_sni_to_host.unwrap_or(base.match_sni_to_host),
             ca_pool: match &self.ca_pool {
@@ -188,3 +201,38 @@ impl OriginRequest {
         }
     }
 }
+
+/// A field that may be set on every request without changing what the request is.
+fn field_of_ours(name: &str) -> Result<HeaderName, String> {
+    let field = HeaderName::try_from(name).map_err(|_| format!("`{name}` cannot be the name of a header"))?;
+    let text = field.as_str();
+    let is_taken = TAKEN.contains(&text)
+        || ["proxy-", "sec-", "x-forwarded-"].iter().any(|prefix| text.starts_with(prefix));
+    if is_taken {
+        return Err(format!("`{name}` already has a meaning in HTTP"));
+    }
+    Ok(field)
+}
+
+const HELP_VISITOR_IP: &str =
+    "CF-Connecting-IP is what apps behind cloudflared know; X-Real-IP is always there";
+
+/// What frames, routes or authenticates a request, or names its visitor already.
+const TAKEN: [&str; 16] = [
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-request-id",
+];

@@ -278,3 +278,27 @@ fn the_defaults_in_the_manual_are_those_of_the_code() {
     assert!(text.lines().count() > 10, "{text}");
     assert_eq!(read(&format!("{text}url: http://a")).rules[0].origin, super::OriginSettings::default());
 }
+
+#[test]
+fn a_header_for_the_visitors_address_must_be_one_that_nothing_else_uses() {
+    let read = |name: &str| {
+        let text = format!(
+            "originRequest: {{ visitorIpHeader: X-Client }}\ningress:\n  - service: http://a\n    originRequest: {{ visitorIpHeader: {name} }}\n"
+        );
+        parse("rules.yml", &text).map(|config| config.rules[0].origin.visitor_ip_header.clone())
+    };
+    assert_eq!(read("CF-Connecting-IP").unwrap().unwrap().as_str(), "cf-connecting-ip");
+    assert_eq!(read("''").unwrap(), None, "an empty one takes back what was said for all rules");
+    for wrong in [
+        "'X Y'",
+        "Host",
+        "cookie",
+        "Content-Length",
+        "X-Forwarded-For",
+        "Sec-WebSocket-Key",
+        "Proxy-Authorization",
+    ] {
+        let error = read(wrong).unwrap_err();
+        assert_eq!((error.line, error.help.is_some()), (4, true), "{error}");
+    }
+}
