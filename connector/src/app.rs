@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::origin::Guard;
 use crate::proxy::Shard;
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Reloader, Source};
 use crate::rules::{Ground, RouteIds, RuleSet};
 use crate::session::{Edge, STANDBY, Slot, Ties, keep};
 use crate::status::{Board, ConfigStatus, Status};
@@ -45,8 +45,8 @@ use crate::threads::Thread;
 #[derive(Debug)]
 pub struct Settings {
     pub config: Config,
-    /// The rule file, to be watched; `None` when the rules came from elsewhere.
-    pub file: Option<PathBuf>,
+    /// The rule file, watched since before `config` was read from it; `None` when the rules came from elsewhere.
+    pub file: Option<Source>,
     pub token: Token,
     /// Instead of the token's and the file's edges.
     pub edges: Vec<String>,
@@ -174,13 +174,11 @@ impl App {
             let manager = manage(edge, index, Arc::clone(&ties), Arc::clone(&threads_of_slots));
             drop(drain.spawn_service("edge manager", manager));
         }
-        let reloader = file.map(|path| {
-            let reloader = Reloader::new(path, rules, ground, reloaded, board);
-            Arc::new(reloader)
+        let reloader = file.map(|Source { path, watch, text }| {
+            let reloader = Arc::new(Reloader::new(path, text, rules, ground, reloaded, board));
+            drop(drain.spawn_service("reload", Arc::clone(&reloader).run(watch)));
+            reloader
         });
-        if let Some(reloader) = &reloader {
-            drop(drain.spawn_service("reload", Arc::clone(reloader).run()));
-        }
         let app = Self { drain, readiness, threads, view, reloader, grace };
         let status = app.status();
         tracing::info!(connector = %id, tunnel = status.tunnel, rules = status.config.rules, shards = count,

@@ -22,6 +22,7 @@ use crate::app::{App, DEFAULT_PORTS, Settings};
 use crate::config::{self, Config};
 use crate::explain::explain;
 use crate::metrics::Metrics;
+use crate::reload::Source;
 use crate::rules::{Ground, RuleSet};
 use crate::status::Status;
 
@@ -117,7 +118,7 @@ impl Cli {
 }
 
 async fn run(args: RunArgs) -> Result<ExitCode> {
-    let (mut config, file) = rules(&args)?;
+    let (mut config, file) = rules(&args).await?;
     let format = args
         .log_format
         .or_else(|| config.log_json.map(|json| if json { Format::Json } else { Format::Text }));
@@ -154,7 +155,7 @@ fn zerolog_level(level: &str) -> &str {
     }
 }
 
-fn rules(args: &RunArgs) -> Result<(Config, Option<PathBuf>)> {
+async fn rules(args: &RunArgs) -> Result<(Config, Option<Source>)> {
     if let Some(service) = &args.url {
         return Ok((config::from_url(service)?, None));
     }
@@ -168,7 +169,8 @@ fn rules(args: &RunArgs) -> Result<(Config, Option<PathBuf>)> {
             ),
         },
     };
-    Ok((config::load(&file)?, Some(file)))
+    let source = Source::open(file.clone()).await;
+    Ok((config::load(&file)?, Some(source)))
 }
 
 /// Ours first, then cloudflared's: an existing installation is found where it is.

@@ -13,6 +13,24 @@ use crate::config;
 use crate::rules::{Ground, RuleSet};
 use crate::status::Board;
 
+/// A rule file that is watched from before its first reading, so that no change falls between.
+#[derive(Debug)]
+pub struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) watch: Watch,
+    pub(crate) text: String,
+}
+
+impl Source {
+    /// To be called before the rules are loaded from the same file.
+    pub async fn open(path: PathBuf) -> Self {
+        let watch = Watch::new([path.clone()]).await;
+        // A file that cannot be read is the loader's to complain of.
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        Self { path, watch, text }
+    }
+}
+
 /// Swaps the rules of one connector.
 #[derive(Debug)]
 pub(crate) struct Reloader {
@@ -29,13 +47,13 @@ pub(crate) struct Reloader {
 impl Reloader {
     pub(crate) fn new(
         path: PathBuf,
+        text: String,
         rules: Arc<ArcSwap<RuleSet>>,
         ground: Ground,
         reloaded: watch::Sender<u64>,
         board: Arc<Board>,
     ) -> Self {
-        let text = Mutex::new(std::fs::read_to_string(&path).unwrap_or_default());
-        Self { path, text, rules, ground, reloaded, board, asked: Notify::new() }
+        Self { path, text: Mutex::new(text), rules, ground, reloaded, board, asked: Notify::new() }
     }
 
     /// SIGHUP: read the file, whether it changed or not (a `caPool` may have).
@@ -44,8 +62,7 @@ impl Reloader {
     }
 
     /// Watches until dropped.
-    pub(crate) async fn run(self: Arc<Self>) {
-        let mut watch = Watch::new([self.path.clone()]).await;
+    pub(crate) async fn run(self: Arc<Self>, mut watch: Watch) {
         loop {
             tokio::select! {
                 () = watch.changed() => self.reload(Why::Changed),

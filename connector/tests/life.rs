@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use causeway_connector::config;
+use causeway_connector::reload::Source;
 use causeway_daemon::drain::Finished;
 use causeway_tunnel::{AbortCode, CloseCode, First, Message};
 use http::Method;
@@ -141,7 +142,8 @@ async fn hazard_168_a_reload_takes_effect_announces_and_a_bad_file_changes_nothi
     let one = "ingress:\n  - hostname: blog.example.dev\n    service: http_status:201\n  - service: http_status:404\n";
     write(one);
     let mut edge = Edge::start();
-    let app = start(&edge, config::load(&file).unwrap(), Some(file.clone())).await;
+    let source = Source::open(file.clone()).await;
+    let app = start(&edge, config::load(&file).unwrap(), Some(source)).await;
     let up = edge.up().await;
     let mut road = Road { edge, app, up };
     assert_eq!(road.get("/").await.unwrap().status(), 201);
@@ -171,6 +173,25 @@ async fn hazard_168_a_reload_takes_effect_announces_and_a_bad_file_changes_nothi
     assert_eq!(generation, 3);
     assert_eq!(road.get("/").await.unwrap().status(), 201);
     assert_eq!(road.app.status().config.error, None);
+}
+
+#[tokio::test]
+async fn a_rule_file_that_changes_after_its_reading_and_before_the_start_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, "ingress:\n  - service: http_status:201\n").unwrap();
+    let source = Source::open(file.clone()).await;
+    let read = config::load(&file).unwrap();
+    std::fs::write(&file, "ingress:\n  - service: http_status:202\n").unwrap();
+    let mut edge = Edge::start();
+    let app = start(&edge, read, Some(source)).await;
+    let up = edge.up().await;
+    let road = Road { edge, app, up };
+    let begin = Instant::now();
+    while road.get("/").await.unwrap().status() != 202 {
+        assert!(begin.elapsed() < SOON, "the change was not seen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ impl Tls {
     /// Reads the files again whenever they change, for ever. What is wrong is logged once, and the certificates that
     /// were read before stay.
     pub async fn watch(&self) {
-        let mut seen = Fingerprint::of(&self.files.load());
+        let mut seen = self.chooser.table.load().seen.clone();
         let mut ticks = tokio::time::interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

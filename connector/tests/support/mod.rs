@@ -4,13 +4,13 @@
 #![allow(clippy::disallowed_methods, reason = "the runtime of a test owns its tasks")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_connector::app::{App, Settings};
 use causeway_connector::config;
+use causeway_connector::reload::Source;
 use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
 use causeway_tunnel::quic::{Listener, Reuse, Shard, bind};
 use causeway_tunnel::{
@@ -120,7 +120,7 @@ pub async fn connector(edge: &Edge, rules: &str) -> App {
     start(edge, config, None).await
 }
 
-pub async fn start(edge: &Edge, config: config::Config, file: Option<PathBuf>) -> App {
+pub async fn start(edge: &Edge, config: config::Config, file: Option<Source>) -> App {
     App::start(Settings {
         config,
         file,

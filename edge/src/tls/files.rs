@@ -44,11 +44,13 @@ pub(super) struct Loaded {
     exact: HashMap<String, Arc<Certificate>>,
     wildcards: HashMap<String, Arc<Certificate>>,
     all: Vec<(Arc<Certificate>, PathBuf, i64)>,
+    /// Of the files just before they were read: whatever changes from then on is a change.
+    pub(super) seen: Fingerprint,
 }
 
 impl Loaded {
     pub(super) fn read(files: &[PemFiles]) -> Result<Self, CertificateError> {
-        let mut loaded = Self::default();
+        let mut loaded = Self { seen: Fingerprint::of(files), ..Self::default() };
         for pair in files {
             let (certificate, not_after) = read(pair)?;
             loaded.all.push((Arc::new(certificate), pair.cert.clone(), not_after));
@@ -131,7 +133,7 @@ fn warn_if_readable(path: &Path) {
 fn warn_if_readable(_path: &Path) {}
 
 /// What tells that files have changed: symlinks are followed, so a swapped link counts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint(Vec<Option<(u64, u64, Option<SystemTime>)>>);
 
 impl Fingerprint {

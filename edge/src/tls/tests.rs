@@ -132,6 +132,23 @@ async fn changed_files_are_read_again_and_bad_ones_change_nothing() {
     drain.force();
 }
 
+#[tokio::test]
+async fn files_that_change_between_their_reading_and_the_watch_are_read_again() {
+    let folder = TempDir::new().unwrap();
+    let files = write(folder.path(), "a", &["a.example"]);
+    let tls = Arc::new(Tls::new(vec![files.clone()], None).unwrap());
+    write(folder.path(), "a", &["b.example"]);
+    let drain = causeway_daemon::drain::Drain::new();
+    let watched = Arc::clone(&tls);
+    drop(drain.spawn("watch", async move { watched.watch().await }));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while shake(&tls, &files.cert, "b.example", &[]).await.0.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "not read again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drain.force();
+}
+
 #[test]
 fn bad_certificate_files_are_named_with_their_mend() {
     let folder = TempDir::new().unwrap();
