@@ -16,6 +16,10 @@ use crate::{chance::mix, elect::rank, node_name::NodeName};
 const STONE_LIFE: Duration = Duration::from_secs(120);
 /// How long an address that a foreign host uses is left alone before it is probed again.
 pub const CONFLICT_HOLD: Duration = Duration::from_secs(20);
+/// The highest epoch that is believed, in a datagram or in a written claim. An owner changes at most a few times a
+/// second, which takes a million years to get here: more than that was made up, and would leave no room for a newer one.
+/// It is also exact in JSON, where numbers above 2^53 are not.
+pub const MAX_EPOCH: u64 = 1 << 48;
 /// Claims are compared in this many groups, so that one difference does not send all of 5,000 claims.
 pub(crate) const BUCKETS: usize = 16;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::{Buf, BufMut};
 
-use super::claim::{BUCKETS, Claim, Owner, Tenure};
+use super::claim::{BUCKETS, Claim, MAX_EPOCH, Owner, Tenure};
 use crate::{
     mac::Mac,
     membership::{
@@ -99,7 +99,7 @@ impl Message {
         let body = match kind {
             CLAIMS => Body::Claims(list(buf, claim)?),
             RECORDS => Body::Records(list(buf, claim)?),
-            OFFERS => Body::Offers(list(buf, |buf| Ok((wire::ip(buf)?, wire::u64(buf)?)))?),
+            OFFERS => Body::Offers(list(buf, |buf| Ok((wire::ip(buf)?, epoch(buf)?)))?),
             DECLINES => Body::Declines(list(buf, |buf| wire::ip(buf))?),
             STATUS => Body::Status(status(buf)?),
             DIGEST => {
@@ -175,12 +175,14 @@ fn put_claim(out: &mut Vec<u8>, claim: &Claim) {
     }
 }
 
+fn epoch(buf: &mut &[u8]) -> Result<u64, Cut> {
+    let epoch = wire::u64(buf)?;
+    if epoch > MAX_EPOCH { Err(Cut) } else { Ok(epoch) }
+}
+
 fn claim(buf: &mut &[u8]) -> Result<Claim, Cut> {
     let vip = wire::ip(buf)?;
-    let epoch = wire::u64(buf)?;
-    if epoch == u64::MAX {
-        return Err(Cut); // nothing could ever be newer
-    }
+    let epoch = epoch(buf)?;
     let kind = wire::u8(buf)?;
     let owner = |buf: &mut &[u8]| Ok(Owner { name: wire::name(buf)?, boot: wire::u64(buf)? });
     let tenure = match kind {
@@ -244,7 +246,7 @@ mod tests {
             2 => Tenure::Probing(owner),
             _ => Tenure::Owned(owner),
         });
-        (ip, 0..u64::MAX, tenure).prop_map(|(vip, epoch, tenure)| Claim { vip, epoch, tenure })
+        (ip, 0..=MAX_EPOCH, tenure).prop_map(|(vip, epoch, tenure)| Claim { vip, epoch, tenure })
     }
 
     proptest! {
@@ -267,6 +269,22 @@ mod tests {
             shaped[0] = kind;
             shaped.extend(bytes);
             let _ = Message::decode(&shaped);
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_leaves_no_room_for_newer_ones_is_refused() {
+        let vip = IpAddr::from([10, 0, 0, 1]);
+        let claim = |epoch| Body::Claims(vec![Claim { vip, epoch, tenure: Tenure::Free }]);
+        for (body, is_good) in [
+            (claim(MAX_EPOCH), true),
+            (claim(MAX_EPOCH + 1), false),
+            (claim(u64::MAX), false),
+            (Body::Offers(vec![(vip, MAX_EPOCH)]), true),
+            (Body::Offers(vec![(vip, MAX_EPOCH + 1)]), false),
+        ] {
+            let message = Message { from: from(), body };
+            assert_eq!(Message::decode(&message.encode()[0]).is_ok(), is_good, "{message:?}");
         }
     }
 

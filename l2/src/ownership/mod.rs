@@ -28,7 +28,7 @@ use std::{
 };
 
 use claim::Table;
-pub use claim::{CONFLICT_HOLD, Claim, Owner, Tenure};
+pub use claim::{CONFLICT_HOLD, Claim, MAX_EPOCH, Owner, Tenure};
 use fence::Fence;
 use message::Status;
 use peers::Peers;

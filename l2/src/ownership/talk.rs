@@ -181,7 +181,7 @@ impl Ownership {
                 claims.push(known.clone());
                 continue;
             }
-            let epoch = self.table.next_epoch(*vip).max(epoch.saturating_add(1));
+            let epoch = self.table.next_epoch(*vip).max(epoch + 1);
             self.put(*vip, epoch, Tenure::Owned(self.me.clone()), now);
             self.gained(*vip, Gain::HandOver { from: from.name.clone() });
             claims.extend(self.table.get(*vip).cloned());

@@ -18,7 +18,7 @@ use tracing::debug;
 use super::{objects, options::Options, watches::PAGE};
 use crate::{
     api::{annotations, labels},
-    ownership::{Claim, Owner, Tenure},
+    ownership::{Claim, MAX_EPOCH, Owner, Tenure},
 };
 
 /// The wire thread is never far behind; a full queue only makes the watch wait.
@@ -43,8 +43,8 @@ fn decode(object: &impl ResourceExt) -> Vec<Claim> {
         let record: Record = serde_json::from_str(object.annotations().get(annotations::CLAIMS)?).ok()?;
         let tenure = Tenure::Owned(Owner { name: node.as_str().into(), boot: record.boot });
         let claim = |(vip, epoch)| Claim { vip, epoch, tenure: tenure.clone() };
-        // As in a datagram: nothing could ever be newer than the last epoch.
-        Some(record.epochs.into_iter().filter(|(_, epoch)| *epoch < u64::MAX).map(claim).collect())
+        // As in a datagram.
+        Some(record.epochs.into_iter().filter(|(_, epoch)| *epoch <= MAX_EPOCH).map(claim).collect())
     };
     parse().unwrap_or_default()
 }
@@ -99,6 +99,9 @@ mod tests {
         };
         let owner = Owner { name: "node1".into(), boot: 7 };
         assert_eq!(decode(&object), [Claim { vip, epoch: 3, tenure: Tenure::Owned(owner) }]);
+        let made_up = encode(7, &[(vip, MAX_EPOCH + 1)].into());
+        object.metadata.annotations = Some([(annotations::CLAIMS.to_owned(), made_up)].into());
+        assert_eq!(decode(&object), [], "nothing could ever be newer");
         object.metadata.annotations = Some([(annotations::CLAIMS.to_owned(), "{".to_owned())].into());
         assert_eq!(decode(&object), []);
     }
