@@ -4,8 +4,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use causeway_tunnel::media::is_long_silent;
 use causeway_tunnel::{AbortCode, BodyKind, First, ResponseHead};
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 
@@ -30,7 +31,7 @@ impl Exchange<'_> {
     ) -> Result<(), Failure> {
         let kind = headers::from_origin(status, &mut headers, *method == Method::HEAD)?;
         let limit =
-            if is_open_ended(&headers) { Duration::ZERO } else { self.origin.settings().idle_timeout };
+            if is_long_silent(&headers) { Duration::ZERO } else { self.origin.settings().idle_timeout };
         patience.set_limit(limit);
         let head = ResponseHead { status, headers, body: kind };
         let empty = matches!(kind, BodyKind::None | BodyKind::Known(0));
@@ -155,14 +156,6 @@ async fn arrived(side: &mut impl Side, body: &mut Answer) -> (Bytes, Option<Next
         }
     })
     .await
-}
-
-/// Streams whose silence says nothing: server-sent events and gRPC.
-fn is_open_ended(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes();
-        kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
-    })
 }
 
 /// An early final answer to an upload waits this long, or for so many bytes, for the rest (hazard 146).

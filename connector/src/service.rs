@@ -73,6 +73,8 @@ impl Service {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(missing_scheme(text));
         };
+        // RFC 3986 §3.1: without regard to case.
+        let scheme = &*scheme.to_ascii_lowercase();
         let default_port = match scheme {
             "http" | "ws" | "h2c" => Some(80),
             "https" | "wss" => Some(443),

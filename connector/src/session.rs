@@ -199,11 +199,13 @@ fn heard(ties: &Ties, slot: &Slot, session: &Session, message: Message) {
         Message::Announced { generation, accepted, refused } => {
             tracing::debug!(session = %session.info().id, generation, accepted = accepted.len(), "announced");
             if ties.board.announced(&slot.key(), &refused) {
-                for RefusedRoute { hostname, reason, .. } in &refused {
+                // One line however many they are: a refused rule file may have thousands.
+                if let Some(RefusedRoute { reason, .. }) = refused.first() {
                     tracing::warn!(
                         edge = slot.edge.name.name,
-                        hostname,
-                        "the edge does not serve this hostname: {reason}"
+                        refused = refused.len(),
+                        hostnames = first_names(&refused),
+                        "the edge does not serve these hostnames: {reason}"
                     );
                 }
             }
@@ -218,6 +220,16 @@ fn heard(ties: &Ties, slot: &Slot, session: &Session, message: Message) {
         _ => {}
     }
 }
+
+/// For the log: the first few, and whether there are more; `status` shows them all.
+fn first_names(refused: &[RefusedRoute]) -> String {
+    let names: Vec<_> = refused.iter().take(NAMES_SHOWN).map(|route| route.hostname.as_str()).collect();
+    let more = if refused.len() > NAMES_SHOWN { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
+/// Enough to know which rule file is meant, and one short line.
+const NAMES_SHOWN: usize = 5;
 
 /// Our own stop: tells the edge, and stays until what is in flight, and what was on its way, is done.
 async fn leave(session: &Session, control: &mut Control) -> String {

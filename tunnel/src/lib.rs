@@ -63,6 +63,7 @@ pub mod handshake;
 pub mod head;
 pub mod identity;
 pub mod limits;
+pub mod media;
 pub mod message;
 pub mod proof;
 pub mod quic;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use causeway_tunnel::media::is_long_silent;
 use causeway_tunnel::{BodyKind, Frame, RecvStream, ResponseHead, StreamError};
-use http::header::CONTENT_TYPE;
 use http_body::{Body, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -51,7 +51,7 @@ pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration
         BodyKind::Known(length) => Some(length),
         BodyKind::Unknown => None,
     };
-    let idle = if idle.is_zero() || is_long_silent(head) { None } else { Some(idle) };
+    let idle = if idle.is_zero() || is_long_silent(&head.headers) { None } else { Some(idle) };
     let last = Instant::now();
     OutBody::stream(TunnelBody {
         recv,
@@ -64,12 +64,6 @@ pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration
         last,
         record,
     })
-}
-
-/// Event streams and gRPC calls are silent for as long as nothing happens (hazard 140).
-fn is_long_silent(head: &ResponseHead) -> bool {
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.starts_with("text/event-stream") || kind.starts_with("application/grpc")
 }
 
 fn read_now(recv: &mut RecvStream) -> Option<Read> {

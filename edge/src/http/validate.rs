@@ -34,8 +34,16 @@ impl HostCache {
 /// Checks a request and normalises it: see the module.
 pub(crate) fn request(parts: &mut Parts, scheme: Scheme, hosts: &mut HostCache) -> Result<Host, Refusal> {
     check_method(parts.method.as_str().as_bytes())?;
-    if parts.version == Version::HTTP_2 {
-        check_fields(&parts.headers)?;
+    match parts.version {
+        // The guard measured these as bytes.
+        Version::HTTP_10 | Version::HTTP_11 => {}
+        Version::HTTP_2 => check_fields(&parts.headers)?,
+        _ => {
+            return Err(Refusal::new(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "nobody has checked the fields of this HTTP version",
+            ));
+        }
     }
     check_expectation(&parts.headers)?;
     let target = target(parts)?;
@@ -44,7 +52,7 @@ pub(crate) fn request(parts: &mut Parts, scheme: Scheme, hosts: &mut HostCache) 
     Ok(host)
 }
 
-/// HTTP/1.1 heads were measured as bytes; of HTTP/2 heads only the sum is bounded by the protocol.
+/// Of HTTP/2 heads only the sum is bounded by the protocol.
 fn check_fields(headers: &HeaderMap) -> Result<(), Refusal> {
     // Browsers split one Cookie field into many.
     let cookies = headers.get_all(http::header::COOKIE).iter().count();
@@ -157,6 +165,13 @@ mod tests {
         assert_eq!(h1("/x", &[("host", "a.example"), ("host", "a.example")]), Err(400));
         assert_eq!(h1("/x", &[("host", "a.example, b.example")]), Err(400));
         assert_eq!(h2("/x", &[]), Err(400));
+    }
+
+    #[test]
+    fn a_version_whose_fields_nobody_checks_is_refused() {
+        for version in [Version::HTTP_09, Version::HTTP_3] {
+            assert_eq!(checked(parts("GET", "https://a.example/", version, &[])), Err(505), "{version:?}");
+        }
     }
 
     #[test]

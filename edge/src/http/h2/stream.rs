@@ -158,7 +158,7 @@ pub(super) async fn serve<H: Handler>(
 fn websocket(method: &mut Method, protocol: Option<Protocol>) -> Result<bool, Refusal> {
     match protocol {
         None => Ok(false),
-        Some(protocol) if protocol.as_str() == "websocket" => {
+        Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
             *method = Method::GET;
             Ok(true)
         }

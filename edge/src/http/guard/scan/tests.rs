@@ -145,6 +145,14 @@ fn refused() -> Vec<(u32, String, u16)> {
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx".into(),
             400,
         ),
+        (58, with("Connection: upgrade\r\nUpgrade: websocket\r\n"), 400),
+        (58, with("Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"), 400),
+        (58, with("Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n"), 400),
+        (
+            58,
+            with("Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Key: eA==\r\n"),
+            400,
+        ),
         (62, "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n".into(), 405),
         (79, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 400),
         (102, "\u{16}\u{3}\u{1}\u{2}".into(), 400),
@@ -298,7 +306,8 @@ fn hazard_032_pipelined_requests_are_told_apart() {
 
 #[test]
 fn hazard_055_nothing_passes_before_an_upgrade_is_granted() {
-    let ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut scanner = Scanner::new();
     let Step::Head { len, head, .. } = scanner.step(ask) else { panic!("no head") };
     assert!(head.websocket && len == ask.len());
@@ -311,7 +320,9 @@ fn hazard_055_nothing_passes_before_an_upgrade_is_granted() {
 #[test]
 fn hazard_057_only_a_complete_wish_for_a_websocket_is_one() {
     let wish = |lines: &str, version: &str| {
-        let ask = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+        let ask = format!(
+            "GET / HTTP/{version}\r\nHost: a\r\n{lines}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
         let Step::Head { head, .. } = Scanner::new().step(ask.as_bytes()) else { panic!("no head in {ask}") };
         head.websocket
     };
