@@ -12,9 +12,9 @@ use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
-use crate::origin::poll_read_bytes;
+use crate::origin::{Io, poll_read_bytes};
 
 /// What the origin must answer, and whether the visitor may see it.
 #[derive(Debug)]
@@ -73,14 +73,16 @@ fn accept(key: &[u8]) -> String {
 }
 
 /// Copies raw bytes both ways until both are at their end, one is broken, or nothing moved for `idle`. Each direction
-/// ends for itself (hazard 63). Returns the bytes to the origin and to the visitor.
-pub(crate) async fn copy<Io: AsyncRead + AsyncWrite>(
+/// ends for itself (hazard 63); however else it comes to an end, the origin gets a reset as the visitor does. Returns the
+/// bytes to the origin and to the visitor.
+pub(crate) async fn copy(
     io: Io,
     read_ahead: Bytes,
     mut send: RawSend,
     mut recv: RawRecv,
     idle: Duration,
 ) -> (u64, u64) {
+    io.set_reset_on_close(true);
     let (mut from_origin, mut to_origin) = tokio::io::split(io);
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(read_ahead.len() as u64));
     let upward = async {
@@ -108,9 +110,12 @@ pub(crate) async fn copy<Io: AsyncRead + AsyncWrite>(
         both = async { tokio::try_join!(upward, downward) } => both.map(|_| ()),
         () = silence(&up, &down, idle) => Err(AbortCode::Timeout),
     };
-    if let Err(code) = ended {
-        send.abort(code);
-        recv.stop(code);
+    match ended {
+        Ok(()) => from_origin.unsplit(to_origin).set_reset_on_close(false),
+        Err(code) => {
+            send.abort(code);
+            recv.stop(code);
+        }
     }
     (up.into_inner(), down.into_inner())
 }

@@ -397,3 +397,27 @@ async fn a_websocket_that_is_silent_for_too_long_is_ended() {
     let ended = timeout(SOON, recv.chunk()).await.unwrap().unwrap_err();
     assert_eq!(ended.code(), AbortCode::Timeout);
 }
+
+#[tokio::test]
+async fn a_websocket_that_its_visitor_breaks_off_is_reset_for_the_origin() {
+    let (tell, mut told) = mpsc::channel(4);
+    let address = origin(move |mut wire: Wire, _| {
+        let tell = tell.clone();
+        async move {
+            let head = wire.head().await.unwrap();
+            let accept = accept_for(&head);
+            wire.say(&format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n")).await;
+            let ended = wire.until_closed().await;
+            tell.send(ended.map_err(|error| error.kind())).await.unwrap();
+        }
+    })
+    .await;
+    let road = road(&format!("http://{address}"), "").await;
+    let (send, mut recv) = upgrade(&road).await;
+    let Answer::Final(_) = recv.response().await.unwrap() else { panic!("101") };
+    let mut send = send.into_raw();
+    send.write(Bytes::from_static(b"half")).await.unwrap();
+    send.abort(AbortCode::Cancelled);
+    let ended = timeout(SOON, told.recv()).await.unwrap().unwrap();
+    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+}

@@ -1,4 +1,4 @@
-//! Nothing that logs can stop traffic: standard error is a pipe that nobody reads.
+//! Nothing that logs can stop traffic, or drown what matters.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -76,5 +76,30 @@ fn a_reader_that_comes_back_is_told_once_how_many_lines_are_missing() {
         edge.access_line("/after").await;
         let notes = edge.program.lines().iter().filter(|line| line.contains("lines were dropped")).count();
         assert_eq!(notes, 1);
+    });
+}
+
+#[test]
+fn an_announcement_that_is_refused_is_one_warning_however_many_names_it_has() {
+    run(async {
+        let edge = Edge::start().await;
+        let tunnel = edge.create("site", &NAMES).await;
+        let refused =
+            (0..30).map(|n| format!("  - {{ hostname: n{n}.refused.test, service: http_status:200 }}\n"));
+        let rules = format!("ingress:\n{}  - service: http_status:404\n", refused.collect::<String>());
+        let connector = Connector::start(&tunnel.token, &rules);
+        let line = connector.program.line("the edge does not serve these hostnames", START).await;
+        assert!(line.contains("refused=30") && line.contains("n0.refused.test, n1.refused.test"), "{line}");
+        assert!(!line.contains("n9.refused.test"), "{line}");
+        // Both sessions have announced by then: one for traffic and one in reserve.
+        let look = || async {
+            let status = connector.status().await;
+            let sessions = status["edges"][0]["sessions"].as_array().map_or(0, Vec::len);
+            (sessions >= 2).then_some(())
+        };
+        causeway_tests::wait::until("two sessions", START, look).await;
+        let lines = connector.program.lines();
+        let warnings = lines.iter().filter(|line| line.contains("refused.test")).count();
+        assert!(warnings <= 2, "{warnings} warnings:\n{}", connector.program.log());
     });
 }

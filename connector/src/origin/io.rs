@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -56,6 +57,14 @@ impl Io {
     /// Whether TLS agreed on HTTP/2.
     pub(crate) fn is_h2(&self) -> bool {
         matches!(&self.layer, Layer::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// Whether closing the connection is a reset, where an end in good order would make look whole what is not.
+    pub(crate) fn set_reset_on_close(&self, reset: bool) {
+        if let Socket::Tcp(tcp) = self.socket() {
+            // An error means that the connection is gone.
+            let _ = socket2::SockRef::from(tcp).set_linger(reset.then_some(Duration::ZERO));
+        }
     }
 
     fn socket(&self) -> &Socket {
