@@ -190,11 +190,14 @@ fn usual_places() -> Vec<PathBuf> {
 fn token(file: Option<&Path>) -> Result<Token> {
     let secret = match (file, std::env::var("CAUSEWAY_TOKEN")) {
         (Some(file), _) => Secret::from_file(file)?,
-        (None, Ok(text)) if !text.trim().is_empty() => Secret::new(text),
-        _ => bail!(
-            "there is no token: write the one that `causeway-edge tunnel create` printed into a file and name it with --token-file or CAUSEWAY_TOKEN_FILE, or put it into CAUSEWAY_TOKEN"
-        ),
+        (None, Ok(text)) => Secret::written(&text),
+        (None, Err(_)) => Secret::new(""),
     };
+    if secret.expose().is_empty() {
+        bail!(
+            "there is no token: write the one that `causeway-edge tunnel create` printed into a file and name it with --token-file or CAUSEWAY_TOKEN_FILE, or put it into CAUSEWAY_TOKEN"
+        );
+    }
     Ok(Token::parse(secret.expose())?)
 }
 

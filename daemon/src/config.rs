@@ -5,6 +5,7 @@
 pub mod duration;
 mod env;
 mod secret;
+mod slips;
 
 use std::fmt;
 use std::fs::File;
@@ -12,7 +13,8 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Error as YamlError, MessageFormatter, UserMessageFormatter};
+use serde_saphyr::Error as YamlError;
+use slips::{Place, Slip};
 
 pub use env::{load_with_env, load_with_vars};
 pub use secret::{Secret, SecretError};
@@ -81,7 +83,7 @@ pub fn parse<T: DeserializeOwned>(file_name: &str, text: &str) -> Result<T, Conf
     // A file of comments alone is a null to YAML and "all defaults" to a person.
     let blank = text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#'));
     let text = if blank { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| explain(file_name, &error))
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| explain(file_name, text, &error))
 }
 
 /// Reads and parses a file.
@@ -133,7 +135,8 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn explain(file: &str, error: &YamlError) -> ConfigError {
+/// The mistake in our words: a reader of rule files knows neither serde nor the grammar of YAML.
+fn explain(file: &str, text: &str, error: &YamlError) -> ConfigError {
     let error = error.without_snippet();
     // A mistake behind an alias: its cause is the inner error, its place is where the alias stands.
     let (line, column) =
@@ -142,25 +145,124 @@ fn explain(file: &str, error: &YamlError) -> ConfigError {
         YamlError::AliasError { error, .. } => error.without_snippet(),
         other => other,
     };
+    let place = Place::new(text, line, column);
     let (reason, help) = match cause {
+        // `-hostname: x` is a key to YAML.
+        YamlError::SerdeUnknownField { field, .. } if field.starts_with('-') => return broken(file, place),
         YamlError::SerdeUnknownField { field, expected, .. } => {
-            (format!("unknown key `{}`", field), suggestion(field, expected))
+            (format!("unknown key `{field}`"), suggestion(field, expected))
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
-            (format!("unknown value `{}`", variant), suggestion(variant, expected))
+            (format!("unknown value `{variant}`"), suggestion(variant, expected))
         }
         YamlError::SerdeMissingField { field, .. } => (format!("the key `{field}` is missing"), None),
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
             let help = "remove one of the two, or write both values under one key";
-            (format!("the key `{}` stands here a second time", key), Some(help.to_owned()))
+            (format!("the key `{key}` stands here a second time"), Some(help.to_owned()))
         }
-        YamlError::SerdeInvalidType { unexpected, expected, .. }
-        | YamlError::SerdeInvalidValue { unexpected, expected, .. } => {
-            (format!("expected {expected}, found {unexpected}"), None)
+        YamlError::Message { msg, .. } => (msg.clone(), None),
+        YamlError::SerdeInvalidType { expected, .. } | YamlError::SerdeInvalidValue { expected, .. } => {
+            return wrong_kind(file, place, expected);
         }
-        other => (UserMessageFormatter.format_message(other).trim_end_matches('.').to_owned(), None),
+        YamlError::Unexpected { expected, .. } => return wrong_kind(file, place, expected),
+        YamlError::InvalidScalar { ty, .. } => return wrong_kind(file, place, ty),
+        YamlError::InvalidBooleanStrict { .. } => return wrong_kind(file, place, "boolean"),
+        YamlError::NullIntoString { .. } => return wrong_kind(file, place, "string"),
+        YamlError::MultipleDocuments { .. } => (
+            "a second document begins here".to_owned(),
+            Some("a configuration is one: remove the `---`".to_owned()),
+        ),
+        YamlError::Budget { .. }
+        | YamlError::AliasReplayCounterOverflow { .. }
+        | YamlError::AliasReplayLimitExceeded { .. }
+        | YamlError::AliasExpansionLimitExceeded { .. }
+        | YamlError::AliasReplayStackDepthExceeded { .. } => {
+            ("the file is too large, too deep, or repeats its anchors too often".to_owned(), None)
+        }
+        YamlError::UnsupportedTag { tag, .. } => {
+            (format!("the tag `{tag}` means nothing here"), Some("leave it out".to_owned()))
+        }
+        _ => return broken(file, place),
     };
-    ConfigError { file: file.to_owned(), line, column, reason: one_line(&reason), help }
+    // Who reads the message must find the line: a value alone may stand in many.
+    let reason =
+        match place.key().filter(|key| is_about_a_value(cause) && !reason.contains(&format!("`{key}`"))) {
+            Some(key) => format!("`{key}`: {reason}"),
+            None => reason,
+        };
+    place.error(file, &reason, help)
+}
+
+fn is_about_a_value(error: &YamlError) -> bool {
+    matches!(
+        error,
+        YamlError::Message { .. } | YamlError::SerdeUnknownVariant { .. } | YamlError::UnsupportedTag { .. }
+    )
+}
+
+/// A list where a value is wanted, a word where a number is: what the key takes, and what stands there.
+fn wrong_kind(file: &str, place: Place<'_>, expected: &str) -> ConfigError {
+    if let Some(slip) = place.slip_here() {
+        return place.told(file, slip);
+    }
+    let value = place.value();
+    let wanted = match expected {
+        "sequence start" | "a sequence" => "a list",
+        "mapping start" | "a map" => "a mapping: keys of its own, indented below it",
+        "boolean" | "a boolean" | "bool" => "`true` or `false`",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" | "an integer" => "a whole number",
+        "floating point" | "f32" | "f64" => "a number",
+        "scalar" | "string scalar" | "string" | "a string" => "a single value",
+        "socket address" => "an address and a port",
+        other if other.starts_with("struct ") => "a mapping: keys of its own, indented below it",
+        other => other,
+    };
+    let reason = match (place.key(), value) {
+        (Some(key), Some(value)) => format!("`{key}` is {wanted}, not {}", value.trim()),
+        (Some(key), None) => format!("`{key}` is {wanted}, and here is {}", place.found()),
+        (None, _) => format!("here must be {wanted}, and there is {}", place.found()),
+    };
+    let help = match (wanted, place.key(), value) {
+        ("a list", Some(key), Some(value)) => {
+            let quoted =
+                if value.starts_with(['"', '\'']) { value.to_owned() } else { format!("\"{value}\"") };
+            Some(format!("write `{key}: [{quoted}]`"))
+        }
+        ("an address and a port", ..) => Some("as in 127.0.0.1:8080 or [::1]:8080".to_owned()),
+        _ => None,
+    };
+    place.error(file, &reason, help)
+}
+
+/// What is no YAML at all.
+fn broken(file: &str, place: Place<'_>) -> ConfigError {
+    let slip = place.slip().unwrap_or_else(|| Slip {
+        at: None,
+        reason: "this is not YAML".to_owned(),
+        help: "look at the indentation, at the space after each colon, and for a bracket or a quotation mark that is \
+               not closed, in this line and the one above"
+            .to_owned(),
+    });
+    place.told(file, slip)
+}
+
+impl Place<'_> {
+    fn error(&self, file: &str, reason: &str, help: Option<String>) -> ConfigError {
+        ConfigError {
+            file: file.to_owned(),
+            line: self.line,
+            column: self.column,
+            reason: one_line(reason),
+            help: help.map(|help| one_line(&help)),
+        }
+    }
+
+    fn told(mut self, file: &str, slip: Slip) -> ConfigError {
+        if let Some((line, column)) = slip.at {
+            (self.line, self.column) = (line, column);
+        }
+        self.error(file, &slip.reason, Some(slip.help))
+    }
 }
 
 /// What a file says stands in its errors: none of it may break the line or colour the terminal.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use causeway_daemon::config::{ConfigError, duration, load_with_env};
 use causeway_daemon::telemetry::Format;
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Variables that override the file: `CAUSEWAY_EDGE_GRACE`, `CAUSEWAY_EDGE_LISTEN_HTTPS`, …
 pub const ENV_PREFIX: &str = "CAUSEWAY_EDGE";
@@ -27,6 +27,7 @@ pub struct Config {
     pub address: Vec<Address>,
     pub listen: Listen,
     /// Metrics, health and log level, over plain HTTP: keep it on loopback. Default `127.0.0.1:9101`.
+    #[serde(deserialize_with = "socket")]
     pub admin: SocketAddr,
     /// Certificate chains and keys as PEM files; chosen by SNI, read again on SIGHUP and when they change.
     pub certificates: Vec<CertificateFiles>,
@@ -50,10 +51,13 @@ pub struct Config {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Listen {
     /// TCP, TLS. Default `[::]:443`.
+    #[serde(deserialize_with = "sockets")]
     pub https: Vec<SocketAddr>,
     /// TCP, plain HTTP. Default `[::]:80`.
+    #[serde(deserialize_with = "sockets")]
     pub http: Vec<SocketAddr>,
     /// UDP, for connectors. Default `[::]:443`.
+    #[serde(deserialize_with = "sockets")]
     pub tunnel: Vec<SocketAddr>,
 }
 
@@ -121,6 +125,11 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address(String);
+
+/// An address to listen on, told from what is none by a message with the mend.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Socket(SocketAddr);
 
 /// A network such as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -329,6 +338,33 @@ impl fmt::Display for Address {
     }
 }
 
+impl TryFrom<String> for Socket {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self(address));
+        }
+        let port = text.strip_prefix(':').unwrap_or(&text);
+        let (wrong, mend) = match text.rsplit_once(':') {
+            _ if port.parse::<u16>().is_ok() => ("has no address", format!("[::]:{port}")),
+            Some(("localhost", port)) => ("is a name", format!("127.0.0.1:{port}")),
+            _ if text.parse::<Ipv6Addr>().is_ok() => ("has no port", format!("[{text}]:443")),
+            _ if text.parse::<std::net::IpAddr>().is_ok() => ("has no port", format!("{text}:443")),
+            _ => ("is not host:port", "0.0.0.0:443 or [::]:443".to_owned()),
+        };
+        Err(format!("`{text}` {wrong}: write host:port with an IP address, as in {mend}"))
+    }
+}
+
+fn socket<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    Socket::deserialize(deserializer).map(|socket| socket.0)
+}
+
+fn sockets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    Ok(Vec::<Socket>::deserialize(deserializer)?.into_iter().map(|socket| socket.0).collect())
+}
+
 impl TryFrom<String> for Cidr {
     type Error = String;
 
@@ -416,6 +452,34 @@ mod tests {
             ("shards: 0\n", 1, "shards must be"),
             ("data: /d\naddress: [edge]\n", 2, "host:port"),
             ("trustedProxies: [10.0.0.0/99]\n", 1, "network"),
+            (
+                "address: \"203.0.113.7:443\"\n",
+                1,
+                "`address` is a list, not \"203.0.113.7:443\"; write `address: [\"203.0.113.7:443\"]`",
+            ),
+            (
+                "listen: { https: [\"443\"] }\n",
+                1,
+                "`https`: `443` has no address: write host:port with an IP address, as in [::]:443",
+            ),
+            (
+                "listen:\n  http:\n    - localhost:80\n",
+                3,
+                "`http`: `localhost:80` is a name: write host:port with an IP address, as in 127.0.0.1:80",
+            ),
+            (
+                "listen:\n  tunnel: \":443\"\n",
+                2,
+                "`tunnel` is a list, not \":443\"; write `tunnel: [\":443\"]`",
+            ),
+            (
+                "admin: 0.0.0.0\n",
+                1,
+                "`admin`: `0.0.0.0` has no port: write host:port with an IP address, as in 0.0.0.0:443",
+            ),
+            ("certificates: { cert: a, key: b }\n", 1, "`certificates` is a list, and here is a mapping"),
+            ("certificates:\n  - cert: a\n", 2, "`key` is missing"),
+            ("limits: { connections: many }\n", 1, "`connections` is a whole number, not many"),
         ] {
             let error = parse::<Config>("edge.yaml", text).unwrap_err();
             assert_eq!(error.line, line, "{error}");

@@ -31,7 +31,13 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Reads a file that holds one secret; white space around it is not part of it. Others than the owner being able
+    /// A secret as people hand it over: white space, a byte order mark and a pair of quotation marks around it are not
+    /// part of it. (Editors of Windows write the mark, `docker --env-file` keeps the quotes, a shell adds the line end.)
+    pub fn written(text: &str) -> Self {
+        Self(bare(text).to_owned())
+    }
+
+    /// Reads a file that holds one secret, as [`Self::written`]. Others than the owner being able
     /// to read the file is worth a warning, not a refusal: mounted secrets of Kubernetes are readable by all.
     ///
     /// # Errors
@@ -50,7 +56,8 @@ impl Secret {
         if bytes.len() > MAX_BYTES {
             return Err(SecretError::TooLarge(path.to_owned()));
         }
-        let text = str::from_utf8(&bytes).map_err(|_| SecretError::NotText(path.to_owned()))?.trim();
+        let text = str::from_utf8(&bytes).map_err(|_| SecretError::NotText(path.to_owned()))?;
+        let text = bare(text);
         if text.is_empty() {
             return Err(SecretError::Empty(path.to_owned()));
         }
@@ -61,6 +68,13 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+fn bare(text: &str) -> &str {
+    let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
+    let text = text.trim_matches(is_around);
+    let inner = ['"', '\''].iter().find_map(|&quote| text.strip_prefix(quote)?.strip_suffix(quote));
+    inner.unwrap_or(text).trim_matches(is_around)
 }
 
 /// Tokens have a few hundred bytes, keys in PEM a few thousand.
@@ -119,14 +133,36 @@ mod tests {
     }
 
     #[test]
+    fn quotes_a_byte_order_mark_and_line_ends_are_no_part_of_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        for written in [
+            "\"cw1.abc\"",
+            "'cw1.abc'\n",
+            "\u{feff}cw1.abc\r\n",
+            "\u{feff}\"cw1.abc\" \r\n\r\n",
+            "  cw1.abc\t",
+        ] {
+            assert_eq!(Secret::written(written).expose(), "cw1.abc", "{written:?}");
+            fs::write(&path, written).unwrap();
+            assert_eq!(Secret::from_file(&path).unwrap().expose(), "cw1.abc", "{written:?}");
+        }
+        // What is not a pair belongs to it.
+        assert_eq!(Secret::written("\"a'").expose(), "\"a'");
+        assert_eq!(Secret::written("\"").expose(), "\"");
+    }
+
+    #[test]
     fn a_file_holds_one_secret_and_a_line_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "hunter2\r\n").unwrap();
         assert_eq!(Secret::from_file(&path).unwrap().expose(), "hunter2");
 
-        fs::write(&path, " \n").unwrap();
-        assert!(matches!(Secret::from_file(&path), Err(SecretError::Empty(_))));
+        for empty in [" \n", "\"\"\n", "\u{feff}"] {
+            fs::write(&path, empty).unwrap();
+            assert!(matches!(Secret::from_file(&path), Err(SecretError::Empty(_))), "{empty:?}");
+        }
         fs::write(&path, vec![b'x'; MAX_BYTES + 1]).unwrap();
         assert!(matches!(Secret::from_file(&path), Err(SecretError::TooLarge(_))));
         fs::write(&path, [0xff]).unwrap();

@@ -117,7 +117,7 @@ fn a_key_like_no_other_is_answered_with_the_choice() {
 #[test]
 fn a_wrong_value_is_shown_with_what_was_expected() {
     let error = fails("name: x\nmode: fats\n");
-    assert_eq!(error.to_string(), "edge.yaml:2:7: unknown value `fats`; did you mean `fast`?");
+    assert_eq!(error.to_string(), "edge.yaml:2:7: `mode`: unknown value `fats`; did you mean `fast`?");
     let error = fails("grace: soon\n");
     assert!(error.reason.contains("\"soon\" is not a duration") && error.line == 1, "{error}");
     let error = fails("labels: 3\n");
@@ -126,6 +126,89 @@ fn a_wrong_value_is_shown_with_what_was_expected() {
     assert_eq!((error.line, error.column), (1, 9), "{error}");
     let error = fails("pair: { cert: a }\n");
     assert!(error.reason.contains("`key` is missing") && error.line == 1, "{error}");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_told_with_its_key_and_what_to_write() {
+    for (text, told) in [
+        (
+            "address: \"203.0.113.7:443\"\n",
+            "1:10: `address` is a list, not \"203.0.113.7:443\"; write `address: [\"203.0.113.7:443\"]`",
+        ),
+        ("address: a:443 # the VPS\n", "1:10: `address` is a list, not a:443; write `address: [\"a:443\"]`"),
+        ("shards: many\n", "1:9: `shards` is a whole number, not many"),
+        ("name: [a]\n", "1:7: `name` is a single value, and here is a list"),
+        ("accessLog: true\n", "1:12: `accessLog` is a mapping: keys of its own, indented below it, not true"),
+        ("accessLog:\n  enabled: maybe\n", "2:12: `enabled` is `true` or `false`, not maybe"),
+        (
+            "- 1\n- 2\n",
+            "1:1: here must be a mapping: keys of its own, indented below it, and there is a list",
+        ),
+        (
+            "accessLog:\n  enabled:true\n",
+            "2:3: `enabled:` has no space after the colon, so it is no key; write `enabled: true`",
+        ),
+    ] {
+        assert_eq!(fails(text).to_string(), format!("edge.yaml:{told}"), "{text}");
+    }
+}
+
+#[test]
+fn slips_in_yaml_are_told_in_plain_words() {
+    for (text, told) in [
+        (
+            "name: *.example.dev\n",
+            "1:7: `name`: `*.example.dev` is a reference to YAML, not a text; put it into quotation marks: \"*.example.dev\"",
+        ),
+        (
+            "shards: *none\n",
+            "1:9: `shards`: `*none` is a reference to YAML, not a text; define it with `&none`, or put it into quotation marks",
+        ),
+        ("shards: 1\n\tname: x\n", "2:1: the line is indented with a tab; YAML takes spaces only"),
+        (
+            "name: a: b\n",
+            "1:7: `name`: a `: ` inside a value makes a second key of it; put the value into quotation marks, or the second key on a line of its own",
+        ),
+        (
+            "name: \"open\nshards: 1\n",
+            "1:7: `name`: the quotation mark is never closed; end the value with \"",
+        ),
+        ("name: @home\n", "1:7: `name`: a value cannot begin with `@`; put it into quotation marks"),
+        (
+            "pair:\n    -cert: a\n     key: b\n",
+            "2:5: `-cert` has no space after the dash, so it is no entry of a list; write `- cert`",
+        ),
+    ] {
+        assert_eq!(fails(text).to_string(), format!("edge.yaml:{told}"), "{text}");
+    }
+    let libraries = [
+        "serde",
+        "deserialize",
+        "anchor",
+        "scalar",
+        "mapping start",
+        "sequence start",
+        "token",
+        "node",
+        "Option<",
+    ];
+    for text in [
+        "a: [1, 2\nb: 3\n",
+        "]",
+        "{",
+        "a: &x",
+        "? [a]: b",
+        "!!binary x",
+        "name: !foo x",
+        "--- a\n--- b\n",
+        "name:\n  - a\n - b\n",
+        "name: ~\n",
+    ] {
+        let told = parse::<Sample>("edge.yaml", text).map_err(|error| error.to_string());
+        if let Err(told) = told {
+            assert!(!libraries.iter().any(|word| told.contains(word)), "{text}: {told}");
+        }
+    }
 }
 
 #[test]
