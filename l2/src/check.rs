@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::allocator::{Observed, advertisement_errors};
 use crate::api::{IPAddressPool, L2Advertisement, annotations};
-use crate::manifest::{Document, ManifestError};
+use crate::manifest::{Document, ManifestError, mended_name};
 use crate::pool::{Pools, Reserved};
 
 /// Everything that is wrong, or worth a remark.
@@ -67,6 +67,12 @@ pub fn check(documents: &[Document]) -> Report {
         report.checked += 1;
         match (document.group(), document.kind()) {
             ("metallb.io", kind @ ("IPAddressPool" | "L2Advertisement")) => {
+                if let Some(mended) = mended_name(document.name()).filter(|_| !document.name().is_empty()) {
+                    let text = format!(
+                        "Kubernetes takes no such name: lower-case letters, digits, `-` and `.` only; call it `{mended}`"
+                    );
+                    report.add(Severity::Error, &place, text);
+                }
                 if let Some((_, schema)) = schemas.iter().find(|(of, _)| of == kind) {
                     unknown_fields(&document.value, schema, "", &place, &mut report);
                 }
@@ -179,21 +185,32 @@ fn check_service(document: &Document, place: &str, report: &mut Report) {
             "annotations under metallb.universe.tf/ are deprecated: use metallb.io/",
         );
     }
-    let known = [annotations::ADDRESS_POOL, annotations::LOAD_BALANCER_IPS, annotations::ALLOW_SHARED_IP];
+    // The prefix is no part of the comparison: it would make everything alike.
+    let bare = |key: &'static str| key.trim_start_matches(PREFIX);
+    let known =
+        [annotations::ADDRESS_POOL, annotations::LOAD_BALANCER_IPS, annotations::ALLOW_SHARED_IP].map(bare);
     for key in service.metadata.annotations.iter().flatten().map(|(key, _)| key) {
-        if key.starts_with("metallb.io/")
-            && !known.contains(&key.as_str())
-            && key != annotations::ALLOCATED_FROM_POOL
-            && let Some(meant) = nearest(key, &known)
-        {
-            report.add(
-                Severity::Error,
-                place,
-                format!("annotation `{key}` means nothing; did you mean `{meant}`?"),
-            );
+        let Some(name) = [PREFIX, OLD_PREFIX].iter().find_map(|prefix| key.strip_prefix(prefix)) else {
+            continue;
+        };
+        if known.contains(&name) || name == bare(annotations::ALLOCATED_FROM_POOL) {
+            continue;
+        }
+        match nearest(name, &known) {
+            Some(meant) => {
+                let text = format!("annotation `{key}` means nothing; did you mean `{PREFIX}{meant}`?");
+                report.add(Severity::Error, place, text);
+            }
+            None => {
+                report.add(Severity::Remark, place, format!("annotation `{key}` means nothing to a Service"))
+            }
         }
     }
 }
+
+/// Of MetalLB's annotations, and before v0.14.9.
+const PREFIX: &str = "metallb.io/";
+const OLD_PREFIX: &str = "metallb.universe.tf/";
 
 /// The reason alone: the place is printed in front of every finding.
 fn shape(error: &ManifestError) -> String {
@@ -311,6 +328,48 @@ metadata: {{name: p}}
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_annotation_is_named_under_either_prefix() {
+        let text = "
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  annotations:
+    metallb.io/allow-shared: home
+    metallb.universe.tf/addres-pool: home
+    metallb.universe.tf/loadBalancerIP: 192.168.1.240
+    metallb.io/zzz: x
+    metallb.universe.tf/ip-allocated-from-pool: home
+    example.dev/address-pol: x
+spec: {type: LoadBalancer}
+";
+        let report = report(text);
+        let text = report.to_string();
+        for part in [
+            "error: f.yaml#1 Service/web: annotation `metallb.io/allow-shared` means nothing; did you mean `metallb.io/allow-shared-ip`?",
+            "`metallb.universe.tf/addres-pool` means nothing; did you mean `metallb.io/address-pool`?",
+            "`metallb.universe.tf/loadBalancerIP` means nothing; did you mean `metallb.io/loadBalancerIPs`?",
+            "remark: f.yaml#1 Service/web: annotation `metallb.io/zzz` means nothing to a Service",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        assert!(!text.contains("example.dev") && !text.contains("from-pool"), "{text}");
+        assert_eq!(
+            report.findings.iter().filter(|finding| finding.severity == Severity::Error).count(),
+            3,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_pools_name_that_kubernetes_refuses_is_named_with_one_that_it_takes() {
+        let text =
+            report(&POOL.replace("name: home", "name: My_Pool").replace("[home]", "[My_Pool]")).to_string();
+        assert!(text.contains("IPAddressPool/My_Pool: Kubernetes takes no such name"), "{text}");
+        assert!(text.contains("call it `my-pool`"), "{text}");
     }
 
     #[test]

@@ -8,13 +8,13 @@
 //! | BGP kinds, Community, BFDProfile | nothing, with a remark |
 //! | anything else | nothing, with a remark |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::DEFAULT_NAMESPACE;
-use crate::manifest::{Document, ManifestError, parse};
+use crate::manifest::{Document, ManifestError, mended_name, parse};
 
 /// What came out.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Converted {
     pub resources: Vec<Value>,
     /// What people should know, each naming the object and the mend.
     pub remarks: Vec<String>,
+    /// Names that are taken: two old ones may become one new one.
+    names: BTreeSet<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,6 +126,9 @@ impl Converted {
         for (_, key) in bgp.iter().filter(|(there, _)| *there) {
             self.remark(document, &format!("`{key}` is for BGP, which is not served here, and is left out"));
         }
+        let fine =
+            config.address_pools.iter().map(|pool| &pool.name).filter(|name| mended_name(name).is_none());
+        self.names.extend(fine.cloned());
         for pool in config.address_pools {
             self.pool(document, pool, namespace);
         }
@@ -143,10 +148,11 @@ impl Converted {
         if let Some(avoid) = pool.avoid_buggy_ips {
             spec["avoidBuggyIPs"] = json!(avoid);
         }
-        self.resources.push(resource("IPAddressPool", &pool.name, namespace, spec));
+        let name = self.pool_name(document, &pool.name);
+        self.resources.push(resource("IPAddressPool", &name, namespace, spec));
         if pool.protocol == "layer2" {
-            let spec = json!({"ipAddressPools": [&pool.name]});
-            self.resources.push(resource("L2Advertisement", &pool.name, namespace, spec));
+            let spec = json!({"ipAddressPools": [&name]});
+            self.resources.push(resource("L2Advertisement", &name, namespace, spec));
         } else {
             let text = format!(
                 "pool `{}` had protocol `{}`, which is not served here: its addresses will be given and not announced; \
@@ -155,6 +161,24 @@ impl Converted {
             );
             self.remark(document, &text);
         }
+    }
+
+    /// The name of a pool as a resource: its own, where Kubernetes takes it.
+    fn pool_name(&mut self, document: &Document, old: &str) -> String {
+        let Some(mended) = mended_name(old) else { return old.to_owned() };
+        let mut name = mended.clone();
+        for number in 2.. {
+            if self.names.insert(name.clone()) {
+                break;
+            }
+            name = format!("{mended}-{number}");
+        }
+        let text = format!(
+            "pool `{old}` is called `{name}` now, since Kubernetes takes no such name: change it in the annotation \
+             `metallb.io/address-pool` of Services that ask for it"
+        );
+        self.remark(document, &text);
+        name
     }
 
     /// The resources as YAML.
@@ -230,6 +254,33 @@ data:
         assert_eq!(converted.resources[2]["spec"]["avoidBuggyIPs"], json!(true));
         assert!(converted.remarks.is_empty(), "{:?}", converted.remarks);
         assert_eq!(parse("out", &converted.yaml().unwrap()).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn pools_whose_names_kubernetes_refuses_are_renamed_with_a_remark() {
+        let converted = converted(
+            "address-pools:\n- {name: my_pool, protocol: layer2, addresses: [10.0.0.0/24]}\n\
+             - {name: Default, protocol: layer2, addresses: [10.0.1.0/24]}\n\
+             - {name: my-pool, protocol: layer2, addresses: [10.0.2.0/24]}\n",
+        );
+        assert_eq!(
+            kinds(&converted),
+            [
+                "IPAddressPool/my-pool-2",
+                "L2Advertisement/my-pool-2",
+                "IPAddressPool/default",
+                "L2Advertisement/default",
+                "IPAddressPool/my-pool",
+                "L2Advertisement/my-pool"
+            ]
+        );
+        assert_eq!(converted.resources[1]["spec"]["ipAddressPools"], json!(["my-pool-2"]));
+        assert_eq!(converted.remarks.len(), 2, "{:?}", converted.remarks);
+        assert!(
+            converted.remarks[0].contains("`my_pool` is called `my-pool-2` now"),
+            "{:?}",
+            converted.remarks
+        );
     }
 
     #[test]

@@ -56,6 +56,28 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
     Ok(documents)
 }
 
+/// What to call an object whose name Kubernetes refuses: RFC 1123, letters in lower case, digits, `-` and `.`. None:
+/// the name is fine.
+pub(crate) fn mended_name(name: &str) -> Option<String> {
+    let is_fine = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    if name.len() <= MAX_NAME_BYTES && name.split('.').all(is_fine) {
+        return None;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+    let text: String = name.chars().map(plain).take(MAX_NAME_BYTES).collect();
+    let labels = text.split('.').map(|label| label.trim_matches('-')).filter(|label| !label.is_empty());
+    let mended = labels.collect::<Vec<_>>().join(".");
+    Some(if mended.is_empty() { "pool".to_owned() } else { mended })
+}
+
+/// Of a DNS subdomain, which names of objects have to be.
+const MAX_NAME_BYTES: usize = 253;
+
 impl Document {
     pub fn kind(&self) -> &str {
         self.value["kind"].as_str().unwrap_or_default()
@@ -88,5 +110,31 @@ impl Document {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
         serde_json::from_value(self.value.clone())
             .map_err(|error| ManifestError::Shape(self.place(), error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mended_name;
+
+    #[test]
+    fn a_name_that_kubernetes_refuses_gets_the_nearest_one_that_it_takes() {
+        for fine in ["home", "a-b", "a.b", "0", "pool-1.lan"] {
+            assert_eq!(mended_name(fine), None, "{fine}");
+        }
+        for (name, mended) in [
+            ("my_pool", "my-pool"),
+            ("Default", "default"),
+            ("My Pool!", "my-pool"),
+            ("-a-", "a"),
+            ("a..b", "a.b"),
+            ("a.-b", "a.b"),
+            ("", "pool"),
+            ("\u{fc}", "pool"),
+        ] {
+            assert_eq!(mended_name(name).as_deref(), Some(mended), "{name}");
+            assert_eq!(mended_name(mended), None, "{mended}");
+        }
+        assert!(mended_name(&"a".repeat(300)).is_some_and(|name| name.len() == 253));
     }
 }

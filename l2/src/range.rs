@@ -55,7 +55,7 @@ pub enum RangeError {
     Prefix(String, String, u8),
     #[error("the range `{0}` has ends of different families")]
     Families(String),
-    #[error("the start of the range `{0}` is above its end")]
+    #[error("the start of the range `{0}` is above its end: write the lower address first")]
     Order(String),
 }
 
