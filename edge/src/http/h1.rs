@@ -11,6 +11,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -159,6 +160,11 @@ impl<H: Handler> Connection<H> {
         head: Head,
     ) -> Response<Answer> {
         let mut response = leaving.check(response, &record);
+        if response.status().canonical_reason().is_none() {
+            // hyper would write `<none>` behind a number that it does not know; the phrase may be empty (RFC 9112
+            // section 4).
+            response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+        }
         poll_fn(|cx| self.side.poll_answer(cx)).await;
         let headers = response.headers();
         // Without a length an HTTP/1.0 body ends with the connection: only a reset can say that it is not complete.

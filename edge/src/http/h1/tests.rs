@@ -194,6 +194,18 @@ async fn hazard_033_the_core_decides_when_100_is_sent() {
 }
 
 #[tokio::test]
+async fn a_status_that_nobody_knows_keeps_its_number_and_gets_no_words() {
+    let front = Front::start(Fake::new(|_| async move {
+        Response::builder().status(599).body(OutBody::full("x")).unwrap()
+    }))
+    .await;
+    let mut stream = front.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let answer = read_until(&mut stream, "\r\n\r\nx").await;
+    assert!(answer.starts_with("HTTP/1.1 599 \r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn hazard_033_after_a_second_the_edge_says_100_itself() {
     let front = Front::start(Fake::echo_whole()).await;
     let mut stream = front.connect().await;
