@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use causeway_connector::hostname;
 use causeway_connector::ingress::{self, Matcher};
 use causeway_edge::route;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -34,10 +33,10 @@ fn edge(c: &mut Criterion) {
 fn connector(c: &mut Criterion) {
     for size in SIZES {
         let rule = |n: usize| Matcher {
-            hostname: hostname::Pattern::parse(&format!("site{n}.example.test")).expect("a valid pattern"),
+            hostname: route::Pattern::parse(&format!("site{n}.example.test")).expect("a valid pattern"),
             path: None,
         };
-        let catch_all = Matcher { hostname: hostname::Pattern::Any, path: None };
+        let catch_all = Matcher { hostname: route::Pattern::Any, path: None };
         let table = ingress::Table::new((0..size).map(rule).chain([catch_all]).collect());
         let last = format!("site{}.example.test", size - 1);
         c.bench_function(&format!("{size} rules: the last name"), |b| {

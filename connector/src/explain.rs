@@ -1,9 +1,10 @@
 //! `route`: which rule a URL hits, and why. Pure.
 
+use causeway_tunnel::target::is_target;
+use causeway_tunnel::{Authority, HostError, Pattern};
 use serde::Serialize;
 
 use crate::config::{Config, Rule};
-use crate::hostname::{self, HostnameError, Pattern};
 use crate::ingress::Choice;
 
 /// The answer to "where does this URL go?".
@@ -28,11 +29,19 @@ pub struct PassedOver {
     pub reason: String,
 }
 
+/// A URL that no visitor can ask for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a hostname: {1}")]
+pub struct NoHost(String, HostError);
+
 /// # Errors
 /// When the URL has no usable hostname.
-pub fn explain(config: &Config, url: &str) -> Result<Explanation, HostnameError> {
+pub fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost> {
     let (host, path) = split(url)?;
     let (rule, because) = match config.table().find(&host, &path) {
+        _ if !is_target(path.as_bytes()) => {
+            (None, Some("the path has a character that does not belong there: the edge answers 400"))
+        }
         Choice::Rule(index) => (Some(index), None),
         Choice::Ambiguous => (
             None,
@@ -107,7 +116,7 @@ fn why(rule: &Rule, is_last: bool) -> String {
         }
         Pattern::Any => "the rule is for every hostname".to_owned(),
         Pattern::Exact(_) => "the hostname is the rule's".to_owned(),
-        Pattern::Below(_) => format!("the hostname is below `{}`", rule.hostname),
+        Pattern::Wildcard(_) => format!("the hostname is below `{}`", rule.hostname),
     };
     match &rule.path {
         Some(path) => format!("{hostname} and the path matches `{path}`"),
@@ -116,15 +125,28 @@ fn why(rule: &Rule, is_last: bool) -> String {
 }
 
 /// Hostname in normal form, path and query. The scheme may be left out.
-fn split(url: &str) -> Result<(String, String), HostnameError> {
+fn split(url: &str) -> Result<(String, String), NoHost> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = hostname::to_ascii(&hostname::normalise(authority))?;
+    // The edge's and the rules' parser: where they refuse a visitor, this refuses as well.
+    let host = Authority::written(authority).map_err(|error| NoHost(authority.to_owned(), error))?.host;
     let path = path.split('#').next().unwrap_or(path);
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok((host, path))
+    let path = if path.starts_with('/') { encoded(path) } else { encoded(&format!("/{path}")) };
+    Ok((host.to_string(), path))
+}
+
+/// As every client sends it: what is not ASCII, and spaces, in percent-encoding. All else is as it was typed.
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b' ' | 0x80.. => out += &format!("%{byte:02X}"),
+            byte => out.push(char::from(byte)),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -163,6 +185,31 @@ mod tests {
     fn unicode_names_are_compared_in_a_labels_and_nonsense_is_refused() {
         assert_eq!(explain(&config(), "https://bücher.dev/").unwrap().host, "xn--bcher-kva.dev");
         assert!(explain(&config(), "https:///x").is_err());
+        assert!(explain(&config(), "https://a..dev/").is_err());
+        assert!(explain(&config(), "https://a.dev:99999/").is_err());
         assert_eq!(explain(&config(), "a.dev/x/../api").unwrap().rule, None);
+    }
+
+    #[test]
+    fn a_url_is_explained_as_its_visitor_is_served() {
+        for (url, rule) in [
+            ("A.DEV./api", Some(1)),
+            ("https://user@a.dev:8443/api#x", Some(1)),
+            ("a.dev/%61pi", Some(1)),
+            ("a.dev/x?/api", Some(2)),
+            ("a.dev?/api", Some(2)),
+            ("my_app.dev/", Some(2)),
+            ("[::1]:443/api", Some(3)),
+            ("127.0.0.1", Some(3)),
+            ("a.dev/%2fapi", None),
+            ("a.dev//api", None),
+            ("a.dev/\\api", None),
+            ("a.dev/<api>", None),
+        ] {
+            let answer = explain(&config(), url).unwrap();
+            assert_eq!(answer.rule, rule, "{url}: {}", answer.because);
+        }
+        assert_eq!(explain(&config(), "a.dev/caf\u{e9} x").unwrap().path, "/caf%C3%A9%20x");
+        assert!(explain(&config(), "a.dev/\\api").unwrap().because.contains("400"));
     }
 }

@@ -5,26 +5,27 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use regex::Regex;
+use causeway_tunnel::Pattern;
 
-use crate::hostname::Pattern;
+use crate::path::PathPattern;
 
 /// What a rule asks of a request.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     pub hostname: Pattern,
     /// Searched anywhere in the decoded path (no query), as cloudflared does.
-    pub path: Option<Regex>,
+    pub path: Option<PathPattern>,
 }
 
 /// All rules, in order. Immutable.
 #[derive(Debug)]
 pub struct Table {
     rules: Vec<Matcher>,
-    /// Indices into `rules`, ascending, by exact name, by wildcard suffix (`.a.b`), and for every name.
-    exact: HashMap<String, Vec<usize>>,
-    below: HashMap<String, Vec<usize>>,
+    /// Indices into `rules`, ascending, by exact name, by what follows a wildcard's `*.`, and for every name.
+    exact: HashMap<Arc<str>, Vec<usize>>,
+    below: HashMap<Arc<str>, Vec<usize>>,
     any: Vec<usize>,
 }
 
@@ -45,7 +46,7 @@ impl Table {
             match &rule.hostname {
                 Pattern::Any => table.any.push(index),
                 Pattern::Exact(name) => table.exact.entry(name.clone()).or_default().push(index),
-                Pattern::Below(suffix) => table.below.entry(suffix.clone()).or_default().push(index),
+                Pattern::Wildcard(suffix) => table.below.entry(suffix.clone()).or_default().push(index),
             }
         }
         table
@@ -83,7 +84,7 @@ impl Table {
             Pattern::Any => Lists { cursors: vec![&self.any] },
             Pattern::Exact(name) => self.lists(name),
             // `*.a.b` ends as any name below `a.b` does, and is no name itself.
-            pattern @ Pattern::Below(_) => self.lists(&pattern.to_string()),
+            pattern @ Pattern::Wildcard(_) => self.lists(&pattern.to_string()),
         };
         std::iter::from_fn(|| lists.next_rule()).take_while(|&earlier| earlier < index).find(|&earlier| {
             let earlier = &self.rules[earlier];
@@ -107,7 +108,7 @@ impl Table {
         if !self.below.is_empty() {
             // Below means at least one label below: a dot at the very start has none before it.
             let dots = host.char_indices().skip(1).filter(|&(_, c)| c == '.').map(|(at, _)| at);
-            cursors.extend(dots.filter_map(|at| self.below.get(&host[at..])).map(Vec::as_slice));
+            cursors.extend(dots.filter_map(|at| self.below.get(&host[at + 1..])).map(Vec::as_slice));
         }
         Lists { cursors }
     }
@@ -225,8 +226,8 @@ mod tests {
             rules
                 .iter()
                 .map(|(hostname, path)| Matcher {
-                    hostname: Pattern::parse(hostname).unwrap(),
-                    path: (!path.is_empty()).then(|| Regex::new(path).unwrap()),
+                    hostname: Pattern::parse(if hostname.is_empty() { "*" } else { hostname }).unwrap(),
+                    path: (!path.is_empty()).then(|| PathPattern::parse(path).unwrap()),
                 })
                 .collect(),
         )
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn hazard_117_ten_thousand_rules_cost_no_more_than_a_few_lists() {
         let rules: Vec<_> = (0..10_000)
-            .map(|n| Matcher { hostname: Pattern::Exact(format!("h{n}.example.dev")), path: None })
+            .map(|n| Matcher { hostname: Pattern::Exact(format!("h{n}.example.dev").into()), path: None })
             .chain([Matcher { hostname: Pattern::Any, path: None }])
             .collect();
         let table = Table::new(rules);

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use causeway_daemon::config::ConfigError;
-use causeway_tunnel::{Route, limits::MAX_ROUTES};
+use causeway_tunnel::{Authority, Pattern, Route, limits::MAX_ROUTES};
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::hostname::{self, Pattern};
 use crate::ingress::{Choice, Table};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::origin::{Guard, Origin};
@@ -161,7 +160,10 @@ impl RuleSet {
     ) -> Result<&Arc<ActiveRule>, NoRule> {
         let pattern =
             self.routes.get(&route).or_else(|| self.former.get(&route)).ok_or(NoRule::UnknownRoute)?;
-        let host = hostname::normalise(authority);
+        // The edge's parser is this one, so what does not parse cannot be a visitor's.
+        let Ok(Authority { host, .. }) = Authority::parse(authority.as_bytes()) else {
+            return Err(NoRule::UnknownRoute);
+        };
         if !pattern.matches(&host) {
             return Err(NoRule::UnknownRoute);
         }

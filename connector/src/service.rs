@@ -73,29 +73,19 @@ impl Service {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(missing_scheme(text));
         };
-        // RFC 3986 §3.1: without regard to case.
-        let scheme = &*scheme.to_ascii_lowercase();
-        let default_port = match scheme {
-            "http" | "ws" | "h2c" => Some(80),
-            "https" | "wss" => Some(443),
-            "tcp" => Some(7864),
-            "ssh" => Some(22),
-            "rdp" => Some(3389),
-            "smb" => Some(445),
-            _ => None,
-        };
-        // Whatever scheme has a port can only be raw TCP; without one it is more likely a slip of the keyboard.
-        let target = target(rest, default_port).map_err(|error| match default_port {
-            Some(_) => error,
-            None => unknown_scheme(scheme, rest),
-        })?;
-        match scheme {
-            "http" | "ws" => Ok(Self::Http(target)),
-            "https" | "wss" => Ok(Self::Https(target)),
-            "h2c" => Ok(Self::H2c(target)),
-            "tcp" | "ssh" | "rdp" | "smb" => Ok(Self::Unserved(text.to_owned())),
-            _ if nearest_scheme(scheme).is_some() => Err(unknown_scheme(scheme, rest)),
-            _ => Ok(Self::Unserved(text.to_owned())),
+        // RFC 3986 section 3.1: schemes have no case.
+        let scheme = scheme.to_ascii_lowercase();
+        match &*scheme {
+            "http" | "ws" => target(rest, Some(80)).map(Self::Http),
+            "https" | "wss" => target(rest, Some(443)).map(Self::Https),
+            "h2c" => target(rest, Some(80)).map(Self::H2c),
+            // One letter wrong is a slip of the keyboard, in cloudflared a service that nobody can use.
+            _ if nearest_scheme(&scheme).is_some() => Err(unknown_scheme(&scheme, rest)),
+            // Whatever else has a scheme and a host is raw TCP to cloudflared; the port does not matter here.
+            _ if is_scheme(&scheme) => {
+                target(rest, Some(UNSERVED_PORT)).map(|_| Self::Unserved(text.to_owned()))
+            }
+            _ => Err(unknown_scheme(&scheme, rest)),
         }
     }
 
@@ -134,6 +124,30 @@ impl fmt::Display for Target {
         }
     }
 }
+
+/// What `url` and `--url` mean: without a scheme it is HTTP, as in cloudflared. (A rule's `service` has to say it.)
+pub(crate) fn with_scheme(url: &str) -> String {
+    let is_address = !url.contains("://") && url.contains(['.', ':', '[']) && !is_prefixed(url);
+    if url.parse::<Ipv6Addr>().is_ok() {
+        format!("http://[{url}]")
+    } else if is_address || url == "localhost" {
+        format!("http://{url}")
+    } else {
+        url.to_owned()
+    }
+}
+
+fn is_prefixed(text: &str) -> bool {
+    ["unix:", "unix+tls:", "http_status:"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+}
+
+/// Stands in for the port of a service that is not dialled.
+const UNSERVED_PORT: u16 = 1;
 
 fn status(text: &str) -> Result<Service, ServiceError> {
     match text.parse::<u16>().ok().and_then(|number| StatusCode::from_u16(number).ok()) {
@@ -205,7 +219,7 @@ fn parse_host(host: &str) -> Result<Host, ServiceError> {
         return Ok(Host::Ip(ip));
     }
     // Names of the inside world may have underscores (Docker), which public ones may not.
-    hostname::to_ascii(host).map(Host::Name).map_err(|error| plain(&error.to_string()))
+    hostname::to_ascii(host).map(Host::Name).ok_or_else(|| plain(&format!("`{host}` is not a hostname")))
 }
 
 fn missing_scheme(text: &str) -> ServiceError {
@@ -270,6 +284,7 @@ mod tests {
     fn every_kind_of_cloudflared_service_is_read() {
         assert_eq!(shown("http://10.0.0.104"), "http://10.0.0.104:80");
         assert_eq!(shown("https://Web.Example.dev:8443/"), "https://web.example.dev:8443");
+        assert_eq!(shown("HTTP://10.0.0.104"), "http://10.0.0.104:80");
         assert_eq!(shown("ws://localhost:81"), "http://localhost:81");
         assert_eq!(shown("wss://[fd00::1]"), "https://[fd00::1]:443");
         assert_eq!(shown("h2c://grpc:50051"), "h2c://grpc:50051");
@@ -283,8 +298,32 @@ mod tests {
         {
             assert_eq!(Service::parse(raw).unwrap(), Service::Unserved(raw.to_owned()));
         }
+        for raw in ["ftp://127.0.0.1", "gopher://a", "sftp://nas:22", "git+ssh://a"] {
+            assert_eq!(Service::parse(raw).unwrap(), Service::Unserved(raw.to_owned()));
+        }
         assert_eq!(shown("redis://cache:6379"), "redis://cache:6379");
         assert_eq!(shown("http://my_app:3000"), "http://my_app:3000");
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_is_http() {
+        for (url, service) in [
+            ("localhost:8000", "http://localhost:8000"),
+            ("localhost", "http://localhost"),
+            ("127.0.0.1", "http://127.0.0.1"),
+            ("10.0.0.1:443", "http://10.0.0.1:443"),
+            ("::1", "http://[::1]"),
+            ("[::1]:81", "http://[::1]:81"),
+            ("web.lan", "http://web.lan"),
+            ("https://a", "https://a"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("http_status:404", "http_status:404"),
+            ("hello_world", "hello_world"),
+        ] {
+            assert_eq!(with_scheme(url), service);
+            Service::parse(service).unwrap();
+        }
+        assert!(Service::parse("localhost:8000").is_err(), "a rule has to say it");
     }
 
     #[test]
@@ -294,7 +333,10 @@ mod tests {
         assert_eq!(fails("10.0.0.1:443").help.as_deref(), Some("https://10.0.0.1:443"));
         assert_eq!(fails("htp://a").help.as_deref(), Some("http://a"));
         assert_eq!(fails("htpts://a:1").help.as_deref(), Some("https://a:1"));
-        assert_eq!(fails("gopher://a").help.as_deref(), Some("http://, https://, ws://, wss://, h2c://"));
+        assert_eq!(
+            fails("not a scheme://a").help.as_deref(),
+            Some("http://, https://, ws://, wss://, h2c://")
+        );
         assert_eq!(fails("htpp://a:1").help.as_deref(), Some("http://a:1"));
         assert_eq!(fails("helo_world").help.as_deref(), Some("hello_world"));
         assert_eq!(fails("http://fd00::1").help.as_deref(), Some("[fd00::1]"));

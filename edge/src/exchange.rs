@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use http::{Method, request};
 
-pub use causeway_tunnel::{BodyKind, RequestId, Scheme};
+pub use causeway_tunnel::{BodyKind, Host, RequestId, Scheme};
 
 use crate::access::Record;
-pub use crate::http::host::Host;
 pub use crate::http::page::{Hop, Page, Style};
 pub use body::{Abort, InBody, InError, OutBody};
 pub(crate) use body::{Arriving, Gate};

@@ -4,71 +4,9 @@
 //! pattern wins: exact, then the longest wildcard, then `*`. A look-up costs one hash per label, whatever the table holds.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
-/// A hostname pattern in its one normal form: A-labels, lower case, no port, no trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Pattern {
-    Any,
-    Exact(Arc<str>),
-    /// Holds what follows `*.`.
-    Wildcard(Arc<str>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    #[error("the hostname is empty")]
-    Empty,
-    #[error("`{0}`: `*` may only stand alone or as the whole first label, as in `*.example.net`")]
-    Star(String),
-    #[error("`{0}` is not a valid hostname (give the name alone: no scheme, port or path)")]
-    Invalid(String),
-}
-
-impl Pattern {
-    /// # Errors
-    /// When `text` is no hostname, `*.hostname` or `*`.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let text = text.trim();
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        let Some(below) = text.strip_prefix("*.") else { return Ok(Self::Exact(normalise(text)?.into())) };
-        Ok(Self::Wildcard(normalise(below)?.into()))
-    }
-
-    /// Whether every name that `other` matches is matched by `self` as well.
-    pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (_, Self::Any) => false,
-            (Self::Exact(a), Self::Exact(b)) => a == b,
-            (Self::Exact(_), Self::Wildcard(_)) => false,
-            (Self::Wildcard(a), Self::Exact(b)) => is_below(b, a),
-            (Self::Wildcard(a), Self::Wildcard(b)) => a == b || is_below(b, a),
-        }
-    }
-
-    /// Whether `host`, already normal, is one of the names meant.
-    pub fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(name) => **name == *host,
-            Self::Wildcard(suffix) => is_below(host, suffix),
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Exact(name) => f.write_str(name),
-            Self::Wildcard(suffix) => write!(f, "*.{suffix}"),
-        }
-    }
-}
+pub use causeway_tunnel::pattern::{Pattern, PatternError};
 
 /// Immutable once built; readers hold it behind an `ArcSwap`.
 #[derive(Clone, Debug)]
@@ -191,39 +129,6 @@ fn listed(own: &[Pattern]) -> String {
         text.push_str(", …");
     }
     text
-}
-
-fn is_below(host: &str, suffix: &str) -> bool {
-    host.len() > suffix.len() + 1
-        && host.ends_with(suffix)
-        && host.as_bytes()[host.len() - suffix.len() - 1] == b'.'
-}
-
-/// RFC 1035 2.3.4.
-const NAME_MAX_BYTES: usize = 253;
-const LABEL_MAX_BYTES: usize = 63;
-
-fn normalise(text: &str) -> Result<String, PatternError> {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    if text.is_empty() {
-        return Err(PatternError::Empty);
-    }
-    if text.contains('*') {
-        return Err(PatternError::Star(text.to_owned()));
-    }
-    let invalid = || PatternError::Invalid(text.to_owned());
-    let name = idna::domain_to_ascii(text).map_err(|_| invalid())?;
-    let label_is_fine = |label: &str| {
-        !label.is_empty()
-            && label.len() <= LABEL_MAX_BYTES
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
-    };
-    if name.len() > NAME_MAX_BYTES || !name.split('.').all(label_is_fine) {
-        return Err(invalid());
-    }
-    Ok(name)
 }
 
 #[cfg(test)]

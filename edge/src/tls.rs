@@ -27,7 +27,7 @@ pub use files::{CertificateError, PemFiles};
 use files::{Fingerprint, Loaded};
 pub use names::Names;
 
-use crate::http::host::Host;
+use causeway_tunnel::Host;
 
 /// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
 pub struct Tls {

@@ -1,10 +1,15 @@
-//! Host and :authority: what is accepted is a normal form, and the normal form is accepted as itself.
+//! Public names: what is accepted as Host or :authority is a normal form, and the normal form is accepted as itself;
+//! and whatever can be granted can be visited by the very same name.
 #![no_main]
 
-use causeway_edge::http::host::Authority;
+use causeway_tunnel::{Authority, Host, Pattern};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
+    if let Some(Pattern::Exact(granted)) = std::str::from_utf8(input).ok().and_then(|text| Pattern::parse(text).ok()) {
+        assert_eq!(Host::name(&granted).expect("a granted name can stand in SNI").as_str(), &*granted);
+        assert_eq!(Authority::parse(granted.as_bytes()).expect("and in Host").host.as_str(), &*granted);
+    }
     let Ok(authority) = Authority::parse(input) else { return };
     let host = authority.host.as_str();
     assert!(!host.is_empty() && host.len() <= 253 && host.is_ascii());

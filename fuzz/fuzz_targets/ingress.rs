@@ -2,8 +2,8 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use causeway_connector::hostname::{Pattern, normalise};
 use causeway_connector::ingress::{Choice, Matcher, Table};
+use causeway_tunnel::{Authority, Pattern};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
@@ -16,7 +16,8 @@ struct Input {
 fuzz_target!(|input: Input| {
     let patterns: Vec<Pattern> = input.hostnames.iter().take(50).filter_map(|text| Pattern::parse(text).ok()).collect();
     let matchers = patterns.iter().map(|pattern| Matcher { hostname: pattern.clone(), path: None }).collect();
-    let host = normalise(&input.authority);
-    let expected = patterns.iter().position(|pattern| pattern.matches(&host)).map_or(Choice::Nothing, Choice::Rule);
-    assert_eq!(Table::new(matchers).find(&host, &input.target), expected);
+    let Ok(authority) = Authority::parse(input.authority.as_bytes()) else { return };
+    let host = authority.host.as_str();
+    let expected = patterns.iter().position(|pattern| pattern.matches(host)).map_or(Choice::Nothing, Choice::Rule);
+    assert_eq!(Table::new(matchers).find(host, &input.target), expected);
 });

@@ -214,16 +214,6 @@ fn bad_rules_are_refused_with_place_reason_and_mend() {
                 vec!["config.yml:2:", "hostname"],
             ),
             (
-                "misspelt originRequest key",
-                "originRequest:\n  conectTimeout: 30s\ningress:\n  - service: http_status:404\n",
-                vec!["config.yml:2:", "connectTimeout"],
-            ),
-            (
-                "unknown key",
-                "ingress:\n  - service: http_status:404\n    colour: red\n",
-                vec!["config.yml:3:", "colour"],
-            ),
-            (
                 "missing catch-all",
                 "ingress:\n  - hostname: a.example.test\n    service: http://127.0.0.1\n",
                 vec!["config.yml:3:", "the last rule must", "http_status:404"],

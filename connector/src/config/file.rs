@@ -4,22 +4,24 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use regex::RegexBuilder;
+use causeway_daemon::config::nearest;
+use causeway_tunnel::Pattern;
 use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_saphyr::{Location, Spanned};
 
-use super::ignored::{self, KEYS};
+use super::foreign::{Foreign, Tolerant};
+use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
 use super::{Config, Problem, Rule, Warning};
-use crate::hostname::Pattern;
-use crate::service::Service;
+use crate::path::PathPattern;
+use crate::service::{self, Service};
 
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct File {
-    ingress: Option<Spanned<Vec<RawRule>>>,
-    origin_request: Option<OriginRequest>,
+    ingress: Option<Spanned<Vec<Spanned<Tolerant<RawRule>>>>>,
+    origin_request: Option<Tolerant<OriginRequest>>,
     url: Option<Spanned<String>>,
     edges: Option<Spanned<Vec<String>>>,
     token_file: Option<String>,
@@ -36,8 +38,8 @@ pub(super) struct File {
 struct RawRule {
     hostname: Option<Spanned<String>>,
     path: Option<Spanned<String>>,
-    service: Spanned<String>,
-    origin_request: Option<OriginRequest>,
+    service: Option<Spanned<String>>,
+    origin_request: Option<Tolerant<OriginRequest>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,10 +67,13 @@ impl File {
         let mut warnings = self.warnings;
         let mut base = OriginSettings::default();
         let mut base_ca_pool_at = None;
-        if let Some(global) = &self.origin_request {
+        let mut base_is_bastion = false;
+        if let Some(Tolerant { value: global, foreign, known }) = &self.origin_request {
+            warnings.extend(foreign.iter().map(|key| ignored(key, known)));
             global.warn(&mut warnings);
             base = global.over(&base)?;
             base_ca_pool_at = global.ca_pool_at();
+            base_is_bastion = global.is_bastion().unwrap_or(false);
         }
         let raw = match (self.ingress, self.url) {
             (Some(ingress), url) => {
@@ -77,18 +82,26 @@ impl File {
                 }
                 ingress
             }
-            (None, Some(url)) => Spanned::new(
-                vec![RawRule { hostname: None, path: None, service: url.clone(), origin_request: None }],
-                url.referenced,
-                url.defined,
-            ),
+            (None, Some(url)) => {
+                let service = Spanned::new(service::with_scheme(&url.value), url.referenced, url.defined);
+                let rule =
+                    RawRule { hostname: None, path: None, service: Some(service), origin_request: None };
+                let rule = Tolerant { value: rule, foreign: Vec::new(), known: &[] };
+                Spanned::new(
+                    vec![Spanned::new(rule, url.referenced, url.defined)],
+                    url.referenced,
+                    url.defined,
+                )
+            }
             (None, None) => {
                 return Err(Problem { line: 1, column: 1, reason: NO_RULES.to_owned(), help: None });
             }
         };
         let mut rules = Vec::with_capacity(raw.value.len());
         for rule in &raw.value {
-            rules.push(rule.check(&base, base_ca_pool_at, &mut warnings)?);
+            let inherited =
+                Inherited { origin: &base, ca_pool_at: base_ca_pool_at, is_bastion: base_is_bastion };
+            rules.push(check_rule(rule, &inherited, &mut warnings)?);
         }
         catch_all(&raw, &rules)?;
         let metrics = self.metrics.map(|metrics| address(&metrics)).transpose()?;
@@ -124,66 +137,100 @@ impl File {
     }
 }
 
-impl RawRule {
-    fn check(
-        &self,
-        base: &OriginSettings,
-        base_ca_pool_at: Option<(u64, u64)>,
-        warnings: &mut Vec<Warning>,
-    ) -> Result<Rule, Problem> {
-        let hostname = match &self.hostname {
-            Some(text) => Pattern::parse(&text.value)
-                .map_err(|error| Problem::at(text.referenced, error.to_string()))?,
-            None => Pattern::Any,
-        };
-        let path = match self.path.as_ref().filter(|path| !path.value.is_empty()) {
-            Some(text) => {
-                Some(RegexBuilder::new(&text.value).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
-                    Problem::at(text.referenced, format!("the path is no regular expression: {error}"))
-                })?)
-            }
-            None => None,
-        };
-        let service = Service::parse(&self.service.value)
-            .map_err(|error| Problem::at(self.service.referenced, error.reason).help(error.help))?;
-        if matches!(service, Service::Unserved(_)) {
-            warnings.push(warning(
-                &self.service,
-                "raw TCP services are not served yet: requests are answered 501",
-            ));
+/// What `originRequest` at the top says for all rules.
+struct Inherited<'a> {
+    origin: &'a OriginSettings,
+    ca_pool_at: Option<(u64, u64)>,
+    is_bastion: bool,
+}
+
+fn check_rule(
+    raw: &Spanned<Tolerant<RawRule>>,
+    inherited: &Inherited<'_>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Rule, Problem> {
+    let Tolerant { value: rule, foreign, known } = &raw.value;
+    for key in foreign {
+        // A rule without the `path` that its author wrote takes more than was meant: that is no matter for a warning.
+        if let Some(near) = nearest(&key.key, known) {
+            return Err(Problem::at(key.at, format!("unknown key `{}`", key.key))
+                .help(Some(format!("did you mean `{near}`?"))));
         }
-        let mut ca_pool_at = base_ca_pool_at;
-        let origin = match &self.origin_request {
-            Some(own) => {
-                own.warn(warnings);
-                ca_pool_at = own.ca_pool_at().or(ca_pool_at);
-                own.over(base)?
-            }
-            None => base.clone(),
-        };
-        let first = [self.hostname.as_ref(), self.path.as_ref(), Some(&self.service)];
-        let line = first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or(0);
-        Ok(Rule { hostname, path, service, origin, line, ca_pool_at })
+        warnings.push(ignored(key, known));
     }
+    let hostname = match rule.hostname.as_ref().filter(|hostname| !hostname.value.is_empty()) {
+        Some(text) => {
+            Pattern::parse(&text.value).map_err(|error| Problem::at(text.referenced, error.to_string()))?
+        }
+        None => Pattern::Any,
+    };
+    let path = match rule.path.as_ref().filter(|path| !path.value.is_empty()) {
+        Some(text) => Some(
+            PathPattern::parse(&text.value)
+                .map_err(|error| Problem::at(text.referenced, error.to_string()))?,
+        ),
+        None => None,
+    };
+    let mut ca_pool_at = inherited.ca_pool_at;
+    let mut is_bastion = inherited.is_bastion;
+    let origin = match &rule.origin_request {
+        Some(Tolerant { value: own, foreign, known }) => {
+            warnings.extend(foreign.iter().map(|key| ignored(key, known)));
+            own.warn(warnings);
+            ca_pool_at = own.ca_pool_at().or(ca_pool_at);
+            is_bastion = own.is_bastion().unwrap_or(is_bastion);
+            own.over(inherited.origin)?
+        }
+        None => inherited.origin.clone(),
+    };
+    let (service, at) = match &rule.service {
+        Some(text) => {
+            let service = Service::parse(&text.value)
+                .map_err(|error| Problem::at(text.referenced, error.reason).help(error.help))?;
+            (service, text.referenced)
+        }
+        // To cloudflared such a rule is a jump host.
+        None if is_bastion => (Service::Unserved("bastion".to_owned()), raw.referenced),
+        None => {
+            return Err(Problem::at(raw.referenced, "the rule has no `service`")
+                .help(Some("say where its requests go, as in `service: http://10.0.0.104`".to_owned())));
+        }
+    };
+    if let Service::Unserved(text) = &service {
+        let text = format!("`{text}` is not served yet: this rule's requests are answered 501");
+        warnings.push(Warning { line: at.line(), column: at.column(), text });
+    }
+    let first = [rule.hostname.as_ref(), rule.path.as_ref(), rule.service.as_ref()];
+    let line = first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or(at.line());
+    Ok(Rule { hostname, path, service, origin, line, ca_pool_at })
+}
+
+/// A key that cloudflared reads over, and so do we: but not in silence.
+fn ignored(key: &Foreign, known: &[&str]) -> Warning {
+    let help = match nearest(&key.key, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "it is no key of a rule file".to_owned(),
+    };
+    let text = format!("`{}` is ignored: {help}", key.key);
+    Warning { line: key.at.line(), column: key.at.column(), text }
 }
 
 /// The last rule takes everything, and no other does: so that every request has an answer its author chose.
-fn catch_all(raw: &Spanned<Vec<RawRule>>, rules: &[Rule]) -> Result<(), Problem> {
+fn catch_all(raw: &Spanned<Vec<Spanned<Tolerant<RawRule>>>>, rules: &[Rule]) -> Result<(), Problem> {
     let is_catch_all = |rule: &Rule| rule.hostname == Pattern::Any && rule.path.is_none();
     if let Some((index, rule)) =
         rules.iter().enumerate().find(|(index, rule)| index + 1 < rules.len() && is_catch_all(rule))
     {
-        let at = &raw.value[index].service;
         return Err(Problem {
             line: rule.line,
-            column: at.referenced.column(),
+            column: place(&raw.value[index]).column(),
             reason: format!("rule {} takes every request, so the rules below it can never match", index + 1),
             help: Some("move it to the end".to_owned()),
         });
     }
     match (rules.last(), raw.value.last()) {
         (Some(last), Some(at)) if !is_catch_all(last) => Err(Problem::at(
-            at.service.referenced,
+            place(at),
             "the last rule must take every request: it may have no hostname and no path",
         )
         .help(Some("add `- service: http_status:404` at the end".to_owned()))),
@@ -192,7 +239,12 @@ fn catch_all(raw: &Spanned<Vec<RawRule>>, rules: &[Rule]) -> Result<(), Problem>
     }
 }
 
-fn unreachable(config: &mut Config, raw: &[RawRule]) {
+/// Where a rule's message points: at its service, where it has one.
+fn place(rule: &Spanned<Tolerant<RawRule>>) -> Location {
+    rule.value.value.service.as_ref().map_or(rule.referenced, |service| service.referenced)
+}
+
+fn unreachable(config: &mut Config, raw: &[Spanned<Tolerant<RawRule>>]) {
     let table = config.table();
     for (index, raw) in raw.iter().enumerate() {
         if let Some(earlier) = table.shadowed_by(index) {
@@ -204,7 +256,8 @@ fn unreachable(config: &mut Config, raw: &[RawRule]) {
                 earlier_rule.hostname,
                 earlier_rule.line
             );
-            config.warnings.push(warning(&raw.service, &text));
+            let at = place(raw);
+            config.warnings.push(Warning { line: at.line(), column: at.column(), text });
         }
     }
 }
@@ -248,8 +301,8 @@ impl<'de> Visitor<'de> for FileVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<File, A::Error> {
         let mut file = File::default();
-        while let Some(key) = map.next_key_seed(Key)? {
-            match key {
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            match key.value.as_str() {
                 "ingress" => file.ingress = Some(map.next_value()?),
                 "originRequest" => file.origin_request = map.next_value()?,
                 "url" => file.url = Some(map.next_value()?),
@@ -265,10 +318,15 @@ impl<'de> Visitor<'de> for FileVisitor {
                     file.log_json = log.format.map(|format| format == Format::Json).or(file.log_json);
                 }
                 "shards" => file.shards = Some(map.next_value()?),
-                other => {
-                    let value: Spanned<IgnoredAny> = map.next_value()?;
+                other if KEYS.contains(&other) => {
+                    map.next_value::<IgnoredAny>()?;
                     file.warnings
-                        .push(warning(&value, &format!("`{other}` is ignored: {}", ignored::why(other))));
+                        .push(warning(&key, &format!("`{other}` is ignored: {}", ignored::why(other))));
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    let ours = &KEYS[..OURS];
+                    file.warnings.push(ignored(&Foreign { at: key.referenced, key: key.value }, ours));
                 }
             }
         }
@@ -276,33 +334,8 @@ impl<'de> Visitor<'de> for FileVisitor {
     }
 }
 
-/// One key of the file: known, or an error that the reader can tell the nearest known one from.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = &'static str;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = &'static str;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key of the rule file")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<&'static str, E> {
-        KEYS.iter().find(|key| **key == text).copied().ok_or_else(|| E::unknown_field(text, KEYS))
-    }
-}
-
 const NO_RULES: &str =
     "there are no rules: write `ingress:` with at least a last rule such as `- service: http_status:404`";
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-/// A compiled path expression may not take more memory than this: a bound against slips, not a feature.
-const MAX_REGEX_BYTES: usize = 1024 * 1024;
 /// More threads than any machine of this kind has cores.
 const MAX_SHARDS: usize = 64;

@@ -114,6 +114,9 @@ pub(super) const KEYS: &[&str] = &[
     "host-key-path",
 ];
 
+/// How many of [`KEYS`] do something here.
+pub(super) const OURS: usize = 13;
+
 /// Why a known key does nothing. Only for keys of [`KEYS`] that the file does not use.
 pub(super) fn why(key: &str) -> &'static str {
     match key {

@@ -1,6 +1,7 @@
 //! The connector's rule file in its checked form: after [`parse`] a wrong configuration cannot exist.
 
 mod file;
+mod foreign;
 mod ignored;
 mod origin_request;
 #[cfg(test)]
@@ -11,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_daemon::config::ConfigError;
-use regex::Regex;
+use causeway_tunnel::Pattern;
 
-use crate::hostname::Pattern;
 use crate::ingress::{Matcher, Table};
-use crate::service::Service;
+use crate::path::PathPattern;
+use crate::service::{self, Service};
 
 pub use origin_request::OriginSettings;
 
@@ -48,7 +49,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub hostname: Pattern,
-    pub path: Option<Regex>,
+    pub path: Option<PathPattern>,
     pub service: Service,
     pub origin: OriginSettings,
     /// Where in the file it begins.
@@ -142,6 +143,6 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// When the service cannot be read.
 pub fn from_url(service: &str) -> Result<Config, ConfigError> {
-    let quoted = serde_json::Value::String(service.to_owned());
+    let quoted = serde_json::Value::String(service::with_scheme(service));
     parse("--url", &format!("ingress:\n  - service: {quoted}\n"))
 }

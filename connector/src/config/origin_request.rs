@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
 use super::{Problem, Warning};
+use crate::origin::server_name::WantedName;
 
 /// The settings of one rule, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub(super) struct OriginRequest {
     upgrade_idle_timeout: Option<Duration>,
     // Known to cloudflared, without meaning here.
     access: Option<Spanned<IgnoredAny>>,
-    bastion_mode: Option<Spanned<IgnoredAny>>,
+    bastion_mode: Option<Spanned<bool>>,
     proxy_address: Option<Spanned<IgnoredAny>>,
     proxy_port: Option<Spanned<IgnoredAny>>,
     proxy_type: Option<Spanned<IgnoredAny>>,
@@ -133,7 +134,7 @@ impl OriginRequest {
         }
         if let Some(name) = &self.origin_server_name
             && !name.value.is_empty()
-            && rustls_pki_types::ServerName::try_from(name.value.as_str()).is_err()
+            && WantedName::parse(&name.value).is_none()
         {
             return Err(Problem::at(
                 name.referenced,
@@ -171,6 +172,11 @@ impl OriginRequest {
         })
     }
 
+    /// `bastionMode`, which makes a rule without a service one that is answered 501.
+    pub(super) fn is_bastion(&self) -> Option<bool> {
+        self.bastion_mode.as_ref().map(|own| own.value)
+    }
+
     pub(super) fn ca_pool_at(&self) -> Option<(u64, u64)> {
         self.ca_pool.as_ref().map(|pool| (pool.referenced.line(), pool.referenced.column()))
     }
@@ -180,16 +186,18 @@ impl OriginRequest {
         let mut warn = |at: &Location, text: String| {
             warnings.push(Warning { line: at.line(), column: at.column(), text });
         };
+        let at = |given: &Option<Spanned<IgnoredAny>>| given.as_ref().map(|given| given.referenced);
+        let bastion_mode = self.bastion_mode.as_ref().map(|given| given.referenced);
         for (key, given, why) in [
-            ("access", &self.access, "Cloudflare Access does not exist here: nothing is checked"),
-            ("bastionMode", &self.bastion_mode, "jump hosts are not served"),
-            ("proxyAddress", &self.proxy_address, "it belongs to the SOCKS proxy, which is not served"),
-            ("proxyPort", &self.proxy_port, "it belongs to the SOCKS proxy, which is not served"),
-            ("proxyType", &self.proxy_type, "SOCKS proxies are not served"),
-            ("ipRules", &self.ip_rules, "it belongs to the SOCKS proxy, which is not served"),
+            ("access", at(&self.access), "Cloudflare Access does not exist here: nothing is checked"),
+            ("bastionMode", bastion_mode, "jump hosts are not served"),
+            ("proxyAddress", at(&self.proxy_address), "it belongs to the SOCKS proxy, which is not served"),
+            ("proxyPort", at(&self.proxy_port), "it belongs to the SOCKS proxy, which is not served"),
+            ("proxyType", at(&self.proxy_type), "SOCKS proxies are not served"),
+            ("ipRules", at(&self.ip_rules), "it belongs to the SOCKS proxy, which is not served"),
         ] {
-            if let Some(given) = given {
-                warn(&given.referenced, format!("`{key}` is ignored: {why}"));
+            if let Some(at) = given {
+                warn(&at, format!("`{key}` is ignored: {why}"));
             }
         }
         if let Some(off) = self.no_tls_verify.as_ref().filter(|off| off.value) {

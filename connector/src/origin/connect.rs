@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::io::{Io, Socket};
+use super::server_name::WantedName;
 use super::tls::TlsSetup;
 use crate::config::OriginSettings;
 use crate::service::{Host, Service, Target};
@@ -88,7 +89,7 @@ impl Guard {
         }
         match host {
             // Who controls a name's DNS must not reach the metadata service of a cloud through it (hazard 126).
-            Host::Name(name) if is_reserved(address.ip()) => {
+            Host::Name(name) if is_reserved(address.ip()) && !is_container_host(name, address.ip()) => {
                 Err(ConnectError::Forbidden(name.clone(), address.ip()))
             }
             _ => Ok(()),
@@ -98,11 +99,39 @@ impl Guard {
 
 /// Link-local (where cloud metadata lives), unspecified, multicast, broadcast.
 fn is_reserved(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+    let ip = ip.to_canonical();
+    is_link_local(ip)
+        || is_metadata(ip)
+        || match ip {
+            IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+            IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+        }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
+
+/// Where clouds give out credentials: 169.254.169.0/24 and 169.254.170.0/24, and the same in IPv6.
+fn is_metadata(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => matches!(ip.octets(), [169, 254, 169 | 170, _]),
+        IpAddr::V6(ip) => matches!(ip.segments(), [0xfd00, 0xec2, ..] | [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, _]),
+    }
+}
+
+/// The machine around a container, which Podman 5.3 and later put at 169.254.1.2. The container's engine writes these
+/// names into its `/etc/hosts`: nobody's DNS says where they lead.
+fn is_container_host(name: &str, ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    CONTAINER_HOSTS.contains(&name) && is_link_local(ip) && !is_metadata(ip)
+}
+
+const CONTAINER_HOSTS: [&str; 3] =
+    ["host.containers.internal", "host.docker.internal", "gateway.docker.internal"];
 
 /// Connects, TLS included. `server_name` stands in for the service's host in TLS.
 pub(crate) async fn connect(
@@ -140,7 +169,9 @@ pub(crate) async fn connect(
     let Some(tls) = tls else { return Ok(Io::plain(socket)) };
     let name = match (server_name, service) {
         (Some(name), _) => server_name_of(name)?,
-        (None, Service::Https(Target { host: Host::Ip(ip), .. })) => ServerName::IpAddress((*ip).into()),
+        (None, Service::Https(Target { host: Host::Ip(ip), .. })) => {
+            ServerName::IpAddress((*ip).into()).into()
+        }
         (None, Service::Https(Target { host: Host::Name(name), .. })) => server_name_of(name)?,
         (None, _) => server_name_of("localhost")?,
     };
@@ -148,8 +179,15 @@ pub(crate) async fn connect(
         Alpn::H1 => Arc::clone(&tls.h1),
         Alpn::H2OrH1 => Arc::clone(&tls.h2_or_h1),
     };
-    match timeout(or_for_ever(settings.tls_timeout), TlsConnector::from(config).connect(name, socket)).await {
-        Ok(Ok(stream)) => Ok(Io::tls(stream)),
+    let handshake = TlsConnector::from(config).connect(name.sent.clone(), socket);
+    match timeout(or_for_ever(settings.tls_timeout), handshake).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            if settings.no_tls_verify || name.is_carried_by(shown) {
+                return Ok(Io::tls(stream));
+            }
+            Err(ConnectError::Tls(service.to_string(), io::Error::other("the certificate has another name")))
+        }
         Ok(Err(error)) => Err(ConnectError::Tls(service.to_string(), error)),
         Err(_) => Err(ConnectError::TlsTimeout(service.to_string(), settings.tls_timeout)),
     }
@@ -160,8 +198,8 @@ fn or_for_ever(limit: Duration) -> Duration {
     if limit.is_zero() { FOR_EVER } else { limit }
 }
 
-fn server_name_of(name: &str) -> Result<ServerName<'static>, ConnectError> {
-    ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::ServerName(name.to_owned()))
+fn server_name_of(name: &str) -> Result<WantedName, ConnectError> {
+    WantedName::parse(name).ok_or_else(|| ConnectError::ServerName(name.to_owned()))
 }
 
 async fn tcp(target: &Target, settings: &OriginSettings, guard: &Guard) -> Result<TcpStream, ConnectError> {
@@ -277,6 +315,32 @@ mod tests {
         assert!(is_reserved(Ipv4Addr::new(169, 254, 1, 1).to_ipv6_mapped().into()));
         assert!(is_reserved(Ipv6Addr::UNSPECIFIED.into()));
         assert!(!is_reserved(Ipv4Addr::LOCALHOST.into()));
+    }
+
+    #[test]
+    fn the_machine_around_a_container_may_be_link_local_and_nothing_else_by_name() {
+        let guard = Guard::default();
+        let check = |name: &str, to: &str| guard.check(&Host::Name(name.to_owned()), address(to)).is_ok();
+        for name in CONTAINER_HOSTS {
+            assert!(check(name, "169.254.1.2:8000"), "{name}");
+            assert!(check(name, "[fe80::1]:8000") && check(name, "192.168.65.254:8000"), "{name}");
+            for metadata in [
+                "169.254.169.254:80",
+                "169.254.170.2:80",
+                "[::ffff:169.254.169.254]:80",
+                "[fd00:ec2::254]:80",
+            ] {
+                assert!(!check(name, metadata), "{name} {metadata}");
+            }
+            assert!(!check(name, "0.0.0.0:80") && !check(name, "224.0.0.1:80"), "{name}");
+        }
+        for other in
+            ["containers.internal", "x.host.containers.internal", "host.containers.internal.evil.test"]
+        {
+            assert!(!check(other, "169.254.1.2:8000"), "{other}");
+        }
+        assert!(!check("rebound.example", "[fd00:ec2::254]:80"));
+        assert!(check("nas.lan", "[fd00::1]:80"));
     }
 
     #[test]

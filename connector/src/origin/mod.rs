@@ -4,6 +4,7 @@ mod connect;
 mod h1;
 mod h2;
 mod io;
+pub(crate) mod server_name;
 mod tls;
 
 use std::sync::Arc;

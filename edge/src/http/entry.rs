@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use causeway_daemon::drain::Drain;
+use causeway_tunnel::Host;
 use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
@@ -12,7 +13,6 @@ use parking_lot::Mutex;
 
 use super::guard::{Limits, Pressure, Refusal};
 use super::headers::{self, Forwarder, Forwarding};
-use super::host::Host;
 use super::page::{Hop, Page, Style};
 use super::validate;
 use crate::access::{Record, Sink, Start};

@@ -6,7 +6,6 @@ pub mod guard;
 pub(crate) mod h1;
 pub mod h2;
 pub mod headers;
-pub mod host;
 mod limits;
 pub mod page;
 #[cfg(test)]

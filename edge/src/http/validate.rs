@@ -1,13 +1,13 @@
 //! What makes a parsed request acceptable whatever HTTP version it came by: method, target, and one unambiguous
 //! host (hazards 25-42). Leaves the target in origin form and exactly one Host field.
 
+use causeway_tunnel::{Authority, Host};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::guard::{Refusal, check_method, check_path};
-use super::host::{Authority, Host};
 use crate::exchange::Scheme;
 
 const MAX_TARGET_BYTES: usize = 8 * 1024;

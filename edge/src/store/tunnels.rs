@@ -200,7 +200,13 @@ impl Store {
         }
         for (tunnel, pattern) in names {
             let Some(&at) = index.get(&tunnel) else { continue };
-            tunnels[at].hostnames.push(Pattern::parse(&pattern).map_err(|_| self.unreadable("hostname"))?);
+            match Pattern::parse(&pattern) {
+                Ok(pattern) => tunnels[at].hostnames.push(pattern),
+                // Granted by an older version, and never to be visited: no reason to serve nobody.
+                Err(error) => {
+                    tracing::warn!(%error, tunnel = tunnels[at].name, "a granted name cannot be served")
+                }
+            }
         }
         for (tunnel, id, public_key, created_at, not_after) in keys {
             let Some(&at) = index.get(&tunnel) else { continue };

@@ -14,7 +14,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::files::certificate;
 use super::{Certificate, Names};
-use crate::http::host::Host;
+use causeway_tunnel::Host;
 
 /// Says whether a name may have a certificate.
 pub type IsGranted = Arc<dyn Fn(&str) -> bool + Send + Sync>;

@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
 
 use super::{Certificate, Names};
-use crate::http::host::Host;
+use causeway_tunnel::Host;
 
 /// Where a certificate chain (the leaf first) and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The grammar of one request head, line by line: RFC 9112 without its leniencies.
 
+use causeway_tunnel::target::is_target;
 use http::StatusCode;
 use memchr::memchr;
 
@@ -307,13 +308,8 @@ fn check_target(target: &[u8], method: &[u8]) -> Result<(), Refusal> {
     check_path(&rest[path..])
 }
 
-/// Printable ASCII without what is never valid in a path or query. A backslash may stand in a query, where browsers
-/// leave it, but not in a path, where some servers take it for a slash.
 pub(crate) fn check_path(path: &[u8]) -> Result<(), Refusal> {
-    let query = memchr(b'?', path).unwrap_or(path.len());
-    let is_path = |&byte: &u8| matches!(byte, 0x21..=0x7e) && !b"#<>`\\".contains(&byte);
-    let is_query = |&byte: &u8| matches!(byte, 0x21..=0x7e) && !b"#<>\"".contains(&byte);
-    if path[..query].iter().all(is_path) && path[query..].iter().all(is_query) {
+    if is_target(path) {
         return Ok(());
     }
     Err(Refusal::bad("request target has a character that does not belong there"))

@@ -1,5 +1,7 @@
-//! Hostnames as visitors write them (Host, :authority, absolute-form), parsed strictly and normalised for routing.
+//! Public hostnames: the one parser for what a tunnel is granted, what a rule asks for, and what a visitor writes
+//! (Host, :authority, SNI), so that a name is the same name to all of them. Strict, and normalised for routing.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -24,9 +26,18 @@ impl Host {
     /// Parses a name without a port, as in a TLS handshake.
     ///
     /// # Errors
-    /// When it is not a DNS name of letters, digits and hyphens.
+    /// When it is not a DNS name of letters, digits, hyphens and underscores (no host's name to RFC 1123, but people
+    /// have such names in DNS, and browsers visit them).
     pub fn name(raw: &str) -> Result<Self, HostError> {
         dns_name(raw.as_bytes()).map(Self)
+    }
+
+    /// A name as people write it in files: Unicode is turned into A-labels first.
+    ///
+    /// # Errors
+    /// As [`Host::name`].
+    pub fn written(text: &str) -> Result<Self, HostError> {
+        Self::name(&to_a_labels(text)?)
     }
 }
 
@@ -56,23 +67,24 @@ pub struct Authority {
     pub port: Option<u16>,
 }
 
-/// Why a hostname was refused (hazards 35 and 36).
+/// Why a text is no hostname (hazards 35 and 36). Displayed after "…: ".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    #[error("hostname is empty")]
+    #[error("it is empty")]
     Empty,
-    #[error("hostname is longer than 253 bytes or has a label longer than 63")]
+    #[error("it is longer than {MAX_NAME_BYTES} bytes or has a label longer than {MAX_LABEL_BYTES}")]
     TooLong,
-    #[error("hostname has a character that does not belong there")]
+    #[error("it has a character that does not belong there")]
     BadCharacter,
-    #[error("hostname has an empty label or one that begins or ends with a hyphen")]
+    #[error("it has an empty label, or one that begins or ends with a hyphen")]
     BadLabel,
-    #[error("address in hostname is malformed")]
+    #[error("it looks like an address and is none")]
     BadAddress,
-    #[error("port is not a number from 1 to 65535")]
+    #[error("the port is not a number from 1 to 65535")]
     BadPort,
 }
 
+/// RFC 1035 section 2.3.4, for both.
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
@@ -84,13 +96,23 @@ impl Authority {
     /// spaces, percent-encoding, zone or list.
     pub fn parse(raw: &[u8]) -> Result<Self, HostError> {
         if raw.first() == Some(&b'[') {
-            let end = memchr::memchr(b']', raw).ok_or(HostError::BadAddress)?;
+            let end = raw.iter().position(|&byte| byte == b']').ok_or(HostError::BadAddress)?;
             let text = std::str::from_utf8(&raw[1..end]).map_err(|_| HostError::BadAddress)?;
             let address: Ipv6Addr = text.parse().map_err(|_| HostError::BadAddress)?;
             return Ok(Self { host: Host(address.to_string().into()), port: port(&raw[end + 1..])? });
         }
-        let end = memchr::memchr(b':', raw).unwrap_or(raw.len());
+        let end = raw.iter().position(|&byte| byte == b':').unwrap_or(raw.len());
         Ok(Self { host: Host(dns_name(&raw[..end])?), port: port(&raw[end..])? })
+    }
+
+    /// An authority as a person types it into a command: Unicode is turned into A-labels first.
+    ///
+    /// # Errors
+    /// As [`Authority::parse`].
+    pub fn written(text: &str) -> Result<Self, HostError> {
+        let (host, port) =
+            text.split_at(if text.starts_with('[') { 0 } else { text.find(':').unwrap_or(text.len()) });
+        Self::parse(format!("{}{port}", to_a_labels(host)?).as_bytes())
     }
 
     /// Whether both name the same place for a visitor who speaks `scheme`: hosts equal, ports equal after defaults.
@@ -114,6 +136,14 @@ fn port(rest: &[u8]) -> Result<Option<u16>, HostError> {
     }
 }
 
+fn to_a_labels(text: &str) -> Result<Cow<'_, str>, HostError> {
+    // What is ASCII stands for itself: a visitor's name is not looked into either.
+    if text.is_ascii() {
+        return Ok(Cow::Borrowed(text));
+    }
+    idna::domain_to_ascii(text).map(Cow::Owned).map_err(|_| HostError::BadCharacter)
+}
+
 fn dns_name(raw: &[u8]) -> Result<Arc<str>, HostError> {
     let raw = raw.strip_suffix(b".").unwrap_or(raw);
     if raw.is_empty() {
@@ -131,7 +161,7 @@ fn dns_name(raw: &[u8]) -> Result<Arc<str>, HostError> {
         if label.len() > MAX_LABEL_BYTES {
             return Err(HostError::TooLong);
         }
-        if !label.iter().all(|&byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        if !label.iter().all(|&byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')) {
             return Err(HostError::BadCharacter);
         }
         if label.is_empty() || label.starts_with(b"-") || label.ends_with(b"-") {
@@ -173,6 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn an_underscore_is_part_of_a_name() {
+        for name in ["my_app.example.dev", "_dmarc.example.dev", "a_.example", "_.b", "a.b_c"] {
+            assert_eq!(parsed(name).0, name);
+            assert_eq!(Host::name(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn people_may_write_unicode_and_visitors_may_not() {
+        assert_eq!(Host::written("Bücher.example.").unwrap().as_str(), "xn--bcher-kva.example");
+        let authority = Authority::written("bücher.example:8443").unwrap();
+        assert_eq!((authority.host.as_str(), authority.port), ("xn--bcher-kva.example", Some(8443)));
+        assert_eq!(Authority::written("[::1]:80").unwrap().host.as_str(), "::1");
+        assert_eq!(Host::name("bücher.example"), Err(HostError::BadCharacter));
+    }
+
+    #[test]
     fn hazard_036_a_host_is_a_name_and_a_port_and_nothing_else() {
         let long_label = format!("{}.example", "a".repeat(64));
         let long_name = format!("{}a", "abc.".repeat(64));
@@ -200,7 +247,6 @@ mod tests {
             "a:+1",
             "a:1:2",
             "a:000080",
-            "a_b.example",
             "b\u{fc}cher.example",
             "a%2eb",
             "-a.example",
@@ -246,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn accepts_every_proper_name(name in "([a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?\\.){1,5}[a-z]{2,8}", port in 1u16..) {
+        fn accepts_every_proper_name(name in "([a-z0-9_]([a-z0-9_-]{0,10}[a-z0-9_])?\\.){1,5}[a-z]{2,8}", port in 1u16..) {
             let authority = Authority::parse(format!("{name}:{port}").as_bytes()).unwrap();
             assert_eq!((authority.host.as_str(), authority.port), (name.as_str(), Some(port)));
         }
