@@ -88,6 +88,7 @@ impl App {
             admin: OnceLock::new(),
             address: config.address.clone(),
             shards: count,
+            certified: front.certified(),
             started: Instant::now(),
         });
         let admin = with_status(admin, Arc::clone(&source));
@@ -102,7 +103,7 @@ impl App {
         drop(on_port.run(&drain));
         drop(on_socket.run(&drain));
         drop(drain.spawn_service("keeper", keeper.run()));
-        front.spawn_services(&drain);
+        front.spawn_services(&registry, &drain);
 
         let mut shards = Vec::new();
         for (index, sockets) in (0..count).zip(sockets) {

@@ -115,7 +115,7 @@ impl Cli {
             Command::Run(args) => return run::run(&common, args).await,
             Command::Tunnel { command } => tunnel::run(&common, command).await,
             Command::Status => status::run(&common).await,
-            Command::Check { file } => check::run(&common, &file),
+            Command::Check { file } => check::run(&common, &file).await,
             Command::Healthcheck => healthcheck::run(&common).await,
         };
         match result {

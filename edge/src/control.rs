@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::certified::Certified;
 use crate::config::Address;
 use crate::keeper::KeeperHandle;
 use crate::registry::{Registry, ago};
@@ -30,6 +31,7 @@ pub(crate) struct Source {
     pub(crate) admin: OnceLock<SocketAddr>,
     pub(crate) address: Vec<Address>,
     pub(crate) shards: u16,
+    pub(crate) certified: Certified,
     pub(crate) started: Instant,
 }
 
@@ -43,7 +45,7 @@ impl Source {
             shards: self.shards,
             listening: self.listening(),
             address: self.token_addresses(),
-            tunnels: tunnels(&self.registry, self.shards),
+            tunnels: tunnels(&self.registry, &self.certified, self.shards),
         }
     }
 

@@ -11,6 +11,7 @@ use causeway_daemon::limits::raise_nofile;
 use causeway_tunnel::Pin;
 
 use crate::access::{Log, Sink};
+use crate::certified::Certified;
 use crate::config::{CertificateFiles, Config};
 use crate::http::entry::Service;
 use crate::http::guard::Limits;
@@ -34,6 +35,7 @@ pub(crate) struct Front {
     log: Log,
     handshake_timeout: Duration,
     visitors: Visitors,
+    certified: Certified,
 }
 
 impl Front {
@@ -55,9 +57,15 @@ impl Front {
             0 => usize::try_from(raise_nofile().saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1),
             connections => connections,
         };
+        let tls = Arc::new(Tls::new(pem_files(&config.certificates), dev)?);
+        let certified = match config.listen.https.as_slice() {
+            [] => Certified::default(),
+            _ => Certified::by(Arc::clone(&tls)),
+        };
         let trusted = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
         Ok(Self {
-            tls: Arc::new(Tls::new(pem_files(&config.certificates), dev)?),
+            tls,
+            certified,
             room: Room::new(connections, limits.connections_per_ip),
             forwarding: Forwarding::new(trusted, &pin.to_string()),
             limits: Limits {
@@ -75,9 +83,15 @@ impl Front {
     }
 
     /// What runs beside the listeners, once for the process.
-    pub(crate) fn spawn_services(&self, drain: &Drain) {
+    pub(crate) fn spawn_services(&self, registry: &Arc<Registry>, drain: &Drain) {
+        let patrol = self.certified.clone().patrol(Arc::clone(registry));
+        drop(drain.spawn_service("names without a certificate", patrol));
         let tls = Arc::clone(&self.tls);
         drop(drain.spawn_service("certificates", async move { tls.watch().await }));
+    }
+
+    pub(crate) fn certified(&self) -> Certified {
+        self.certified.clone()
     }
 
     /// Takes over other certificates. On error nothing changes.
@@ -134,9 +148,10 @@ impl std::fmt::Debug for Front {
 ///
 /// # Errors
 /// For the first that cannot.
-pub(crate) fn check_certificates(config: &Config) -> Result<()> {
-    Tls::new(pem_files(&config.certificates), None)?;
-    Ok(())
+pub(crate) fn check_certificates(config: &Config) -> Result<Certified> {
+    let tls = Tls::new(pem_files(&config.certificates), None)?;
+    let is_needed = !config.listen.https.is_empty() && !config.dev;
+    Ok(if is_needed { Certified::by(Arc::new(tls)) } else { Certified::default() })
 }
 
 fn pem_files(certificates: &[CertificateFiles]) -> Vec<PemFiles> {

@@ -4,6 +4,7 @@ pub mod access;
 pub mod app;
 pub mod balance;
 pub mod bind;
+pub mod certified;
 pub mod cli;
 pub mod config;
 mod control;

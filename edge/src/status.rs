@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::balance::Candidate;
+use crate::certified::Certified;
 use crate::registry::{Connector, Registry, Tunnel, ago};
 use crate::route::Pattern;
 use crate::unix_now;
@@ -75,6 +76,8 @@ pub struct HostnameStatus {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum HostnameState {
     Served,
+    /// A rule has it, but no certificate does: HTTPS visitors are turned away.
+    NoCertificate,
     /// The tunnel is connected, but no rule of its connectors has this name.
     NotAnnounced,
     Down,
@@ -117,18 +120,21 @@ pub struct SessionStatus {
 }
 
 /// The tunnels as they are now.
-pub fn tunnels(registry: &Registry, shards: u16) -> Vec<TunnelStatus> {
-    registry.tunnels().iter().map(|tunnel| tunnel_status(tunnel, shards)).collect()
+pub fn tunnels(registry: &Registry, certified: &Certified, shards: u16) -> Vec<TunnelStatus> {
+    registry.tunnels().iter().map(|tunnel| tunnel_status(tunnel, certified, shards)).collect()
 }
 
-fn tunnel_status(tunnel: &Tunnel, shards: u16) -> TunnelStatus {
+fn tunnel_status(tunnel: &Tunnel, certified: &Certified, shards: u16) -> TunnelStatus {
     let connectors = tunnel.connectors.load();
     let shown: Vec<ConnectorStatus> = connectors.iter().filter_map(connector_status).collect();
     let views: Vec<View> = connectors.iter().map(|connector| View::of(connector, &shown)).collect();
     let last_seen = tunnel.last_seen();
-    let state = state(&views, last_seen.is_some(), usize::from(shards) + 1);
+    let hostnames = hostnames(tunnel, &connectors, certified);
+    let mut state = state(&views, last_seen.is_some(), usize::from(shards) + 1);
+    if state == State::Healthy && hostnames.iter().any(|name| name.state == HostnameState::NoCertificate) {
+        state = State::Degraded;
+    }
     let since = shown.iter().map(|connector| connector.since).min().or(last_seen);
-    let hostnames = hostnames(tunnel, &connectors);
     TunnelStatus {
         name: tunnel.name.to_string(),
         id: tunnel.id.to_string(),
@@ -167,7 +173,7 @@ fn state(connectors: &[View], was_seen: bool, expected: usize) -> State {
     }
 }
 
-fn hostnames(tunnel: &Tunnel, connectors: &[Connector]) -> Vec<HostnameStatus> {
+fn hostnames(tunnel: &Tunnel, connectors: &[Connector], certified: &Certified) -> Vec<HostnameStatus> {
     let usable = || connectors.iter().flat_map(|c| &c.sessions).filter(|live| live.is_usable());
     let grants = tunnel.grants.load();
     let announced = usable().flat_map(|live| live.announced.load().patterns.clone());
@@ -181,10 +187,10 @@ fn hostnames(tunnel: &Tunnel, connectors: &[Connector]) -> Vec<HostnameStatus> {
         }
         // A granted wildcard is served when a rule covers it, or any name below it.
         let serves = |known: &Pattern| known.covers(pattern) || pattern.covers(known);
-        if usable().any(|live| live.announced.load().patterns.iter().any(serves)) {
-            HostnameState::Served
-        } else {
-            HostnameState::NotAnnounced
+        match usable().any(|live| live.announced.load().patterns.iter().any(serves)) {
+            true if certified.covers(pattern) => HostnameState::Served,
+            true => HostnameState::NoCertificate,
+            false => HostnameState::NotAnnounced,
         }
     };
     all.iter()

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use causeway_daemon::tls::provider;
+use causeway_tunnel::{Host, Pattern};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
@@ -26,8 +27,6 @@ pub use dev::{DevAuthority, DevError, IsGranted};
 pub use files::{CertificateError, PemFiles};
 use files::{Fingerprint, Loaded};
 pub use names::Names;
-
-use causeway_tunnel::Host;
 
 /// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
 pub struct Tls {
@@ -140,6 +139,17 @@ impl Tls {
     /// Each certificate's names, its file, and when it ends in Unix seconds.
     pub fn certificates(&self) -> Vec<(Vec<String>, PathBuf, i64)> {
         self.chooser.table.load().list()
+    }
+
+    /// Whether there is a certificate for this name; of a wildcard, for one of its names at least.
+    pub(crate) fn covers(&self, pattern: &Pattern) -> bool {
+        let by_dev = |name: &str| self.chooser.dev.as_ref().is_some_and(|dev| dev.signs(name));
+        self.chooser.table.load().covers(pattern)
+            || match pattern {
+                Pattern::Any => self.chooser.dev.is_some(),
+                Pattern::Exact(name) => by_dev(name),
+                Pattern::Wildcard(suffix) => by_dev(&format!("any.{suffix}")),
+            }
     }
 
     /// Shakes hands. Give it a deadline: it waits for the visitor. Not cancel safe.

@@ -4,17 +4,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{CliError, Common};
+use crate::certified::Certified;
 use crate::config::{Config, Overrides};
+use crate::store::{self, Store};
 
-pub(super) fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
+pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
     let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
     let config = Config::load(Some(file), &overrides)?;
     let mut warnings = Vec::new();
-    crate::front::check_certificates(&config)
+    let certified = crate::front::check_certificates(&config)
         .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
     if config.certificates.is_empty() && !config.listen.https.is_empty() && !config.dev {
         warnings.push("no certificates: HTTPS visitors will be turned away until there are some".to_owned());
     }
+    warnings.extend(bare_names(&config, &certified).await);
     if config.address.is_empty() && config.listen.tunnel.iter().any(|address| address.ip().is_unspecified()) {
         warnings.push("no address: `tunnel create` will need --address HOST:PORT".to_owned());
     }
@@ -27,4 +30,18 @@ pub(super) fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
         format!("{notes}{}: ok", file.display())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What tunnels are granted and no certificate covers, where there is a store to know it from.
+async fn bare_names(config: &Config, certified: &Certified) -> Vec<String> {
+    if config.certificates.is_empty() || !config.data.join(store::FILE_NAME).exists() {
+        return Vec::new();
+    }
+    // A store that cannot be read is no mistake of the configuration.
+    let Ok(store) = Store::open(&config.data).await else { return Vec::new() };
+    let tunnels = store.tunnels().await.unwrap_or_default();
+    let live = tunnels.iter().filter(|tunnel| tunnel.revoked_at.is_none());
+    let names = live.flat_map(|tunnel| tunnel.hostnames.iter().map(move |name| (&tunnel.name, name)));
+    let bare = names.filter(|(_, name)| !certified.covers(name));
+    bare.map(|(tunnel, name)| format!("tunnel `{tunnel}`: not servable: no certificate for {name}")).collect()
 }

@@ -62,11 +62,12 @@ fn tunnel_text(tunnel: &TunnelStatus) -> String {
     let mut rows = Vec::new();
     for hostname in &tunnel.hostnames {
         let word = match hostname.state {
-            HostnameState::Served => "served",
-            HostnameState::NotAnnounced => "no rule of the connector has it",
-            HostnameState::Down => "down",
+            HostnameState::Served => "served".to_owned(),
+            HostnameState::NoCertificate => format!("not servable: no certificate for {}", hostname.hostname),
+            HostnameState::NotAnnounced => "no rule of the connector has it".to_owned(),
+            HostnameState::Down => "down".to_owned(),
         };
-        rows.push(row(["  hostname", &hostname.hostname, word]));
+        rows.push(row(["  hostname", &hostname.hostname, &word]));
     }
     for connector in &tunnel.connectors {
         let draining = if connector.draining { ", draining" } else { "" };

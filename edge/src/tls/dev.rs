@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use causeway_tunnel::Host;
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::files::certificate;
 use super::{Certificate, Names};
-use causeway_tunnel::Host;
 
 /// Says whether a name may have a certificate.
 pub type IsGranted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -78,8 +78,13 @@ impl DevAuthority {
         Ok(Self { issuer: Issuer::new(params, key), is_granted, signed: Mutex::default() })
     }
 
+    /// Whether this name would get a certificate.
+    pub(super) fn signs(&self, name: &str) -> bool {
+        (self.is_granted)(name)
+    }
+
     pub(super) fn certificate(&self, name: &Host) -> Option<Arc<Certificate>> {
-        if !(self.is_granted)(name) {
+        if !self.signs(name) {
             return None;
         }
         let mut signed = self.signed.lock();

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use causeway_daemon::tls::provider;
+use causeway_tunnel::{Host, Pattern};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
 
 use super::{Certificate, Names};
-use causeway_tunnel::Host;
 
 /// Where a certificate chain (the leaf first) and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,14 @@ pub struct PemFiles {
 pub enum CertificateError {
     #[error("cannot read {}: {source} (it must be PEM, and readable by the user that runs the edge)", path.display())]
     Read { path: PathBuf, source: pem::Error },
+    #[error("{} is not PEM but DER or PKCS#12: {}", path.display(), mend)]
+    Der { path: PathBuf, mend: &'static str },
+    #[error("the key in {} is encrypted with a password, which nobody is there to type: `openssl pkey -in KEY -out NEW` takes it off", .0.display())]
+    Encrypted(PathBuf),
+    #[error("{} holds no private key: it needs one in PEM form", .0.display())]
+    NoKey(PathBuf),
+    #[error("the chain in {} is in the wrong order: certificate {number} of it belongs to the key and must come first", path.display())]
+    Order { path: PathBuf, number: usize },
     #[error("{} holds no certificate: it needs the chain in PEM form, the leaf first", .0.display())]
     NoCertificate(PathBuf),
     #[error("{} is no X.509 certificate", .0.display())]
@@ -78,6 +86,22 @@ impl Loaded {
         self.exact.get(name.as_str()).or_else(by_wildcard).cloned()
     }
 
+    /// Whether a name has a certificate; of a wildcard, whether one of its names has.
+    pub(super) fn covers(&self, pattern: &Pattern) -> bool {
+        let is_below = |name: &String, suffix: &str| {
+            name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        match pattern {
+            Pattern::Any => !self.all.is_empty(),
+            Pattern::Exact(name) => Host::name(name).is_ok_and(|name| self.find(&name).is_some()),
+            Pattern::Wildcard(suffix) => {
+                self.wildcards.contains_key(&**suffix)
+                    || self.wildcards.keys().any(|name| is_below(name, suffix))
+                    || self.exact.keys().any(|name| name.len() > suffix.len() && is_below(name, suffix))
+            }
+        }
+    }
+
     pub(super) fn list(&self) -> Vec<(Vec<String>, PathBuf, i64)> {
         self.all
             .iter()
@@ -87,20 +111,23 @@ impl Loaded {
 }
 
 fn read(files: &PemFiles) -> Result<(Certificate, i64), CertificateError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CertificateError::Read { path, source }
-    };
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&files.cert).map_err(unreadable(&files.cert))?.collect();
-    let chain: Vec<CertificateDer<'static>> = chain.map_err(unreadable(&files.cert))?;
+    let chain = read_chain(&files.cert)?;
     let leaf = chain.first().ok_or_else(|| CertificateError::NoCertificate(files.cert.clone()))?;
     let (names, not_after) = Names::of(leaf).ok_or_else(|| CertificateError::NotX509(files.cert.clone()))?;
+    let key = read_key(&files.key)?;
+    warn_if_readable(&files.key);
+    // Before all else: an authority that stands first has no names either.
+    let owner = |chain: &[CertificateDer<'static>]| {
+        chain
+            .iter()
+            .position(|one| CertifiedKey::from_der(vec![one.clone()], key.clone_key(), &provider()).is_ok())
+    };
+    if let Some(at @ 1..) = owner(&chain) {
+        return Err(CertificateError::Order { path: files.cert.clone(), number: at + 1 });
+    }
     if names.is_empty() {
         return Err(CertificateError::NoNames(files.cert.clone()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unreadable(&files.key))?;
-    warn_if_readable(&files.key);
     let certificate = certificate(chain, key, names).map_err(|source| match source {
         rustls::Error::InconsistentKeys(_) => {
             CertificateError::Mismatch { key: files.key.clone(), cert: files.cert.clone() }
@@ -108,6 +135,39 @@ fn read(files: &PemFiles) -> Result<(Certificate, i64), CertificateError> {
         source => CertificateError::Key { path: files.key.clone(), source },
     })?;
     Ok((certificate, not_after))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let bytes = read_pem(
+        path,
+        "`openssl x509 -inform der -in FILE` (or `openssl pkcs12 -in FILE -nokeys`) writes PEM",
+    )?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    chain.map_err(|source| CertificateError::Read { path: path.to_owned(), source })
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let bytes = read_pem(
+        path,
+        "`openssl pkey -inform der -in FILE` (or `openssl pkcs12 -in FILE -nocerts -nodes`) writes PEM",
+    )?;
+    let has = |text: &str| memchr::memmem::find(&bytes, text.as_bytes()).is_some();
+    // The two forms of PKCS#8 and of the older PEM.
+    if has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
+        return Err(CertificateError::Encrypted(path.to_owned()));
+    }
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| match source {
+        pem::Error::NoItemsFound => CertificateError::NoKey(path.to_owned()),
+        source => CertificateError::Read { path: path.to_owned(), source },
+    })
+}
+
+fn read_pem(path: &Path, mend: &'static str) -> Result<Vec<u8>, CertificateError> {
+    let unreadable = |error| CertificateError::Read { path: path.to_owned(), source: pem::Error::Io(error) };
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    // DER begins with a SEQUENCE of a length that takes two bytes: nothing of ours is shorter.
+    let is_der = matches!(bytes.as_slice(), [0x30, 0x81..=0x84, ..]);
+    if is_der { Err(CertificateError::Der { path: path.to_owned(), mend }) } else { Ok(bytes) }
 }
 
 /// Makes a certificate ready to use, and checks that the key is its own.

@@ -163,11 +163,62 @@ fn bad_certificate_files_are_named_with_their_mend() {
         (error(&a.cert, &b.key), "does not belong to"),
         (error(Path::new("/nowhere/x.pem"), &a.key), "cannot read /nowhere/x.pem"),
         (error(&empty, &a.key), "holds no certificate"),
-        (error(&a.cert, &empty), "cannot read"),
+        (error(&a.cert, &empty), "holds no private key"),
         (error(&nameless.cert, &nameless.key), "good for no host name"),
     ] {
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn an_encrypted_key_a_turned_chain_and_der_are_named_as_what_they_are() {
+    use rustls::pki_types::pem::PemObject;
+    let folder = TempDir::new().unwrap();
+    let (a, b) = (write(folder.path(), "a", &["a.example"]), write(folder.path(), "b", &["b.example"]));
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let turned = file("turned.pem", format!("{}{}", text(&b.cert), text(&a.cert)).as_bytes());
+    let der = rustls::pki_types::CertificateDer::from_pem_file(&a.cert).unwrap();
+    let der_key = rustls::pki_types::PrivateKeyDer::from_pem_file(&a.key).unwrap();
+    let (der, der_key) = (file("a.der", &der), file("a-key.der", der_key.secret_der()));
+    let pkcs8 = file("p8.pem", text(&a.key).replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY").as_bytes());
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAA==\n-----END RSA PRIVATE KEY-----\n";
+    let old = file("old.pem", old.as_bytes());
+    let error = |cert: &Path, key: &Path| {
+        Tls::new(vec![PemFiles { cert: cert.to_owned(), key: key.to_owned() }], None).unwrap_err().to_string()
+    };
+    for (text, words) in [
+        (error(&turned, &a.key), "wrong order: certificate 2 of it"),
+        (error(&der, &a.key), "a.der is not PEM but DER"),
+        (error(&a.cert, &der_key), "a-key.der is not PEM but DER"),
+        (error(&a.cert, &pkcs8), "p8.pem is encrypted with a password"),
+        (error(&a.cert, &old), "old.pem is encrypted with a password"),
+    ] {
+        assert!(text.contains(words) && !text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
+fn a_name_is_covered_by_what_a_visitor_would_be_shown() {
+    let folder = TempDir::new().unwrap();
+    let wide = write(folder.path(), "wide", &["*.site.example", "other.test"]);
+    let tls = Tls::new(vec![wide], None).unwrap();
+    let covers = |text: &str| tls.covers(&Pattern::parse(text).unwrap());
+    for name in ["a.site.example", "other.test", "*.site.example", "*.example", "*.test", "*"] {
+        assert!(covers(name), "{name}");
+    }
+    for name in
+        ["deep.a.site.example", "site.example", "*.a.site.example", "*.other.test", "*.ite.example", "x.test"]
+    {
+        assert!(!covers(name), "{name}");
+    }
+    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let covers = |text: &str| tls.covers(&Pattern::parse(text).unwrap());
+    assert!(covers("a.example") && covers("*.apps.example") && !covers("b.example"));
 }
 
 #[cfg(unix)]

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::access::{Record, Sink, Start};
+use crate::certified::Certified;
 use crate::exchange::{Arriving, Exchange, Host, InBody, InError, Interim, OutBody, Visitor};
 use crate::forward::{Patience, forward};
 use crate::keeper::KeeperHandle;
@@ -131,7 +132,7 @@ impl Bench {
 
     pub(super) async fn until(&self, is_so: impl Fn(&TunnelStatus) -> bool) {
         tokio::time::timeout(DEADLINE, async {
-            while !tunnels(&self.shard.registry, 1).iter().any(&is_so) {
+            while !tunnels(&self.shard.registry, &Certified::default(), 1).iter().any(&is_so) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
