@@ -71,11 +71,26 @@ impl Translator<'_> {
                 '\\' => self.escape()?,
                 '[' => self.class()?,
                 '{' => self.brace(),
-                '(' | ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' => self.out.push(c),
+                '(' => self.group(),
+                ')' | '|' | '*' | '+' | '?' | '.' | '^' | '$' => self.out.push(c),
                 literal => self.literal(literal),
             }
         }
         Ok(self.out)
+    }
+
+    /// Behind `(`: a name or flags, which are the same in both.
+    fn group(&mut self) {
+        self.out.push('(');
+        if self.rest.peek() != Some(&'?') {
+            return;
+        }
+        for c in self.rest.by_ref() {
+            self.out.push(c);
+            if matches!(c, ':' | ')' | '>' | '=' | '!') {
+                break;
+            }
+        }
     }
 
     /// `{3}`, `{3,}` and `{3,5}` count; every other brace is one.
@@ -206,8 +221,7 @@ impl Translator<'_> {
     /// `\x7f` or `\x{10ffff}`.
     fn hexadecimal(&mut self) -> Result<char, PathError> {
         let digits: String = if self.rest.next_if_eq(&'{').is_some() {
-            let digits = self.rest.by_ref().take_while(|&c| c != '}').collect();
-            digits
+            self.rest.by_ref().take_while(|&c| c != '}').collect()
         } else {
             self.rest.by_ref().take(2).collect()
         };
@@ -339,6 +353,8 @@ mod tests {
         (r"^/\pL\p{Greek}\P{Greek}\p{^Greek}$", &["/aαaa"], &["/aaaa"]),
         (r"(?i)^/API/(?P<rest>.*)$", &["/api/x"], &["/ap"]),
         (r"(?i:A)b", &["ab"], &["aB"]),
+        (r"^(?i-s:A.)(?s).$", &["ab\n"], &["a\n\n"]),
+        (r"^(a{2})(?:b)$", &["aab"], &["ab"]),
         (r"\.(jpg|png|css|js)$", &["/a/b.css"], &["/a/bcss"]),
         (r"^/a#b & c~d$", &["/a#b & c~d"], &["/a"]),
         (r"^/(?:a|b)*?/x\z", &["/abab/x"], &["/abab/x\n"]),

@@ -201,7 +201,8 @@ fn check_rule(
         warnings.push(Warning { line: at.line(), column: at.column(), text });
     }
     let first = [rule.hostname.as_ref(), rule.path.as_ref(), rule.service.as_ref()];
-    let line = first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or(at.line());
+    let line =
+        first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or_else(|| at.line());
     Ok(Rule { hostname, path, service, origin, line, ca_pool_at })
 }
 
