@@ -135,8 +135,8 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// The mistake in our words: a reader of rule files knows neither serde nor the grammar of YAML.
-fn explain(file: &str, text: &str, error: &YamlError) -> ConfigError {
+/// The mistake in our words: a reader of such files knows neither serde nor the grammar of YAML.
+pub fn explain(file: &str, text: &str, error: &YamlError) -> ConfigError {
     let error = error.without_snippet();
     // A mistake behind an alias: its cause is the inner error, its place is where the alias stands.
     let (line, column) =

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use causeway_daemon::config::{self, ConfigError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
@@ -19,8 +20,8 @@ pub struct Document {
 pub enum ManifestError {
     #[error("cannot read {0}")]
     Read(String, #[source] std::io::Error),
-    #[error("{0}: {1}")]
-    Yaml(String, String),
+    #[error(transparent)]
+    Yaml(#[from] ConfigError),
     #[error("{0}: {1}")]
     Shape(String, String),
 }
@@ -41,8 +42,8 @@ pub fn read(path: &Path) -> Result<Vec<Document>, ManifestError> {
 /// # Errors
 /// When the text is no YAML.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| ManifestError::Yaml(file.to_owned(), error.to_string()))?;
+    let values: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| config::explain(file, text, &error))?;
     let mut documents = Vec::new();
     for (i, value) in values.into_iter().enumerate().filter(|(_, value)| !value.is_null()) {
         let items = match value.get("items").and_then(Value::as_array) {
@@ -115,7 +116,15 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
-    use super::mended_name;
+    use super::{mended_name, parse};
+
+    #[test]
+    fn a_manifest_that_is_no_yaml_is_told_in_one_line_with_its_place() {
+        let text = "kind: IPAddressPool\nmetadata: { name: home }\nspec:\n\taddresses: []\n";
+        let error = parse("pools.yaml", text).unwrap_err().to_string();
+        assert!(error.starts_with("pools.yaml:4:1: the line is indented with a tab"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
 
     #[test]
     fn a_name_that_kubernetes_refuses_gets_the_nearest_one_that_it_takes() {
