@@ -16,7 +16,7 @@ use crate::headers;
 use crate::origin::{Download, Side, poll_incoming};
 use crate::patience::Patience;
 use crate::upload::Piece;
-use crate::wait::{beside, wait};
+use crate::wait::{beside, beside_body, wait};
 
 impl Exchange<'_> {
     /// Hands an answer on: head and what has already come of the body in one write, then piece by piece.
@@ -53,8 +53,8 @@ impl Exchange<'_> {
             beside(side, self.send.response(&head, First::Only(first))).await?;
             return Ok(());
         }
-        beside(side, self.send.response(&head, First::More)).await?;
-        beside(side, self.send.data(first)).await?;
+        beside_body(side, body, self.send.response(&head, First::More)).await?;
+        beside_body(side, body, self.send.data(first)).await?;
         let cut_off = self.upload.clone();
         loop {
             let piece = match next.take() {
@@ -66,9 +66,14 @@ impl Exchange<'_> {
             match piece {
                 Some(Ok(Piece::Data(bytes))) => {
                     self.down += bytes.len() as u64;
-                    beside(side, self.send.data(bytes)).await?;
+                    beside_body(side, body, self.send.data(bytes)).await?;
                 }
-                Some(Ok(Piece::Trailers(trailers))) => beside(side, self.send.trailers(&trailers)).await?,
+                Some(Ok(Piece::Trailers(mut trailers))) => {
+                    headers::keep_trailers(&mut trailers);
+                    if !trailers.is_empty() {
+                        beside(side, self.send.trailers(&trailers)).await?;
+                    }
+                }
                 Some(Err(error)) => return Err(error.failure(cut_off.failure())),
                 None => {
                     self.send.end().await?;
@@ -94,7 +99,10 @@ impl Exchange<'_> {
         let rest = std::future::poll_fn(|cx| {
             side.poll_side(cx);
             upload.poll_end(cx);
-            let over = upload.is_spent() || upload.failure().is_some() || upload.received() > limit;
+            let over = upload.is_spent()
+                || upload.failure().is_some()
+                || upload.received() > limit
+                || side.is_deaf();
             if over { Poll::Ready(()) } else { Poll::Pending }
         });
         let _ = tokio::time::timeout(LINGER, rest).await;
@@ -125,7 +133,14 @@ impl Answer {
 
     /// Whether trailers may still follow a body of known length: over HTTP/2 they may.
     fn is_cut_short(&self) -> bool {
-        matches!(self, Self::H2(body) if !body.recv.is_end_stream())
+        matches!(self, Self::H2(body) if !body.is_over())
+    }
+
+    /// Nobody takes it now: see [`Download::absorb`]. hyper reads no further by itself.
+    pub(crate) fn absorb(&mut self, cx: &mut Context<'_>) {
+        if let Self::H2(body) = self {
+            body.absorb(cx);
+        }
     }
 }
 

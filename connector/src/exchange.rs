@@ -6,14 +6,14 @@ use std::task::Poll;
 use bytes::Bytes;
 use causeway_tunnel::limits::MAX_INTERIM;
 use causeway_tunnel::{AbortCode, BodyKind, First, RequestHead, ResponseHead, SendStream};
-use http::header::{HeaderMap, HeaderValue, TRAILER};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
 use crate::answer::Answer;
-use crate::failure::Failure;
-use crate::headers;
+use crate::failure::{Blame, Failure};
+use crate::headers::{self, Framing};
 use crate::origin::{Assurance, Connection, Download, H1, H2, Io, Origin, Uploading, Want};
 use crate::patience::Patience;
 use crate::proxy::Shard;
@@ -54,19 +54,56 @@ struct Missed {
 /// Whether a failed attempt may be made once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Again {
-    /// The request did not reach the origin.
+    /// The origin certainly did not take the request: it never reached the wire, or the origin itself said so.
     Unsent,
     /// Not a byte of an answer came: only a request that may be repeated can be.
     Unanswered,
     Never,
 }
 
-/// What stays the same over the attempts of one request.
+/// What stays the same over the attempts of one request: each is made from it anew, so that what is sent again is the
+/// whole request.
 struct Message {
     method: Method,
     uri: Uri,
     host: HeaderValue,
     expect: bool,
+    /// The visitor asks for a WebSocket.
+    upgrade: bool,
+    /// The visitor's fields without their framing.
+    fields: HeaderMap,
+}
+
+/// Counts the attempts of one request.
+struct Attempts {
+    begun: Instant,
+    is_repeatable: bool,
+    /// Those that the origin may have seen.
+    seen: u32,
+    /// Those that it certainly did not take.
+    refused: u32,
+}
+
+impl Attempts {
+    /// Whether another attempt may follow one that failed in this way.
+    fn may_follow(&mut self, again: Again) -> bool {
+        match again {
+            Again::Unsent => {
+                self.refused += 1;
+                self.refused <= MAX_REFUSED && self.begun.elapsed() < REFUSED_FOR
+            }
+            Again::Unanswered => {
+                self.seen += 1;
+                self.is_repeatable && self.seen < MAX_SEEN
+            }
+            Again::Never => false,
+        }
+    }
+
+    /// An origin that refuses even a new connection's first request is not to be hammered.
+    fn pause(&self) -> Duration {
+        REFUSED_PAUSE * self.refused.saturating_sub(1)
+    }
 }
 
 impl Exchange<'_> {
@@ -89,49 +126,41 @@ impl Exchange<'_> {
         }
         let uri = target(&mut head, upgrade)?;
         let message = Message {
-            method: if upgrade { Method::GET } else { head.method.clone() },
+            method: if upgrade { Method::GET } else { head.method },
             uri,
             host,
             expect: head.expect_continue,
+            upgrade,
+            fields: head.headers,
         };
-        let repeatable = is_idempotent(&message.method) && !upgrade;
-        let mut fields = head.headers;
+        let is_repeatable = is_idempotent(&message.method) && !upgrade;
         let mut patience = Patience::new(Duration::ZERO);
-        let mut want = match (upgrade, repeatable) {
+        let mut want = match (upgrade, is_repeatable) {
             (true, _) => Want::ForUpgrade,
             // With the whole body at hand it can be sent again should the kept connection turn out to be dead.
             (false, true) if self.upload.is_ended() => Want::Kept(Assurance::Usual),
             (false, _) => Want::Kept(Assurance::Sure),
         };
-        let mut attempts = 1;
+        let mut attempts = Attempts { begun: Instant::now(), is_repeatable, seen: 0, refused: 0 };
         loop {
-            let connection = self.connect(&message, want, &mut patience).await?;
-            let spare = (repeatable && attempts < MAX_ATTEMPTS).then(|| fields.clone());
-            let outcome = match connection {
-                Connection::H1 { connection, .. } => {
-                    self.over_h1(connection, &message, &mut fields, upgrade, &mut patience).await
-                }
+            let outcome = match self.connect(&message, want, &mut patience).await? {
+                Connection::H1 { connection, .. } => self.over_h1(connection, &message, &mut patience).await,
                 Connection::H2 { connection, _in_use } => {
-                    self.over_h2(connection, &message, &mut fields, &mut patience).await
+                    self.over_h2(connection, &message, &mut patience).await
                 }
             };
             let missed = match outcome {
                 Ok(done) => return Ok(done),
                 Err(missed) => missed,
             };
-            let may = match missed.again {
-                Again::Unsent => true,
-                Again::Unanswered => repeatable,
-                Again::Never => false,
-            };
-            if !may || attempts >= MAX_ATTEMPTS || self.upload.failure().is_some() || !self.upload.rewind() {
+            if self.upload.failure().is_some() || !attempts.may_follow(missed.again) || !self.upload.rewind()
+            {
                 return Err(missed.failure);
             }
-            if let Some(spare) = spare {
-                fields = spare;
-            }
-            attempts += 1;
             self.shard.metrics.origin_retries.inc();
+            if !attempts.pause().is_zero() {
+                tokio::time::sleep(attempts.pause()).await;
+            }
             if !upgrade {
                 want = Want::Fresh;
             }
@@ -160,17 +189,11 @@ impl Exchange<'_> {
         &mut self,
         mut connection: Box<H1>,
         message: &Message,
-        fields: &mut HeaderMap,
-        upgrade: bool,
         patience: &mut Patience,
     ) -> Result<Done, Missed> {
-        let body = self.upload.kind();
-        let mut own = std::mem::take(fields);
-        headers::frame_h1(&mut own, &message.method, message.host.clone(), body, message.expect);
-        if let Some(names) = self.upload.trailer_names().and_then(|names| HeaderValue::try_from(names).ok()) {
-            own.insert(TRAILER, names);
-        }
-        let handshake = upgrade.then(|| Handshake::new(&mut own));
+        let mut own = message.fields.clone();
+        self.framing(message).h1(&mut own, message.host.clone());
+        let handshake = message.upgrade.then(|| Handshake::new(&mut own));
         let mut request = Request::new(self.upload.body());
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = message.uri.clone();
@@ -212,14 +235,14 @@ impl Exchange<'_> {
             Ok(answer) => answer,
             Err(mut error) => {
                 let failure = Failure::h1(error.error(), self.upload.failure());
-                if let Some(unsent) = error.take_message() {
-                    *fields = unsent.into_parts().0.headers;
-                    return Err(Missed { failure, again: Again::Unsent });
+                if error.take_message().is_some() {
+                    return Err(failure.unsent());
                 }
                 let again = if connection.is_unanswered() { Again::Unanswered } else { Again::Never };
                 return Err(Missed { failure, again });
             }
         };
+        self.upload.forget();
         let (mut parts, body) = answer.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let Some(handshake) = handshake else {
@@ -230,12 +253,16 @@ impl Exchange<'_> {
             handshake.check(&mut parts.headers).map_err(|error| Failure::from(error).never())?;
             return self.upgraded(connection, parts.headers).await.map_err(Failure::never);
         }
+        if let Some(handshake) = &handshake {
+            handshake.clean_refusal(&mut parts.headers);
+        }
         let mut body = Answer::H1(body);
         self.respond(&mut *connection, parts.status, parts.headers, &mut body, &message.method, patience)
             .await
             .map_err(Failure::never)?;
         self.linger(&mut *connection).await;
-        if self.upload.is_spent() {
+        // After an upgrade attempt nobody knows what the origin takes the next bytes for.
+        if self.upload.is_whole() && !message.upgrade {
             self.origin.give_back(self.shard.index, message.host.to_str().unwrap_or_default(), connection);
         }
         Ok(Done::Answered)
@@ -259,25 +286,27 @@ impl Exchange<'_> {
         &mut self,
         mut connection: H2,
         message: &Message,
-        fields: &mut HeaderMap,
         patience: &mut Patience,
     ) -> Result<Done, Missed> {
         let body = self.upload.kind();
         if let Err(error) = connection.ready().await {
             connection.retire();
-            return Err(Missed { failure: Failure::h2(&error, None), again: Again::Unsent });
+            return Err(Failure::h2(&error, None).unsent());
         }
-        let mut own = std::mem::take(fields);
-        headers::frame_h2(&mut own, &message.method, body, message.expect);
+        let mut own = message.fields.clone();
+        self.framing(message).h2(&mut own);
         let mut request = Request::new(());
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = h2_uri(message, self.origin.service().is_tls()).map_err(Failure::never)?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = own;
-        let (mut answer, stream) = connection
-            .requests()
-            .send_request(request, body == BodyKind::None)
-            .map_err(|error| Failure::h2(&error, None).never())?;
+        self.upload.keep_more(self.origin.replay_budget());
+        let (mut answer, stream) =
+            connection.requests().send_request(request, body == BodyKind::None).map_err(|error| {
+                let failure = Failure::h2(&error, None);
+                // A request that HTTP/2 cannot carry is not better elsewhere.
+                if error.is_io() || error.is_go_away() { failure.unsent() } else { failure.never() }
+            })?;
         let mut side = Uploading::new(stream, self.upload.clone(), body == BodyKind::None);
         patience.set_limit(self.origin.settings().response_header_timeout);
         let mut seen = 0;
@@ -306,18 +335,20 @@ impl Exchange<'_> {
             }
         };
         let answer = answered.map_err(|error| {
-            let refused = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
             if !error.is_reset() {
                 connection.retire();
             }
-            let again = match (refused, error.is_reset()) {
-                (true, _) => Again::Unsent,
+            let failure = Failure::h2(&error, self.upload.failure());
+            match (is_untaken(&error), error.is_reset()) {
+                // Whoever gave interim answers has taken it, whatever it says afterwards.
+                _ if seen > 0 => failure.never(),
+                (true, _) => failure.unsent(),
                 // The connection died without an answer.
-                (false, false) => Again::Unanswered,
-                (false, true) => Again::Never,
-            };
-            Missed { failure: Failure::h2(&error, self.upload.failure()), again }
+                (false, false) => Missed { failure, again: Again::Unanswered },
+                (false, true) => failure.never(),
+            }
         })?;
+        self.upload.forget();
         let (parts, recv) = answer.into_parts();
         let mut body = Answer::H2(Download::new(recv));
         self.respond(&mut side, parts.status, parts.headers, &mut body, &message.method, patience)
@@ -328,6 +359,15 @@ impl Exchange<'_> {
             side.reset(h2::Reason::NO_ERROR);
         }
         Ok(Done::Answered)
+    }
+
+    fn framing<'m>(&self, message: &'m Message) -> Framing<'m> {
+        Framing {
+            method: &message.method,
+            body: self.upload.kind(),
+            expect: message.expect,
+            trailers: self.upload.trailer_names(),
+        }
     }
 
     /// `disableChunkedEncoding` and a body too long to be held back.
@@ -345,6 +385,20 @@ impl Failure {
     fn never(self) -> Missed {
         Missed { failure: self, again: Again::Never }
     }
+
+    /// The origin did nothing with it: the edge may try another connector.
+    fn unsent(self) -> Missed {
+        let code = if self.blame == Blame::Origin { AbortCode::Refused } else { self.code };
+        Missed { failure: Self { code, ..self }, again: Again::Unsent }
+    }
+}
+
+/// Whether the origin said that it did not take the request: by a GOAWAY in good order that leaves its stream out, or by
+/// REFUSED_STREAM (RFC 9113 section 8.7). What h2 finds wrong itself says nothing of what the origin has done, and h2
+/// gives the origin's GOAWAY as an error to no other streams than those left out.
+fn is_untaken(error: &h2::Error) -> bool {
+    let said = if error.is_go_away() { h2::Reason::NO_ERROR } else { h2::Reason::REFUSED_STREAM };
+    error.is_remote() && error.reason() == Some(said)
 }
 
 enum Step<T> {
@@ -381,7 +435,12 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// A request is sent at most twice.
-const MAX_ATTEMPTS: u32 = 2;
+/// A request that the origin may have seen is sent at most twice.
+const MAX_SEEN: u32 = 2;
+/// Attempts that the origin certainly did not take: after the first each has a connection of its own, whose first request
+/// no sound origin refuses, so that more than a few mean that it is overloaded.
+const MAX_REFUSED: u32 = 8;
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 /// What `disableChunkedEncoding` holds back to count it.
 const MAX_COLLECTED_BYTES: usize = 1024 * 1024;

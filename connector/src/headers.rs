@@ -1,6 +1,6 @@
 //! Header fields on their way: what a rule changes, what framing needs, and what ends at each hop. Nothing else.
 
-use causeway_tunnel::{BodyKind, RequestHead};
+use causeway_tunnel::{BodyKind, RequestHead, may_be_trailer};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -45,45 +45,81 @@ pub(crate) fn tell_visitor(head: &mut RequestHead, name: &HeaderName) {
     head.headers.insert(name, address.expect("an address is a header value"));
 }
 
-/// Adds Host and exactly one framing field of our own for HTTP/1.1.
-pub(crate) fn frame_h1(
-    headers: &mut HeaderMap,
-    method: &Method,
-    host: HeaderValue,
-    body: BodyKind,
-    expect: bool,
-) {
-    headers.insert(HOST, host);
-    join_cookies(headers);
-    match body {
-        // hyper writes `Content-Length: 0` for nobody; methods that usually have a body are clearer with it.
-        BodyKind::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        BodyKind::None => {}
-        BodyKind::Known(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        BodyKind::Unknown => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-    }
-    expectation(headers, body, expect);
+/// What a request's framing is made from: what will really be sent, never what somebody said of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Framing<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) body: BodyKind,
+    /// The visitor waits for 100 before it sends its body.
+    pub(crate) expect: bool,
+    /// The names of trailers that are known already.
+    pub(crate) trailers: Option<HeaderValue>,
 }
 
-/// Adds the declared length for HTTP/2, where `:authority` stands in for Host.
-pub(crate) fn frame_h2(headers: &mut HeaderMap, method: &Method, body: BodyKind, expect: bool) {
-    headers.remove(HOST);
-    match body {
-        BodyKind::Known(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+impl Framing<'_> {
+    /// Host and exactly one framing field for HTTP/1.1.
+    pub(crate) fn h1(mut self, headers: &mut HeaderMap, host: HeaderValue) {
+        let announced = self.remove_old(headers);
+        headers.insert(HOST, host);
+        join_cookies(headers);
+        self.add_length(headers);
+        if self.body == BodyKind::Unknown {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            // Only a chunked body has a place for trailers.
+            if let Some(announced) = announced {
+                headers.insert(TRAILER, announced);
+            }
         }
-        BodyKind::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        BodyKind::None | BodyKind::Unknown => {}
     }
-    expectation(headers, body, expect);
+
+    /// The length for HTTP/2, where `:authority` stands in for Host.
+    pub(crate) fn h2(mut self, headers: &mut HeaderMap) {
+        let announced = self.remove_old(headers);
+        headers.remove(HOST);
+        self.add_length(headers);
+        if let Some(announced) = announced.filter(|_| self.body != BodyKind::None) {
+            headers.insert(TRAILER, announced);
+        }
+    }
+
+    /// Takes away every framing field that came with the request: a length that is not ours makes the origin read the
+    /// next visitor's request as this one's body. Returns which trailers were announced.
+    fn remove_old(&mut self, headers: &mut HeaderMap) -> Option<HeaderValue> {
+        let announced = self.trailers.take().or_else(|| announcement(headers));
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, EXPECT] {
+            headers.remove(name);
+        }
+        announced
+    }
+
+    fn add_length(&self, headers: &mut HeaderMap) {
+        match self.body {
+            BodyKind::Known(length) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            // hyper writes `Content-Length: 0` for nobody; methods that usually have a body are clearer with it.
+            BodyKind::None if matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            BodyKind::None | BodyKind::Unknown => {}
+        }
+        if self.expect && self.body != BodyKind::None {
+            headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
+    }
+}
+
+/// The names in Trailer that may be trailers.
+fn announcement(headers: &HeaderMap) -> Option<HeaderValue> {
+    if !headers.contains_key(TRAILER) {
+        return None;
+    }
+    let lines = headers.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
+    let names =
+        lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse::<HeaderName>().ok());
+    let kept: Vec<String> =
+        names.filter(|name| may_be_trailer(name.as_str())).map(|name| name.as_str().to_owned()).collect();
+    (!kept.is_empty()).then(|| HeaderValue::try_from(kept.join(", ")).ok()).flatten()
 }
 
 /// HTTP/2 visitors may send many; HTTP/1.1 knows one (hazard 69).
@@ -94,14 +130,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
-    }
-}
-
-fn expectation(headers: &mut HeaderMap, body: BodyKind, expect: bool) {
-    if expect && body != BodyKind::None {
-        headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
-    } else {
-        headers.remove(EXPECT);
     }
 }
 
@@ -144,6 +172,15 @@ pub(crate) fn from_origin(
     })
 }
 
+/// Drops from trailers what must not be there, in either direction (hazard 16).
+pub(crate) fn keep_trailers(trailers: &mut HeaderMap) {
+    let doomed: Vec<HeaderName> =
+        trailers.keys().filter(|name| !may_be_trailer(name.as_str())).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
 /// Cleans an interim answer's fields.
 pub(crate) fn from_origin_interim(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
@@ -177,7 +214,7 @@ fn length_of(value: &HeaderValue) -> Option<u64> {
 /// Removes what concerns one connection only (RFC 9110 §7.6.1), what Connection names, and a client's framing.
 /// `TE: trailers` and Trailer stay: gRPC asks for the one, HTTP/1.1 announces trailers by the other.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut found: [Option<HeaderName>; 8] = [const { None }; 8];
+    let mut found: [Option<HeaderName>; 9] = [const { None }; 9];
     let hop_by_hop = headers.keys().filter(|name| is_hop_by_hop(name));
     for (slot, name) in found.iter_mut().zip(hop_by_hop) {
         *slot = Some(name.clone());
@@ -209,6 +246,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == http::header::PROXY_AUTHORIZATION
         || name.as_str() == "keep-alive"
         || name.as_str() == "proxy-connection"
+        || name.as_str() == "http2-settings"
 }
 
 /// Connection may name any field, but not take away what routing, framing or we rely on (hazard 47).
@@ -309,22 +347,53 @@ mod tests {
     #[test]
     fn hazard_069_cookie_crumbs_become_one_field() {
         let mut headers = fields(&[("cookie", "a=1"), ("cookie", "b=2")]);
-        frame_h1(&mut headers, &Method::GET, HeaderValue::from_static("h"), BodyKind::None, false);
+        let framing = Framing { method: &Method::GET, body: BodyKind::None, expect: false, trailers: None };
+        framing.h1(&mut headers, HeaderValue::from_static("h"));
         assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
     }
 
     #[test]
     fn one_framing_field_goes_to_the_origin_and_it_is_ours() {
-        let framed = |method: Method, body| {
-            let mut headers = HeaderMap::new();
-            frame_h1(&mut headers, &method, HeaderValue::from_static("h"), body, false);
-            let get = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap().to_owned());
-            (get(CONTENT_LENGTH), get(TRANSFER_ENCODING))
-        };
-        assert_eq!(framed(Method::GET, BodyKind::None), (None, None));
-        assert_eq!(framed(Method::POST, BodyKind::None), (Some("0".into()), None));
-        assert_eq!(framed(Method::GET, BodyKind::Known(0)), (Some("0".into()), None));
-        assert_eq!(framed(Method::PUT, BodyKind::Known(7)), (Some("7".into()), None));
-        assert_eq!(framed(Method::PUT, BodyKind::Unknown), (None, Some("chunked".into())));
+        let hostile = [
+            &[][..],
+            &[("content-length", "90")],
+            &[("content-length", "90"), ("content-length", "91")],
+            &[("transfer-encoding", "chunked"), ("content-length", "90")],
+            &[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")],
+            &[("trailer", "x"), ("expect", "100-continue"), ("content-length", "0")],
+        ];
+        for said in hostile {
+            let framed = |method: Method, body| {
+                let (mut h1, mut h2) = (fields(said), fields(said));
+                let framing = Framing { method: &method, body, expect: false, trailers: None };
+                framing.clone().h1(&mut h1, HeaderValue::from_static("h"));
+                framing.h2(&mut h2);
+                assert!(!h1.contains_key(EXPECT) && !h2.contains_key(EXPECT), "{said:?}");
+                assert!(!h2.contains_key(TRANSFER_ENCODING), "{said:?}");
+                assert!(body != BodyKind::None || !(h1.contains_key(TRAILER) || h2.contains_key(TRAILER)));
+                let get = |headers: &HeaderMap, name: HeaderName| {
+                    let values: Vec<_> = headers.get_all(name).iter().collect();
+                    assert!(values.len() <= 1, "{values:?}");
+                    values.first().map(|value| value.to_str().unwrap().to_owned())
+                };
+                assert_eq!(get(&h1, CONTENT_LENGTH), get(&h2, CONTENT_LENGTH), "{said:?}");
+                (get(&h1, CONTENT_LENGTH), get(&h1, TRANSFER_ENCODING))
+            };
+            assert_eq!(framed(Method::GET, BodyKind::None), (None, None), "{said:?}");
+            assert_eq!(framed(Method::POST, BodyKind::None), (Some("0".into()), None), "{said:?}");
+            assert_eq!(framed(Method::GET, BodyKind::Known(0)), (Some("0".into()), None), "{said:?}");
+            assert_eq!(framed(Method::PUT, BodyKind::Known(7)), (Some("7".into()), None), "{said:?}");
+            assert_eq!(framed(Method::PUT, BodyKind::Unknown), (None, Some("chunked".into())), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn only_trailers_that_may_be_some_are_announced() {
+        let mut headers = fields(&[("trailer", "x-sum, Content-Length"), ("trailer", "host,,grpc-status")]);
+        let framing =
+            Framing { method: &Method::POST, body: BodyKind::Unknown, expect: true, trailers: None };
+        framing.h1(&mut headers, HeaderValue::from_static("h"));
+        assert_eq!(headers.get_all(TRAILER).iter().collect::<Vec<_>>(), ["x-sum, grpc-status"]);
+        assert_eq!(headers[EXPECT], "100-continue");
     }
 }

@@ -64,6 +64,13 @@ impl Handshake {
         }
         Ok(())
     }
+
+    /// Cleans the fields of an answer that is no 101: some origins answer the key nevertheless.
+    pub(crate) fn clean_refusal(&self, headers: &mut HeaderMap) {
+        if self.own_key {
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
+        }
+    }
 }
 
 /// RFC 6455 §4.2.2.

@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use causeway_tunnel::{AbortCode, BodyKind, Frame, RecvStream};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::SizeHint;
 use parking_lot::Mutex;
+
+use crate::headers;
 
 /// The body of one request. Shared between hyper, which reads it, and the exchange, which may have to rewind it; both
 /// are polled by the same task, so the lock is never waited for.
@@ -45,9 +48,8 @@ struct Inner {
     trailers: Option<HeaderMap>,
     trailers_given: bool,
     failed: Option<AbortCode>,
-    /// What was handed on so far, as long as it is little enough to be sent once more.
-    replay: Option<Vec<Bytes>>,
-    replay_bytes: usize,
+    /// What was handed on so far, as long as it may have to be sent once more.
+    replay: Option<Replay>,
     /// What a body of known length still owes; `None` for others.
     owed: Option<u64>,
     /// Bytes that came out of the tunnel.
@@ -68,8 +70,7 @@ impl Upload {
             trailers: None,
             trailers_given: false,
             failed: None,
-            replay: Some(Vec::new()),
-            replay_bytes: 0,
+            replay: Some(Replay::default()),
             owed,
             received: 0,
         };
@@ -89,7 +90,7 @@ impl Upload {
     pub(crate) async fn prefetch(&self) {
         std::future::poll_fn(|cx| {
             let mut inner = self.inner.lock();
-            while inner.early.iter().map(Bytes::len).sum::<usize>() < REPLAY_BYTES {
+            while inner.early.iter().map(Bytes::len).sum::<usize>() < PREFETCH_BYTES {
                 if !inner.poll_tunnel(cx).is_ready() || inner.ended || inner.failed.is_some() {
                     break;
                 }
@@ -128,6 +129,15 @@ impl Upload {
         inner.ended && inner.early.is_empty()
     }
 
+    /// Whether all of it was handed on, and was what its head had said: only then does the origin wait for nothing more.
+    pub(crate) fn is_whole(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.ended
+            && inner.early.is_empty()
+            && inner.failed.is_none()
+            && inner.owed.is_none_or(|owed| owed == 0)
+    }
+
     /// Whether the visitor's END was read.
     pub(crate) fn is_ended(&self) -> bool {
         self.inner.lock().ended
@@ -155,27 +165,69 @@ impl Upload {
     }
 
     /// The names of trailers that are known already: HTTP/1.1 announces them in its head.
-    pub(crate) fn trailer_names(&self) -> Option<String> {
+    pub(crate) fn trailer_names(&self) -> Option<HeaderValue> {
         let inner = self.inner.lock();
         let names: Vec<&str> = inner.trailers.as_ref()?.keys().map(http::HeaderName::as_str).collect();
-        Some(names.join(", "))
+        HeaderValue::try_from(names.join(", ")).ok()
     }
 
     pub(crate) fn received(&self) -> u64 {
         self.inner.lock().received
     }
 
+    /// Keeps more of it to be sent again than the usual, as long as `budget` has memory for that.
+    pub(crate) fn keep_more(&self, budget: &Arc<ReplayBudget>) {
+        if let Some(replay) = &mut self.inner.lock().replay {
+            replay.budget = Some(Arc::clone(budget));
+        }
+    }
+
+    /// The origin has answered: nothing of it will be sent again.
+    pub(crate) fn forget(&self) {
+        self.inner.lock().replay = None;
+    }
+
     /// Makes what was handed on so far come again. `false` when it was too much to be kept.
     pub(crate) fn rewind(&self) -> bool {
         let mut inner = self.inner.lock();
-        let Some(replay) = inner.replay.as_mut().map(std::mem::take) else { return false };
+        let Some(mut replay) = inner.replay.replace(Replay::default()) else {
+            inner.replay = None;
+            return false;
+        };
         inner.trailers_given = false;
-        let bytes = std::mem::take(&mut inner.replay_bytes) as u64;
-        inner.owed = inner.owed.map(|owed| owed + bytes);
-        for piece in replay.into_iter().rev() {
+        inner.owed = inner.owed.map(|owed| owed + replay.bytes as u64);
+        for piece in std::mem::take(&mut replay.pieces).into_iter().rev() {
             inner.early.push_front(piece);
         }
         true
+    }
+
+    /// Waits for something to hand on. The length of the next data; 0 when the end, trailers or a failure comes next.
+    pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        let mut inner = self.inner.lock();
+        loop {
+            if let Some(bytes) = inner.early.front() {
+                return Poll::Ready(bytes.len());
+            }
+            if inner.ended || inner.failed.is_some() {
+                return Poll::Ready(0);
+            }
+            ready!(inner.poll_tunnel(cx));
+        }
+    }
+
+    /// [`Upload::poll_piece`] with at most so much data. What is not taken need not be kept to be sent again.
+    pub(crate) fn poll_piece_of(
+        &self,
+        cx: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<Option<Result<Piece, CutOff>>> {
+        let mut inner = self.inner.lock();
+        if let Some(front) = inner.early.front_mut().filter(|front| front.len() > limit) {
+            let taken = front.split_to(limit);
+            inner.early.push_front(taken);
+        }
+        inner.poll_piece(cx)
     }
 
     /// The next piece; `None` is the clean end.
@@ -235,7 +287,10 @@ impl Inner {
                 self.received += bytes.len() as u64;
                 self.early.push_back(bytes);
             }
-            Ok(Frame::Trailers(trailers)) => self.trailers = Some(trailers),
+            Ok(Frame::Trailers(mut trailers)) => {
+                headers::keep_trailers(&mut trailers);
+                self.trailers = (!trailers.is_empty()).then_some(trailers);
+            }
             Ok(Frame::End) => self.ended = true,
             Err(error) => self.failed = Some(error.code()),
         }
@@ -243,14 +298,61 @@ impl Inner {
     }
 
     fn remember(&mut self, bytes: &Bytes) {
-        if let Some(replay) = &mut self.replay {
-            self.replay_bytes += bytes.len();
-            if self.replay_bytes > REPLAY_BYTES {
-                self.replay = None;
-            } else {
-                replay.push(bytes.clone());
-            }
+        if self.replay.as_mut().is_some_and(|replay| !replay.push(bytes)) {
+            self.replay = None;
         }
+    }
+}
+
+/// A body's beginning, kept to be sent once more.
+#[derive(Debug, Default)]
+struct Replay {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// Where what is more than [`REPLAY_BYTES`] is borrowed from, and how much is.
+    budget: Option<Arc<ReplayBudget>>,
+    borrowed: usize,
+}
+
+impl Replay {
+    /// `false` when there is no room for it.
+    fn push(&mut self, bytes: &Bytes) -> bool {
+        self.bytes += bytes.len();
+        if self.bytes > REPLAY_BYTES {
+            let more = self.bytes - REPLAY_BYTES - self.borrowed;
+            let Some(budget) = &self.budget else { return false };
+            if self.bytes > MAX_REPLAY_BYTES || !budget.borrow(more) {
+                return false;
+            }
+            self.borrowed += more;
+        }
+        self.pieces.push(bytes.clone());
+        true
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.0.fetch_add(self.borrowed, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Memory for the bodies of all requests to one origin that may have to be sent once more.
+#[derive(Debug)]
+pub(crate) struct ReplayBudget(AtomicUsize);
+
+impl Default for ReplayBudget {
+    fn default() -> Self {
+        Self(AtomicUsize::new(REPLAY_BUDGET_BYTES))
+    }
+}
+
+impl ReplayBudget {
+    fn borrow(&self, bytes: usize) -> bool {
+        let take = |left: usize| left.checked_sub(bytes);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 }
 
@@ -282,5 +384,42 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// As much of a body as is kept to be sent once more (hazard 136).
+/// As much of a body as is read ahead, so that a small one goes out with its head.
+const PREFETCH_BYTES: usize = 64 * 1024;
+/// As much of a body as is always kept to be sent once more (hazard 136): the window that nginx, Node and the protocol
+/// itself begin with.
 const REPLAY_BYTES: usize = 64 * 1024;
+/// As much as is kept where the origin may still say that it did not take the request: Go's window, the widest among the
+/// usual servers.
+const MAX_REPLAY_BYTES: usize = 1024 * 1024;
+/// What all bodies on their way to one origin may keep together beyond [`REPLAY_BYTES`] each: an eighth of the memory of
+/// the smallest machine.
+const REPLAY_BUDGET_BYTES: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_bodies_has_a_bound_each_and_one_for_all() {
+        let piece = Bytes::from(vec![0; 60 * 1024]);
+        let mut alone = Replay::default();
+        assert!(alone.push(&piece) && !alone.push(&piece));
+        let budget = Arc::new(ReplayBudget::default());
+        let kept = |budget: &Arc<ReplayBudget>| {
+            let mut replay = Replay::default();
+            replay.budget = Some(Arc::clone(budget));
+            while replay.push(&piece) {}
+            replay
+        };
+        let many: Vec<Replay> = (0..100).map(|_| kept(&budget)).collect();
+        let whole = MAX_REPLAY_BYTES / piece.len();
+        assert_eq!(many[0].pieces.len(), whole);
+        assert_eq!(many[99].pieces.len(), 1);
+        let all: usize = many.iter().map(|replay| replay.borrowed).sum();
+        assert!(all <= REPLAY_BUDGET_BYTES, "{all}");
+        drop(many);
+        assert_eq!(budget.0.load(Ordering::Relaxed), REPLAY_BUDGET_BYTES);
+        assert_eq!(kept(&budget).pieces.len(), whole);
+    }
+}

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use causeway_tunnel::SendStream;
 
+use crate::answer::Answer;
 use crate::origin::Side;
 use crate::patience::{Interrupt, Patience};
 use crate::upload::Upload;
@@ -55,6 +56,24 @@ pub(crate) async fn beside<T>(side: &mut impl Side, future: impl Future<Output =
     std::future::poll_fn(|cx| {
         side.poll_side(cx);
         future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// [`beside`] while an answer's body comes on: what of it cannot be handed on yet takes little memory.
+pub(crate) async fn beside_body<T>(
+    side: &mut impl Side,
+    body: &mut Answer,
+    future: impl Future<Output = T>,
+) -> T {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        side.poll_side(cx);
+        let polled = future.as_mut().poll(cx);
+        if polled.is_pending() {
+            body.absorb(cx);
+        }
+        polled
     })
     .await
 }

@@ -254,6 +254,23 @@ async fn match_sni_to_host_makes_tls_for_each_host_of_its_own() {
 }
 
 #[tokio::test]
+async fn idle_connections_for_another_name_make_room() {
+    let certified = certified(&["blog.example.dev", "shop.example.dev"]);
+    let address = tls_origin(&certified, &[b"http/1.1"]).await;
+    let ca = file(&certified.ca_pem);
+    let settings = format!(
+        "caPool: '{}', matchSNItoHost: true, maxConnections: 1, connectTimeout: 5s",
+        ca.path().display()
+    );
+    let road = road(&format!("https://{address}"), &settings).await;
+    for host in ["blog.example.dev", "shop.example.dev", "blog.example.dev"] {
+        let mut head = road.head(Method::GET, "/");
+        head.authority = host.to_owned();
+        assert_eq!(road.exchange(head, First::Only(Bytes::new())).await.unwrap().text(), host);
+    }
+}
+
+#[tokio::test]
 async fn http2_origin_speaks_http2_where_the_origin_does_and_http1_where_not() {
     let certified = certified(&["inside.example"]);
     let ca = file(&certified.ca_pem);

@@ -77,6 +77,7 @@ mod raw;
 mod recv;
 mod send;
 mod session;
+mod trailers;
 mod wire;
 
 pub use code::{AbortCode, CloseCode, Executed};
@@ -91,3 +92,4 @@ pub use recv::{Answer, RecvStream};
 pub use send::{First, SendStream};
 pub use session::{Closed, OpenError, Role, Session, SessionId, SessionInfo, StreamError, Traffic};
 pub use token::{ConnectorId, KeyId, Token, TunnelId, TunnelKey};
+pub use trailers::may_be_trailer;

@@ -25,6 +25,9 @@ pub struct OriginSettings {
     pub no_happy_eyeballs: bool,
     /// `keepAliveConnections`, default 100: idle connections kept, per shard. 0: none.
     pub keep_alive_connections: usize,
+    /// `maxConnections` (ours), default 1,024: connections to the origin, in the whole process; more requests wait for one,
+    /// up to `connectTimeout`. A WebSocket holds one for as long as it is open.
+    pub max_connections: usize,
     /// `keepAliveTimeout`, default 90 s: how long an idle connection is kept. 0: no limit.
     pub keep_alive_timeout: Duration,
     /// `httpHostHeader`, default none: replaces Host; the public name goes to X-Forwarded-Host.
@@ -59,6 +62,7 @@ impl Default for OriginSettings {
             tcp_keep_alive: Duration::from_secs(30),
             no_happy_eyeballs: false,
             keep_alive_connections: 100,
+            max_connections: 1024,
             keep_alive_timeout: Duration::from_secs(90),
             http_host_header: None,
             visitor_ip_header: None,
@@ -87,6 +91,7 @@ pub(super) struct OriginRequest {
     tcp_keep_alive: Option<Duration>,
     no_happy_eyeballs: Option<bool>,
     keep_alive_connections: Option<usize>,
+    max_connections: Option<Spanned<usize>>,
     #[serde(with = "duration::option")]
     keep_alive_timeout: Option<Duration>,
     http_host_header: Option<Spanned<String>>,
@@ -148,12 +153,22 @@ impl OriginRequest {
                 Problem::at(name.referenced, reason).help(Some(HELP_VISITOR_IP.to_owned()))
             })?),
         };
+        if let Some(limit) = &self.max_connections
+            && limit.value == 0
+        {
+            return Err(Problem::at(
+                limit.referenced,
+                "`maxConnections: 0` lets no request through: write how many connections the origin may have"
+                    .to_owned(),
+            ));
+        }
         Ok(OriginSettings {
             connect_timeout: span(self.connect_timeout, base.connect_timeout),
             tls_timeout: span(self.tls_timeout, base.tls_timeout),
             tcp_keep_alive: span(self.tcp_keep_alive, base.tcp_keep_alive),
             no_happy_eyeballs: self.no_happy_eyeballs.unwrap_or(base.no_happy_eyeballs),
             keep_alive_connections: self.keep_alive_connections.unwrap_or(base.keep_alive_connections),
+            max_connections: self.max_connections.as_ref().map_or(base.max_connections, |own| own.value),
             keep_alive_timeout: span(self.keep_alive_timeout, base.keep_alive_timeout),
             http_host_header: text(&self.http_host_header, &base.http_host_header),
             visitor_ip_header,

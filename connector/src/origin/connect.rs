@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::io::{Io, Socket};
+use super::mend::mend;
 use super::server_name::WantedName;
 use super::tls::TlsSetup;
 use crate::config::OriginSettings;
@@ -46,11 +47,20 @@ pub enum ConnectError {
     NoAddress(String),
     #[error("cannot connect to {0}")]
     Refused(String, #[source] io::Error),
+    #[error(
+        "cannot connect to {0}: no local address and port is free for it (net.ipv4.ip_local_port_range has the ports; maxConnections has to stay below their number)"
+    )]
+    NoPort(String),
+    #[error(
+        "{0} has {1} connections open, which is the limit (maxConnections), and none became free within {2:?} (connectTimeout)"
+    )]
+    Busy(String, usize, Duration),
+    /// Somebody else's attempt, whose outcome is shared.
+    #[error(transparent)]
+    Shared(Arc<ConnectError>),
     #[error("{0} did not accept the connection within {1:?} (connectTimeout)")]
     ConnectTimeout(String, Duration),
-    #[error(
-        "TLS with {0} failed: if its certificate is private, trust it with caPool; if it is for another name, set originServerName"
-    )]
+    #[error("TLS with {0} failed: {mend}", mend = mend(.1))]
     Tls(String, #[source] io::Error),
     #[error("TLS with {0} took longer than {1:?} (tlsTimeout)")]
     TlsTimeout(String, Duration),
@@ -70,6 +80,8 @@ impl ConnectError {
         match self {
             Self::ConnectTimeout(..) | Self::TlsTimeout(..) => AbortCode::OriginTimeout,
             Self::Tls(..) | Self::ServerName(_) => AbortCode::OriginTls,
+            Self::Busy(..) | Self::NoPort(_) => AbortCode::Refused,
+            Self::Shared(error) => error.code(),
             _ => AbortCode::OriginUnreachable,
         }
     }
@@ -194,7 +206,7 @@ pub(crate) async fn connect(
 }
 
 /// Zero is no limit, as in cloudflared.
-fn or_for_ever(limit: Duration) -> Duration {
+pub(super) fn or_for_ever(limit: Duration) -> Duration {
     if limit.is_zero() { FOR_EVER } else { limit }
 }
 
@@ -223,8 +235,10 @@ async fn tcp(target: &Target, settings: &OriginSettings, guard: &Guard) -> Resul
     if allowed.is_empty() {
         return Err(refused.unwrap_or_else(|| ConnectError::NoAddress(target.to_string())));
     }
-    let stream =
-        race(&allowed, settings).await.map_err(|error| ConnectError::Refused(target.to_string(), error))?;
+    let stream = race(&allowed, settings).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable => ConnectError::NoPort(target.to_string()),
+        _ => ConnectError::Refused(target.to_string(), error),
+    })?;
     // An error means that the option does not exist here: the connection works without.
     let _ = stream.set_nodelay(true);
     if !settings.tcp_keep_alive.is_zero() {

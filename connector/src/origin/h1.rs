@@ -11,7 +11,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::io::{Io, IoWatch};
+use super::io::{Deafness, Io, IoWatch};
 use crate::upload::RequestBody;
 
 /// A connection that carries one request at a time.
@@ -37,7 +37,9 @@ impl H1 {
             .max_headers(MAX_RESPONSE_FIELDS)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_BUFFER_BYTES)
-            .handshake(TokioIo::new(io))
+            // "Name : value": RFC 9112 section 5.1 has a proxy remove the space of an answer.
+            .allow_spaces_after_header_name_in_responses(true)
+            .handshake(TokioIo::new(io.when_deaf(Deafness::Waits)))
             .await?;
         Ok(Self { sender, connection, watch, over: false, read_before: 0 })
     }
@@ -64,7 +66,7 @@ impl H1 {
     /// 54, 143). Leaves no waker behind, so that the pool does not keep a finished task's memory.
     pub(crate) fn is_reusable(&mut self) -> bool {
         self.poll_connection(&mut Context::from_waker(Waker::noop()));
-        !self.over && self.sender.is_ready()
+        !self.over && self.sender.is_ready() && !self.watch.is_deaf()
     }
 
     /// [`H1::is_reusable`] that asks the kernel as well whether the origin has closed.
@@ -76,7 +78,7 @@ impl H1 {
     /// The byte stream itself and what was read ahead of it, after a 101.
     pub(crate) fn into_io(self) -> (Io, Bytes) {
         let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        (parts.io.into_inner().when_deaf(Deafness::Fails), parts.read_buf)
     }
 }
 
@@ -89,6 +91,10 @@ impl std::fmt::Debug for H1 {
 impl super::Side for H1 {
     fn poll_side(&mut self, cx: &mut Context<'_>) {
         self.poll_connection(cx);
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.over || self.watch.is_deaf()
     }
 }
 

@@ -1,16 +1,18 @@
 //! HTTP/2 to an origin: one connection for many requests, and the upload side of one of them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use causeway_daemon::drain::Drain;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::io::Io;
+use super::frames::WithoutEmptyFrames;
+use super::io::{Deafness, Io};
 use crate::upload::{Piece, Upload};
 
 /// A handle on a live HTTP/2 connection; clones share it.
@@ -35,7 +37,12 @@ impl H2 {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(MAX_HEADER_LIST_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
-            .handshake::<_, Bytes>(io)
+            // Guards of a server against strangers. Here one visitor who reads slowly, or goes away often, would end the
+            // requests of all others on the connection: his own window bounds what he can hold.
+            .data_frame_budget(usize::MAX)
+            .max_local_error_reset_streams(None)
+            .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+            .handshake::<_, Bytes>(WithoutEmptyFrames::new(io.when_deaf(Deafness::Swallows)))
             .await?;
         let closed = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&closed);
@@ -65,6 +72,19 @@ impl H2 {
     pub(crate) fn enter(&self) -> InUse {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InUse(Arc::clone(&self.in_flight))
+    }
+
+    /// Whether requests may begin on it: no longer once the origin said GOAWAY, long before it closes.
+    pub(crate) fn is_open(&mut self) -> bool {
+        let ready = self.requests.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if matches!(ready, Poll::Ready(Err(_))) {
+            self.retire();
+        }
+        !self.is_closed()
+    }
+
+    pub(crate) fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Waits until a request may be sent.
@@ -101,15 +121,13 @@ impl Drop for InUse {
 pub(crate) struct Uploading {
     send: SendStream<Bytes>,
     upload: Upload,
-    /// Taken from the tunnel, waiting for the origin's window.
-    pending: Bytes,
     done: bool,
 }
 
 impl Uploading {
     /// `done` when the request had no body.
     pub(crate) fn new(send: SendStream<Bytes>, upload: Upload, done: bool) -> Self {
-        Self { send, upload, pending: Bytes::new(), done }
+        Self { send, upload, done }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -123,20 +141,20 @@ impl Uploading {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while !self.done {
-            if !self.pending.is_empty() {
-                let Some(room) = ready!(self.send.poll_capacity(cx)).transpose()? else {
-                    self.done = true;
-                    break;
-                };
-                let piece = self.pending.split_to(room.min(self.pending.len()));
-                self.send.send_data(piece, false)?;
-                continue;
-            }
-            match ready!(self.upload.poll_piece(cx)) {
-                Some(Ok(Piece::Data(bytes))) => {
-                    self.send.reserve_capacity(bytes.len());
-                    self.pending = bytes;
+            // Only what the origin's window lets go is taken from the upload: the rest can always be sent elsewhere.
+            let waiting = ready!(self.upload.poll_waiting(cx));
+            let mut room = 0;
+            if waiting > 0 {
+                self.send.reserve_capacity(waiting);
+                room = self.send.capacity();
+                if room == 0 {
+                    // `None`: the stream is over; its answer says why.
+                    self.done = ready!(self.send.poll_capacity(cx)).transpose()?.is_none();
+                    continue;
                 }
+            }
+            match ready!(self.upload.poll_piece_of(cx, room)) {
+                Some(Ok(Piece::Data(bytes))) => self.send.send_data(bytes, false)?,
                 Some(Ok(Piece::Trailers(trailers))) => {
                     self.send.send_trailers(trailers)?;
                     self.done = true;
@@ -183,11 +201,31 @@ pub(crate) struct Download {
     /// Handed out and not given back to the window.
     held: usize,
     data_over: bool,
+    /// Read while nobody took it, still in the window's account.
+    stash: Stash,
 }
 
 impl Download {
     pub(crate) fn new(recv: RecvStream) -> Self {
-        Self { recv, held: 0, data_over: false }
+        Self { recv, held: 0, data_over: false, stash: Stash::default() }
+    }
+
+    /// Whether nothing but what was said can follow.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stash.is_empty() && self.recv.is_end_stream()
+    }
+
+    /// Joins what has come while nobody can take it. h2 keeps a frame of one byte in hundreds, and frames that small fit
+    /// into a window in great numbers; the window stays closed for what is held here.
+    pub(crate) fn absorb(&mut self, cx: &mut Context<'_>) {
+        while !self.data_over && !self.stash.is_broken() {
+            match self.recv.poll_data(cx) {
+                Poll::Ready(Some(Ok(bytes))) => self.stash.push(bytes),
+                Poll::Ready(Some(Err(error))) => self.stash.broken = Some(error),
+                Poll::Ready(None) => self.data_over = true,
+                Poll::Pending => return,
+            }
+        }
     }
 
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, h2::Error>>> {
@@ -195,6 +233,13 @@ impl Download {
         if held > 0 {
             // An error means that the stream is over, which the next read says better.
             let _ = self.recv.flow_control().release_capacity(held);
+        }
+        if let Some(bytes) = self.stash.pop() {
+            self.held = bytes.len();
+            return Poll::Ready(Some(Ok(Piece::Data(bytes))));
+        }
+        if let Some(error) = self.stash.broken.take() {
+            return Poll::Ready(Some(Err(error)));
         }
         if !self.data_over {
             match ready!(self.recv.poll_data(cx)) {
@@ -214,9 +259,50 @@ impl Download {
     }
 }
 
+/// Pieces of a body in order, the small ones joined.
+#[derive(Debug, Default)]
+struct Stash {
+    pieces: VecDeque<Bytes>,
+    /// What comes last.
+    small: BytesMut,
+    /// What came behind all of it.
+    broken: Option<h2::Error>,
+}
+
+impl Stash {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.small.is_empty() && self.broken.is_none()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        if bytes.len() < JOIN_BELOW_BYTES {
+            return self.small.extend_from_slice(&bytes);
+        }
+        if !self.small.is_empty() {
+            self.pieces.push_back(self.small.split().freeze());
+        }
+        self.pieces.push_back(bytes);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let small = |small: &mut BytesMut| (!small.is_empty()).then(|| small.split().freeze());
+        self.pieces.pop_front().or_else(|| small(&mut self.small))
+    }
+}
+
 /// What one answer may hold unread here (hazard 150).
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// As wide as the protocol allows: what slow visitors hold of it would be missing for everybody else, and each of them is
+/// bounded by his stream's window.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
+/// Frames from this size on are kept as they are: h2's own memory for one is small beside them.
+const JOIN_BELOW_BYTES: usize = 1024;
+/// Streams that were reset here and are remembered, so that what was under way for them is dropped without a word.
+const MAX_RESET_STREAMS: usize = 1024;
 /// What one request may hold unsent here.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Hazard 141.

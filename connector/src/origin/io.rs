@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::room::Permit;
+
 /// What bytes go through.
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -23,6 +25,22 @@ pub(crate) enum Socket {
 pub(crate) struct Io {
     layer: Layer,
     watch: Arc<IoWatch>,
+    deafness: Deafness,
+    /// Its share of the origin's limit.
+    _permit: Option<Permit>,
+}
+
+/// What becomes of writes to an origin that takes nothing any more. Its answer may lie in the socket already (413, then a
+/// close): whoever drives the connection must read that to its end before he hears of the failed write. The end is an
+/// error then, so that an answer that was cut off never looks whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deafness {
+    /// They fail.
+    Fails,
+    /// They wait: hyper reads beside them.
+    Waits,
+    /// They are swallowed: h2 does not read while it cannot write.
+    Swallows,
 }
 
 #[derive(Debug)]
@@ -39,15 +57,30 @@ pub(crate) struct IoWatch {
     read: AtomicU64,
     /// Ask the kernel at the next read that finds nothing: the reactor may not have heard of a FIN yet.
     verify: AtomicBool,
+    /// A write failed: the origin takes nothing any more.
+    deaf: AtomicBool,
 }
 
 impl Io {
     pub(crate) fn plain(socket: Socket) -> Self {
-        Self { layer: Layer::Plain(socket), watch: Arc::default() }
+        Self::new(Layer::Plain(socket))
     }
 
     pub(crate) fn tls(stream: TlsStream<Socket>) -> Self {
-        Self { layer: Layer::Tls(Box::new(stream)), watch: Arc::default() }
+        Self::new(Layer::Tls(Box::new(stream)))
+    }
+
+    fn new(layer: Layer) -> Self {
+        Self { layer, watch: Arc::default(), deafness: Deafness::Fails, _permit: None }
+    }
+
+    /// Counts the connection for as long as it is open.
+    pub(crate) fn holding(self, permit: Permit) -> Self {
+        Self { _permit: Some(permit), ..self }
+    }
+
+    pub(crate) fn when_deaf(self, deafness: Deafness) -> Self {
+        Self { deafness, ..self }
     }
 
     pub(crate) fn watch(&self) -> Arc<IoWatch> {
@@ -67,6 +100,24 @@ impl Io {
         }
     }
 
+    /// The outcome of a write as the driver of the connection is to see it.
+    fn written(&self, outcome: Poll<io::Result<usize>>, whole: usize) -> Poll<io::Result<usize>> {
+        let is_lost = match &outcome {
+            Poll::Ready(Err(error)) => is_loss(error),
+            // Whatever a dead socket says next.
+            _ => self.watch.is_deaf(),
+        };
+        if !is_lost || self.deafness == Deafness::Fails {
+            return outcome;
+        }
+        self.watch.deaf.store(true, Ordering::Relaxed);
+        match self.deafness {
+            Deafness::Swallows => Poll::Ready(Ok(whole)),
+            // The socket is dead in both directions: its reader is woken, and ends all this.
+            _ => Poll::Pending,
+        }
+    }
+
     fn socket(&self) -> &Socket {
         match &self.layer {
             Layer::Plain(socket) => socket,
@@ -80,6 +131,11 @@ impl IoWatch {
         self.read.load(Ordering::Relaxed)
     }
 
+    /// Whether a write failed: nothing more of an upload is worth sending.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+
     /// The next read that would wait looks at the socket itself first.
     pub(crate) fn verify(&self) {
         self.verify.store(true, Ordering::Relaxed);
@@ -87,16 +143,18 @@ impl IoWatch {
 }
 
 impl Socket {
-    /// Whether the peer has closed its side, as the kernel knows it now.
-    fn is_closed(&self) -> bool {
+    /// What the peer's side has come to, as the kernel knows it now.
+    fn poll_closed(&self) -> Poll<io::Result<()>> {
         let mut byte = [std::mem::MaybeUninit::uninit(); 1];
         let peeked = match self {
             Self::Tcp(tcp) => socket2::SockRef::from(tcp).peek(&mut byte),
             Self::Unix(unix) => socket2::SockRef::from(unix).peek(&mut byte),
         };
         match peeked {
-            Ok(count) => count == 0,
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+            Ok(0) => Poll::Ready(Ok(())),
+            Ok(_) => Poll::Pending,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -113,12 +171,17 @@ impl AsyncRead for Io {
             Layer::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         };
         if polled.is_pending() {
-            if self.watch.verify.swap(false, Ordering::Relaxed) && self.socket().is_closed() {
-                return Poll::Ready(Ok(()));
+            if self.watch.verify.swap(false, Ordering::Relaxed) {
+                return self.socket().poll_closed();
             }
             return Poll::Pending;
         }
         let count = (buf.filled().len() - before) as u64;
+        // The error that a reset leaves behind is told once, and the failed write has heard it. TLS has an end of its own.
+        let is_end = count == 0 && buf.remaining() > 0 && matches!(polled, Poll::Ready(Ok(())));
+        if is_end && self.watch.is_deaf() && matches!(self.layer, Layer::Plain(_)) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         self.watch.read.store(self.watch.bytes_read() + count, Ordering::Relaxed);
         polled
     }
@@ -126,10 +189,11 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
+        let outcome = match &mut self.layer {
             Layer::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Layer::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
-        }
+        };
+        self.written(outcome, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -137,10 +201,11 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.layer {
+        let outcome = match &mut self.layer {
             Layer::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Layer::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.written(outcome, bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -151,7 +216,10 @@ impl AsyncWrite for Io {
         match &mut self.layer {
             // Sockets have nothing to flush.
             Layer::Plain(_) => Poll::Ready(Ok(())),
-            Layer::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Layer::Tls(tls) => {
+                let outcome = Pin::new(tls).poll_flush(cx).map_ok(|()| 0);
+                self.written(outcome, 0).map_ok(|_| ())
+            }
         }
     }
 
@@ -161,6 +229,12 @@ impl AsyncWrite for Io {
             Layer::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
+}
+
+/// The peer is gone, or closed its side and answered our bytes with a reset.
+fn is_loss(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 impl AsyncRead for Socket {

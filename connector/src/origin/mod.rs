@@ -1,9 +1,13 @@
 //! Origins: where the rules lead, and the connections that are kept to them.
 
 mod connect;
+mod convoy;
+mod frames;
 mod h1;
 mod h2;
 mod io;
+mod mend;
+mod room;
 pub(crate) mod server_name;
 mod tls;
 
@@ -17,17 +21,25 @@ use parking_lot::Mutex;
 
 use crate::config::OriginSettings;
 use crate::service::Service;
+use crate::upload::ReplayBudget;
 
 pub(crate) use connect::Alpn;
 pub use connect::{ConnectError, Guard};
+use convoy::{Convoy, Turn};
 pub(crate) use h1::{H1, poll_incoming};
 pub(crate) use h2::{Download, H2, InUse, Uploading};
 pub(crate) use io::{Io, poll_read_bytes};
+use room::{Found, GivenBack, Permit, Room};
 pub use tls::TlsSetupError;
 
 /// What moves beside the future that is awaited: a connection, or an upload.
 pub(crate) trait Side {
     fn poll_side(&mut self, cx: &mut Context<'_>);
+
+    /// Whether the origin takes nothing more of an upload.
+    fn is_deaf(&self) -> bool {
+        false
+    }
 }
 
 /// One service with its settings. Lives as long as a rule or a request uses it; rules that say the same share it, also
@@ -40,11 +52,15 @@ pub struct Origin {
     guard: Arc<Guard>,
     /// One a shard: never contended.
     shelves: Box<[Mutex<Shelf>]>,
-    /// One a shard: held while an HTTP/2 connection is being made, so that a burst of requests makes one.
-    connecting: Box<[tokio::sync::Mutex<()>]>,
+    /// One a shard: a burst of requests makes one HTTP/2 connection.
+    convoys: Box<[Convoy]>,
+    room: Room,
+    /// When the ports ran out: the search for one takes long, and is not repeated for each request.
+    no_port: Mutex<Option<Instant>>,
     /// Set when TLS agreed on HTTP/1.1 although HTTP/2 was offered: requests need not wait for each other's connections.
     refuses_h2: AtomicBool,
     trouble: Mutex<Trouble>,
+    replay_budget: Arc<ReplayBudget>,
 }
 
 /// The idle connections of one shard.
@@ -81,7 +97,7 @@ pub(crate) enum Connection {
 pub(crate) enum Want {
     /// Any, kept ones first. Whoever cannot send again asks for a surely live one.
     Kept(Assurance),
-    /// A new one: a kept one just failed.
+    /// A new one, of its own at first: a kept or shared one just failed.
     Fresh,
     /// HTTP/1.1 that nobody will get back: an upgrade.
     ForUpgrade,
@@ -104,6 +120,7 @@ impl Origin {
         guard: Arc<Guard>,
         shards: usize,
     ) -> Result<Self, TlsSetupError> {
+        let room = Room::new(settings.max_connections, shards);
         let tls = if service.is_tls() { Some(tls::TlsSetup::new(&settings)?) } else { None };
         Ok(Self {
             service,
@@ -111,14 +128,21 @@ impl Origin {
             tls,
             guard,
             shelves: (0..shards).map(|_| Mutex::default()).collect(),
-            connecting: (0..shards).map(|_| tokio::sync::Mutex::default()).collect(),
+            convoys: (0..shards).map(|_| Convoy::default()).collect(),
+            room,
+            no_port: Mutex::default(),
             refuses_h2: AtomicBool::new(false),
             trouble: Mutex::default(),
+            replay_budget: Arc::default(),
         })
     }
 
     pub fn settings(&self) -> &OriginSettings {
         &self.settings
+    }
+
+    pub(crate) fn replay_budget(&self) -> &Arc<ReplayBudget> {
+        &self.replay_budget
     }
 
     pub fn service(&self) -> &Service {
@@ -142,13 +166,19 @@ impl Origin {
         if self.speaks_h2() && want != Want::ForUpgrade {
             return self.h2_connection(shard, drain, server_name, want).await;
         }
-        if let Want::Kept(assurance) = want
-            && let Some(connection) = self.take(shard, server_name, assurance)
-        {
-            return Ok(Connection::H1 { connection, reused: true });
+        self.h1_connection(shard, server_name, want).await
+    }
+
+    async fn h1_connection(
+        &self,
+        shard: usize,
+        server_name: Option<&str>,
+        want: Want,
+    ) -> Result<Connection, ConnectError> {
+        match self.kept_or_permit(shard, server_name, want).await? {
+            Ok(connection) => Ok(Connection::H1 { connection, reused: true }),
+            Err(permit) => self.h1(self.dial(server_name, Alpn::H1).await?.holding(permit)).await,
         }
-        let io = self.dial(server_name, Alpn::H1).await?;
-        self.h1(io).await
     }
 
     async fn h2_connection(
@@ -158,20 +188,49 @@ impl Origin {
         server_name: Option<&str>,
         want: Want,
     ) -> Result<Connection, ConnectError> {
-        if let Some(connection) = self.shared_h2(shard, server_name) {
-            return Ok(connection);
+        if want == Want::Fresh {
+            // The first request on a connection of its own is not refused together with many others.
+            return self.dial_h2(shard, drain, server_name, want).await;
         }
-        let _turn = self.connecting[shard].lock().await;
-        // Somebody else's connection may be there by now.
-        if let Some(connection) = self.shared_h2(shard, server_name) {
-            return Ok(connection);
-        }
-        if let Want::Kept(assurance) = want
-            && let Some(connection) = self.take(shard, server_name, assurance)
-        {
-            return Ok(Connection::H1 { connection, reused: true });
-        }
-        let io = self.dial(server_name, Alpn::H2OrH1).await?;
+        let patience = self.patience();
+        let follow = async {
+            loop {
+                if let Some(connection) = self.shared_h2(shard, server_name) {
+                    return Ok(connection);
+                }
+                if !self.speaks_h2() {
+                    return self.h1_connection(shard, server_name, want).await;
+                }
+                match self.convoys[shard].join(server_name) {
+                    Turn::Lead(lead) => {
+                        let dialled = self.dial_h2(shard, drain, server_name, want).await.map_err(Arc::new);
+                        lead.end(dialled.as_ref().map(|_| ()).map_err(Arc::clone));
+                        return dialled.map_err(ConnectError::Shared);
+                    }
+                    Turn::Follow(follow) => {
+                        if let Some(Err(error)) = convoy::outcome(follow).await {
+                            return Err(ConnectError::Shared(error));
+                        }
+                    }
+                }
+            }
+        };
+        let late = |_| Err(ConnectError::ConnectTimeout(self.service.to_string(), patience));
+        tokio::time::timeout(patience, follow).await.unwrap_or_else(late)
+    }
+
+    async fn dial_h2(
+        &self,
+        shard: usize,
+        drain: &Drain,
+        server_name: Option<&str>,
+        want: Want,
+    ) -> Result<Connection, ConnectError> {
+        let permit = match self.kept_or_permit(shard, server_name, want).await? {
+            Ok(connection) => return Ok(Connection::H1 { connection, reused: true }),
+            Err(permit) => permit,
+        };
+        let io = self.dial(server_name, Alpn::H2OrH1).await?.holding(permit);
         if !matches!(self.service, Service::H2c(_)) && !io.is_h2() {
             self.refuses_h2.store(true, Ordering::Relaxed);
             return self.h1(io).await;
@@ -186,9 +245,66 @@ impl Origin {
         Ok(Connection::H2 { connection, _in_use: in_use })
     }
 
+    /// A kept HTTP/1.1 connection, or the right to make a new one; waits for either when the origin has all that it may.
+    async fn kept_or_permit(
+        &self,
+        shard: usize,
+        server_name: Option<&str>,
+        want: Want,
+    ) -> Result<Result<Box<H1>, Permit>, ConnectError> {
+        let patience = connect::or_for_ever(self.settings.connect_timeout);
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Want::Kept(assurance) = want
+                && let Some(connection) = self.take(shard, server_name, assurance)
+            {
+                return Ok(Ok(connection));
+            }
+            if let Some(permit) = self.room.try_enter() {
+                return Ok(Err(permit));
+            }
+            if self.drop_idle(shard) {
+                continue;
+            }
+            match self.room.wait(shard, patience.saturating_sub(begun.elapsed())).await {
+                Some(Found::Room(permit)) => return Ok(Err(permit)),
+                Some(Found::Returned) => {}
+                None => {
+                    let limit = self.room.limit();
+                    return Err(ConnectError::Busy(self.service.to_string(), limit, patience));
+                }
+            }
+        }
+    }
+
+    /// Closes the HTTP/1.1 connection that is idle for longest, of this shard before others: somebody waits who cannot use
+    /// it. HTTP/2 connections that are idle make room as well, a little later.
+    fn drop_idle(&self, shard: usize) -> bool {
+        let mut own = self.shelves[shard].lock();
+        own.h2.retain(|(_, connection)| !connection.is_idle());
+        drop(own);
+        let shards = self.shelves.len();
+        (0..shards).any(|offset| {
+            let mut shelf = self.shelves[(shard + offset) % shards].lock();
+            let oldest = (!shelf.h1.is_empty()).then(|| shelf.h1.remove(0));
+            oldest.is_some()
+        })
+    }
+
+    /// How long a request may wait for a shared connection: as long as it would take itself to make one.
+    fn patience(&self) -> Duration {
+        let connect = connect::or_for_ever(self.settings.connect_timeout);
+        let tls =
+            if self.tls.is_some() { connect::or_for_ever(self.settings.tls_timeout) } else { Duration::ZERO };
+        connect + tls + h2::HANDSHAKE_TIMEOUT
+    }
+
     /// Takes back a connection whose request is wholly over. One that is not fit for another is dropped.
     pub(crate) fn give_back(&self, shard: usize, host: &str, mut connection: Box<H1>) {
         if self.settings.keep_alive_connections == 0 || !connection.is_reusable() {
+            return;
+        }
+        if self.room.give_back(shard) == GivenBack::Close {
             return;
         }
         let server_name = self.server_name(host).map(Into::into);
@@ -245,11 +361,15 @@ impl Origin {
         }
     }
 
+    /// The shared connection with the fewest requests on it: what one of them suffers, few others do.
     fn shared_h2(&self, shard: usize, server_name: Option<&str>) -> Option<Connection> {
-        let shelf = self.shelves[shard].lock();
-        let (_, connection) = shelf.h2.iter().find(|(name, connection)| {
-            name.as_deref() == server_name && !connection.is_closed() && connection.has_room()
-        })?;
+        let mut shelf = self.shelves[shard].lock();
+        shelf.h2.retain_mut(|(_, connection)| connection.is_open());
+        let fit = shelf
+            .h2
+            .iter()
+            .filter(|(name, connection)| name.as_deref() == server_name && connection.has_room());
+        let (_, connection) = fit.min_by_key(|(_, connection)| connection.load())?;
         Some(Connection::H2 { connection: connection.clone(), _in_use: connection.enter() })
     }
 
@@ -273,8 +393,16 @@ impl Origin {
     }
 
     async fn dial(&self, server_name: Option<&str>, alpn: Alpn) -> Result<Io, ConnectError> {
-        connect::connect(&self.service, &self.settings, self.tls.as_ref(), server_name, alpn, &self.guard)
-            .await
+        if self.no_port.lock().is_some_and(|since| since.elapsed() < NO_PORT_FOR) {
+            return Err(ConnectError::NoPort(self.service.to_string()));
+        }
+        let tls = self.tls.as_ref();
+        let dialled =
+            connect::connect(&self.service, &self.settings, tls, server_name, alpn, &self.guard).await;
+        if matches!(dialled, Err(ConnectError::NoPort(_))) {
+            *self.no_port.lock() = Some(Instant::now());
+        }
+        dialled
     }
 
     async fn h1(&self, io: Io) -> Result<Connection, ConnectError> {
@@ -298,6 +426,8 @@ fn bare_host(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
+/// Ports become free a minute after their use, so that a second later more than one is.
+const NO_PORT_FOR: Duration = Duration::from_secs(1);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// How often idle connections are looked through.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(5);

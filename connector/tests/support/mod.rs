@@ -296,6 +296,16 @@ impl Wire {
         self.read.drain(..length).collect()
     }
 
+    /// The next byte, or `None` when the connection was closed.
+    pub async fn byte(&mut self) -> Option<u8> {
+        while self.read.is_empty() {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(self.read.remove(0))
+    }
+
     /// Whatever comes until the connection ends; `Err` is a reset.
     pub async fn until_closed(&mut self) -> std::io::Result<Vec<u8>> {
         self.stream.read_to_end(&mut self.read).await?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::EXPECT;
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
@@ -75,7 +75,7 @@ pub(super) async fn serve<H: Handler>(
     let (mut parts, recv) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>();
     parts.extensions.clear();
-    let is_websocket = match websocket(&mut parts.method, protocol) {
+    let is_websocket = match websocket(&mut parts.method, &parts.headers, protocol) {
         Ok(is_websocket) => is_websocket,
         Err(refusal) => {
             let turned = service.refuse(&peer, Version::HTTP_2, refusal);
@@ -155,9 +155,15 @@ pub(super) async fn serve<H: Handler>(
 }
 
 /// Whether a request is an extended CONNECT for a WebSocket (RFC 8441): for the core that is a GET (hazards 60, 62).
-fn websocket(method: &mut Method, protocol: Option<Protocol>) -> Result<bool, Refusal> {
+/// One that declares a body is refused, as over HTTP/1.1: its frames come instead of a body, and who believed the length
+/// would wait for it, or take it from somebody else.
+fn websocket(method: &mut Method, headers: &HeaderMap, protocol: Option<Protocol>) -> Result<bool, Refusal> {
+    let has_length = headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
     match protocol {
         None => Ok(false),
+        Some(_) if has_length || headers.contains_key(TRANSFER_ENCODING) => {
+            Err(Refusal::bad("WebSocket handshake with a body"))
+        }
         Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
             *method = Method::GET;
             Ok(true)
@@ -389,4 +395,25 @@ impl Arriving for H2Body {
 /// A stream that h2 itself reset broke the protocol, for instance by a body that is not as long as declared.
 fn in_error(error: &h2::Error) -> InError {
     if error.is_library() { InError::Malformed("HTTP/2 stream error") } else { InError::Gone }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_websocket_handshake_that_declares_a_body_is_refused() {
+        let asked = |name: http::HeaderName, value: &'static str| {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            let mut method = Method::CONNECT;
+            let asked = websocket(&mut method, &headers, Some(Protocol::from_static("websocket")));
+            asked.map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(asked(CONTENT_LENGTH, "60"), Err(400));
+        assert_eq!(asked(TRANSFER_ENCODING, "chunked"), Err(400));
+        assert_eq!(asked(CONTENT_LENGTH, "0"), Ok(true));
+        assert_eq!(asked(EXPECT, "100-continue"), Ok(true));
+    }
 }
