@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod connector;
 pub mod edge;
 pub mod files;
+pub mod hostile;
 pub mod load;
 pub mod origin;
 pub mod process;

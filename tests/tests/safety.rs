@@ -6,7 +6,6 @@
     reason = "a test fails by panicking, and makes its own numbers"
 )]
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,89 +14,19 @@ use causeway_tests::child::Program;
 use causeway_tests::client::{End, PROTOCOLS, Protocol, fetch, visit};
 use causeway_tests::connector::Connector;
 use causeway_tests::edge::Edge;
+use causeway_tests::hostile::{HostileEdge, request};
 use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample};
 use causeway_tests::run;
 use causeway_tests::site::{APP, NAMES, Site, to};
-use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
-use causeway_tunnel::quic::{Dialer, Listener, Reuse, Shard, bind};
+use causeway_tunnel::quic::Dialer;
 use causeway_tunnel::{
-    Answer, BodyKind, ConnectorId, Control, EdgeIdentity, First, KeyId, Message, RequestHead, RequestId,
-    ResponseHead, Role, Route, Scheme, Session, Token, TunnelId, TunnelKey,
+    Answer, BodyKind, ConnectorId, Control, First, Message, ResponseHead, Role, Route, Session, Token,
+    TunnelKey,
 };
 use http::{HeaderMap, Method};
 
 const READY: Duration = Duration::from_secs(20);
-
-/// Takes one key only.
-struct OneKey(Token);
-
-impl Authority for OneKey {
-    fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey> {
-        let known = || KnownKey {
-            public_key: self.0.key.public(),
-            standing: Standing::Active,
-            tunnel_name: "hostile".to_owned(),
-        };
-        (tunnel == self.0.tunnel && key == self.0.key_id).then(known)
-    }
-}
-
-/// An edge of our own making, to which a real connector connects.
-struct HostileEdge {
-    listener: Listener,
-    token: Token,
-}
-
-impl HostileEdge {
-    fn start() -> Self {
-        let identity = EdgeIdentity::ephemeral();
-        let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
-        let address = socket.local_addr().unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let listener = Listener::new(socket, &identity, provider, Shard { index: 0, count: 1 }).unwrap();
-        let token = Token {
-            tunnel: TunnelId::random(),
-            key_id: KeyId::random(),
-            key: TunnelKey::generate(),
-            edges: vec![address.to_string()],
-            pin: identity.pin(),
-        };
-        Self { listener, token }
-    }
-
-    /// The first session, with its announcement answered.
-    async fn session(&self) -> (Session, Control, Vec<Route>) {
-        let knock = self.listener.accept().await.unwrap();
-        let (session, mut control) = knock.handshake(&OneKey(self.token.clone()), |_| Ok(())).await.unwrap();
-        loop {
-            if let Some(Message::Announce { generation, routes }) = control.recv().await.unwrap() {
-                let accepted = routes.iter().map(|route| route.id).collect();
-                control
-                    .send(&Message::Announced { generation, accepted, refused: Vec::new() })
-                    .await
-                    .unwrap();
-                return (session, control, routes);
-            }
-        }
-    }
-}
-
-fn request(authority: &str, path: &str, route: u32) -> RequestHead {
-    RequestHead {
-        method: Method::GET,
-        scheme: Scheme::Https,
-        authority: authority.to_owned(),
-        path: path.to_owned(),
-        headers: HeaderMap::new(),
-        visitor: SocketAddr::from((Ipv4Addr::LOCALHOST, 4242)),
-        route,
-        request_id: RequestId(rand::random()),
-        upgrade: None,
-        body: BodyKind::None,
-        expect_continue: false,
-    }
-}
 
 #[test]
 fn hazard_126_a_hostile_edge_that_asks_ten_thousand_times_reaches_nothing_but_the_rules() {
@@ -300,6 +229,39 @@ fn hazard_125_a_hostile_connector_can_spoil_only_its_own_streams() {
             }
         }
         assert!(session.is_alive());
+    });
+}
+
+#[test]
+fn hazard_125_trailers_of_a_hostile_connector_cannot_say_what_belongs_in_the_head() {
+    run(async {
+        let edge = Edge::start().await;
+        let created = edge.create("site", &NAMES).await;
+        let (session, mut control) = dial(&edge, &created.token).await;
+        control
+            .send(&Message::Announce { generation: 1, routes: vec![Route { id: 1, hostname: "*".into() }] })
+            .await
+            .unwrap();
+        while !matches!(control.recv().await.unwrap(), Some(Message::Announced { .. })) {}
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            while let Some((mut send, mut recv)) = session.accept().await {
+                let Ok(_) = recv.request().await else { continue };
+                let headers = HeaderMap::new();
+                let head = ResponseHead { status: http::StatusCode::OK, headers, body: BodyKind::Unknown };
+                send.response(&head, First::More).await.unwrap();
+                send.data(Bytes::from_static(b"ok")).await.unwrap();
+                let fields = ["connection", "keep-alive", "content-length", "host", "set-cookie", "x-sum"];
+                let trailers = fields.map(|name| (name.parse().unwrap(), "1".parse().unwrap()));
+                send.trailers(&trailers.into_iter().collect()).await.unwrap();
+                send.end().await.unwrap();
+            }
+        });
+        let request = http::Request::get(format!("https://{APP}/")).body(Bytes::new()).unwrap();
+        let answer = fetch(&edge, Protocol::Http2, request).await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+        let names: Vec<&str> = answer.trailers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x-sum"]);
     });
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
+use crate::http::headers;
 
 /// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
 /// costs less than the frames.
@@ -184,7 +185,12 @@ impl Body for TunnelBody {
                     self.ahead.push_front(Ok(Frame::Trailers(trailers)));
                     Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
                 }
-                None => Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers)))),
+                None => {
+                    // A connection field among them would cost an HTTP/2 visitor the whole answer.
+                    let mut trailers = trailers;
+                    headers::keep_trailers(&mut trailers);
+                    Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers))))
+                }
             },
             Ok(Frame::End) if self.left.is_none_or(|left| left == 0) => {
                 self.is_over = true;

@@ -80,8 +80,9 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\n\r\n";
 const READ_BYTES: usize = 4 * 1024;
 /// What may wait behind the current message: a head in full size, so that the limits decide, not the buffer.
 const MAX_HELD_BYTES: usize = head::MAX_HEAD_BYTES + READ_BYTES;
-/// How much of an unwanted body is thrown away before the connection is cut (hazards 31 and 146).
-const MAX_DISCARD_BYTES: usize = 64 * 1024;
+/// How much of an unwanted body is thrown away before the connection is cut (hazards 31 and 146): what the sockets of both
+/// ends may hold on its way, so that a visitor who stops when he sees the answer has not been cut before.
+const MAX_DISCARD_BYTES: usize = 16 * 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
 impl<T: Transport> Guard<T> {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use causeway_tunnel::may_be_trailer;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
@@ -112,31 +113,12 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from trailers what must not be there (hazard 16): framing, routing, authentication, origin and
-/// connection fields.
+/// Removes from trailers what must not be there (hazard 16), of requests and of answers: what no trailer may be, and what
+/// is ours to say.
 pub(crate) fn keep_trailers(trailers: &mut HeaderMap) {
     let is_forbidden = |name: &str| {
-        class(name) != Class::Forward
-            || matches!(
-                name,
-                "trailer"
-                    | "content-encoding"
-                    | "content-range"
-                    | "cache-control"
-                    | "expect"
-                    | "max-forwards"
-                    | "pragma"
-                    | "range"
-                    | "set-cookie"
-                    | "date"
-                    | "expires"
-                    | "location"
-                    | "retry-after"
-                    | "vary"
-                    | "www-authenticate"
-                    | "age"
-                    | "via"
-            )
+        !may_be_trailer(name)
+            || class(name) != Class::Forward
             || (name.contains('_') && class(&name.replace('_', "-")) != Class::Forward)
     };
     let doomed: Vec<HeaderName> =

@@ -1,7 +1,8 @@
-//! Origins: nginx, a gRPC server, a server that does every wrong thing, and the sample origin.
+//! Origins: nginx, Node, a gRPC server, a server that does every wrong thing, and the sample origin.
 
 pub mod grpc;
 pub mod nginx;
+pub mod node;
 pub mod scripted;
 
 use std::net::{Ipv4Addr, SocketAddr};
