@@ -86,7 +86,7 @@ async fn echo(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>
     }
     let trailers = body.trailers().await.unwrap().unwrap_or_default();
     let text = |headers: &HeaderMap, name: &str| {
-        headers.get(name).map_or("none".to_owned(), |value| value.to_str().unwrap().to_owned())
+        headers.get(name).map_or("none", |value| value.to_str().unwrap()).to_owned()
     };
     let said = format!(
         "{} {} {length} {}",

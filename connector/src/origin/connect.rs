@@ -57,7 +57,7 @@ pub enum ConnectError {
     Busy(String, usize, Duration),
     /// Somebody else's attempt, whose outcome is shared.
     #[error(transparent)]
-    Shared(Arc<ConnectError>),
+    Shared(Arc<Self>),
     #[error("{0} did not accept the connection within {1:?} (connectTimeout)")]
     ConnectTimeout(String, Duration),
     #[error("TLS with {0} failed: {mend}", mend = mend(.1))]

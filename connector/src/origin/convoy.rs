@@ -13,12 +13,15 @@ type Outcome = Result<(), Arc<ConnectError>>;
 
 /// The dials of one shard that are under way.
 #[derive(Debug, Default)]
-pub(super) struct Convoy(Mutex<Vec<(Option<Box<str>>, watch::Receiver<Option<Outcome>>)>>);
+pub(super) struct Convoy(Mutex<Vec<(Option<Box<str>>, Follow)>>);
+
+/// Shows the outcome of a dial once it is known.
+type Follow = watch::Receiver<Option<Outcome>>;
 
 /// What a request that needs a connection has to do.
 pub(super) enum Turn<'a> {
     Lead(Lead<'a>),
-    Follow(watch::Receiver<Option<Outcome>>),
+    Follow(Follow),
 }
 
 /// The duty to dial. Dropped without [`Lead::end`] (its visitor went away) somebody else takes it over.
@@ -26,7 +29,7 @@ pub(super) struct Lead<'a> {
     convoy: &'a Convoy,
     tell: watch::Sender<Option<Outcome>>,
     /// Stands for the dial in the list.
-    mine: watch::Receiver<Option<Outcome>>,
+    mine: Follow,
 }
 
 impl Convoy {
@@ -55,7 +58,7 @@ impl Drop for Lead<'_> {
 }
 
 /// Waits for the leader. `None` when it went away without an outcome.
-pub(super) async fn outcome(mut follow: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+pub(super) async fn outcome(mut follow: Follow) -> Option<Outcome> {
     follow.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
 }
 
@@ -63,7 +66,7 @@ pub(super) async fn outcome(mut follow: watch::Receiver<Option<Outcome>>) -> Opt
 mod tests {
     use super::*;
 
-    fn follow(convoy: &Convoy, name: Option<&str>) -> watch::Receiver<Option<Outcome>> {
+    fn follow(convoy: &Convoy, name: Option<&str>) -> Follow {
         match convoy.join(name) {
             Turn::Follow(follow) => follow,
             Turn::Lead(_) => panic!("there is a leader"),

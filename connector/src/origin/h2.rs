@@ -215,7 +215,7 @@ impl Download {
         self.stash.is_empty() && self.recv.is_end_stream()
     }
 
-    /// Joins what has come while nobody can take it. h2 keeps a frame of one byte in hundreds, and frames that small fit
+    /// Takes what has come, also while nobody can take it further, and joins what is small. h2 keeps a frame of one byte in hundreds, and frames that small fit
     /// into a window in great numbers; the window stays closed for what is held here.
     pub(crate) fn absorb(&mut self, cx: &mut Context<'_>) {
         while !self.data_over && !self.stash.is_broken() {
@@ -234,6 +234,10 @@ impl Download {
             // An error means that the stream is over, which the next read says better.
             let _ = self.recv.flow_control().release_capacity(held);
         }
+        if self.stash.is_empty() {
+            // A burst of small frames goes on as one piece: each alone would cost the tunnel a frame and us a turn.
+            self.absorb(cx);
+        }
         if let Some(bytes) = self.stash.pop() {
             self.held = bytes.len();
             return Poll::Ready(Some(Ok(Piece::Data(bytes))));
@@ -242,14 +246,7 @@ impl Download {
             return Poll::Ready(Some(Err(error)));
         }
         if !self.data_over {
-            match ready!(self.recv.poll_data(cx)) {
-                Some(Ok(bytes)) => {
-                    self.held = bytes.len();
-                    return Poll::Ready(Some(Ok(Piece::Data(bytes))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.data_over = true,
-            }
+            return Poll::Pending;
         }
         match ready!(self.recv.poll_trailers(cx)) {
             Ok(Some(trailers)) => Poll::Ready(Some(Ok(Piece::Trailers(trailers)))),
