@@ -9,6 +9,7 @@ use causeway_tunnel::AbortCode;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::RwLock;
+use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
@@ -198,7 +199,8 @@ pub(crate) async fn connect(
             if settings.no_tls_verify || name.is_carried_by(shown) {
                 return Ok(Io::tls(stream));
             }
-            Err(ConnectError::Tls(service.to_string(), io::Error::other("the certificate has another name")))
+            let other_name = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
+            Err(ConnectError::Tls(service.to_string(), io::Error::other(other_name)))
         }
         Ok(Err(error)) => Err(ConnectError::Tls(service.to_string(), error)),
         Err(_) => Err(ConnectError::TlsTimeout(service.to_string(), settings.tls_timeout)),
@@ -266,7 +268,7 @@ async fn race(addresses: &[SocketAddr], settings: &OriginSettings) -> io::Result
                 biased;
                 done = attempts.next() => match done {
                     Some(Ok(stream)) => return Ok(stream),
-                    Some(Err(error)) => { last = error; waiting = false; }
+                    Some(Err(error)) => { last = more_telling(last, error); waiting = false; }
                     None => waiting = false,
                 },
                 () = &mut patience, if !settings.no_happy_eyeballs => waiting = false,
@@ -276,10 +278,15 @@ async fn race(addresses: &[SocketAddr], settings: &OriginSettings) -> io::Result
     while let Some(done) = attempts.next().await {
         match done {
             Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+            Err(error) => last = more_telling(last, error),
         }
     }
     Err(last)
+}
+
+/// A machine without IPv6 has no address to connect from: of two families the other one's error says more.
+fn more_telling(before: io::Error, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::AddrNotAvailable { before } else { error }
 }
 
 /// IPv6 and IPv4 in turn, beginning with the family that the resolver put first.

@@ -7,7 +7,12 @@ use rustls::{AlertDescription, CertificateError, Error};
 /// The mend that helps with this error.
 pub(super) fn mend(error: &io::Error) -> &'static str {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return "it ended the connection inside the handshake: does it speak TLS on this port?";
+        let ended = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+        return if ended.contains(&error.kind()) {
+            "it ended the connection inside the handshake: does it speak TLS on this port?"
+        } else {
+            "the cause says more"
+        };
     };
     match error {
         Error::InvalidCertificate(certificate) => mend_certificate(certificate),
