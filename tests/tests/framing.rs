@@ -13,7 +13,7 @@ use causeway_tests::origin::node::Node;
 use causeway_tests::site::{APP, Site, to};
 use causeway_tests::{needs, run};
 use causeway_tunnel::{Answer, First, Frame, Session};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request};
 
 const READY: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(10);
@@ -22,9 +22,15 @@ const SOON: Duration = Duration::from_secs(10);
 async fn ask(session: &Session, head: &causeway_tunnel::RequestHead) -> (u16, Vec<u8>) {
     let (mut send, mut recv) = session.open().await.unwrap();
     send.request(head, First::More).await.unwrap();
-    let _ = send.end().await;
+    if head.upgrade.is_none() {
+        send.end().await.unwrap();
+    }
     let answer = async {
         let Answer::Final(response) = recv.response().await.unwrap() else { panic!("no final answer") };
+        if head.upgrade.is_some() {
+            // As our edge does once an attempt was refused: the stream is an ordinary one then.
+            send.end().await.unwrap();
+        }
         let mut body = Vec::new();
         while let Frame::Data(bytes) = recv.frame().await.unwrap() {
             body.extend_from_slice(&bytes);
@@ -47,6 +53,8 @@ async fn attempts_take_nothing_from_others(service: String) {
         assert!(matches!(status, 404 | 302), "{status}");
         for _ in 0..4 {
             let mut next = request(APP, "/small", routes[0].id);
+            // Nobody sends it again: it fails when its beginning went into the attempt's body.
+            next.method = Method::POST;
             next.headers.insert("cookie", HeaderValue::from_static("secret=1"));
             let (status, body) = ask(&session, &next).await;
             assert_eq!(status, 200, "after {path} with {length} bytes declared");
@@ -91,7 +99,7 @@ fn an_extended_connect_with_a_length_is_refused_at_the_edge() {
             assert_eq!(stream.head().await.unwrap().status(), 400);
             let mut visitor: Http2 = site.http2().await;
             for _ in 0..4 {
-                let next = Request::get(format!("https://{APP}/small")).header("cookie", "secret=1");
+                let next = Request::post(format!("https://{APP}/small")).header("cookie", "secret=1");
                 let answer = visitor.fetch(next.body(bytes::Bytes::new()).unwrap(), None).await.unwrap();
                 assert_eq!((answer.status, &answer.body[..]), (200, &b"hello from nginx\n"[..]));
             }
