@@ -11,7 +11,7 @@ use quinn::VarInt;
 
 use crate::code::AbortCode;
 use crate::recv::poll_chunks;
-use crate::send::write_error;
+use crate::send::write_chunks;
 use crate::session::{InFlight, StreamError};
 
 /// Sends raw bytes. Dropped before [`RawSend::finish`] it aborts.
@@ -40,7 +40,7 @@ impl RawSend {
     /// # Errors
     /// When the peer gave up or the session is lost.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        self.stream.write_chunk(bytes).await.map_err(|e| write_error(&e))
+        write_chunks(&mut self.stream, &mut [bytes]).await
     }
 
     /// Closes this direction; the other one stays open.

@@ -162,7 +162,7 @@ impl SendStream {
 
     async fn write(&mut self, chunks: &mut [Bytes]) -> Result<(), StreamError> {
         let stream = self.stream.as_mut().expect("a raw stream has no frames");
-        stream.write_all_chunks(chunks).await.map_err(|e| write_error(&e))
+        write_chunks(stream, chunks).await
     }
 
     fn finish(&mut self) {
@@ -184,6 +184,27 @@ impl Drop for SendStream {
 impl fmt::Debug for SendStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendStream").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// Writes all of `chunks`, until the peer stops reading.
+///
+/// quinn alone does not see to the latter: a writer that waits for its stream's window and the session's at once is woken by
+/// STOP_SENDING, finds the session's still closed, waits for that, and is never woken again, since a stream whose own window
+/// is closed is not told of the session's opening.
+pub(crate) async fn write_chunks(
+    stream: &mut quinn::SendStream,
+    chunks: &mut [Bytes],
+) -> Result<(), StreamError> {
+    let stopped = stream.stopped();
+    tokio::select! {
+        biased;
+        written = stream.write_all_chunks(chunks) => written.map_err(|error| write_error(&error)),
+        stopped = stopped => Err(match stopped {
+            Ok(Some(code)) => StreamError::Aborted(AbortCode::from_u64(code.into_inner())),
+            Err(StoppedError::ConnectionLost(error)) => StreamError::Lost(closed(&error)),
+            Ok(None) | Err(StoppedError::ZeroRttRejected) => StreamError::Aborted(AbortCode::Cancelled),
+        }),
     }
 }
 

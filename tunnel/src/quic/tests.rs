@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rustls::crypto::aws_lc_rs::default_provider;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{DialError, Dialer, HandshakeError, Listener, Reuse, Shard, bind};
@@ -328,3 +329,45 @@ async fn closing_a_session_tells_the_peer_why() {
     assert!(connector.accept().await.is_none() && !connector.is_alive());
     assert!(connector.open().await.is_err());
 }
+
+#[tokio::test]
+async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads() {
+    use crate::limits::{FIRST_STREAMS, STREAM_WINDOW_BYTES};
+    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let window = Bytes::from(vec![7; STREAM_WINDOW_BYTES as usize]);
+    // Nobody reads: each stream's window fills, and the session's with them.
+    let (mut told, mut others) = (JoinSet::new(), JoinSet::new());
+    for number in 0..FIRST_STREAMS {
+        let (mut send, recv) = edge.open().await.unwrap();
+        let window = window.clone();
+        let write = async move {
+            let _recv = recv;
+            send.request(&request(), First::More).await?;
+            send.data(window).await
+        };
+        if number < FED {
+            told.spawn(write)
+        } else {
+            others.spawn(write)
+        };
+    }
+    let mut sent = 0;
+    while edge.traffic().datagrams_sent > sent + 10 {
+        sent = edge.traffic().datagrams_sent;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let mut recvs = Vec::new();
+    for _ in 0..FED {
+        recvs.push(connector.accept().await.unwrap().1);
+    }
+    assert!(told.try_join_next().is_none() && others.try_join_next().is_none(), "all wait");
+    recvs.iter_mut().for_each(|recv| recv.stop(AbortCode::TooLarge));
+    while let Some(told) =
+        timeout(Duration::from_secs(5), told.join_next()).await.expect("told that nobody reads")
+    {
+        assert_eq!(told.unwrap(), Err(StreamError::Aborted(AbortCode::TooLarge)));
+    }
+}
+
+/// Below three quarters of the streams that are allowed at first: more are not allowed then.
+const FED: u32 = 64;
