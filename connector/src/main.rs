@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use causeway_connector::cli::Cli;
 use clap::Parser;
 
+/// Gives back to the system what an attack made us take; the usual one keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Control, reload and admin live on this thread; the shards that carry requests make threads of their own.

@@ -258,7 +258,9 @@ async fn send(control: &mut Control, message: &Message) -> Result<(), String> {
     }
 }
 
-const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A session's streams share its send window, and the transport serves first who came last: behind a thousand downloads the
+/// control stream may wait for long. An edge that is gone is noticed by its silence.
+const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// A session that lived shorter did not really succeed.
 const SHORT_LIVED: Duration = Duration::from_millis(500);
 /// Dials per shard of the edge that may land on a shard that has a session already.

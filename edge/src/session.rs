@@ -25,7 +25,7 @@ use crate::shard::Shard;
 pub(crate) use doorman::Doorman;
 
 /// A connector that does not read its control stream for so long is broken.
-const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(5);
+const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Announcements may rebuild the table: a connector gets one in so much time.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
