@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Uri, Version};
 use parking_lot::Mutex;
 
 use crate::exchange::{RequestId, Scheme};
+use crate::household::Ticket;
 
 /// What the access log shows.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +101,8 @@ struct Facts {
     route: Option<Arc<str>>,
     observer: Option<Arc<dyn Observer>>,
     failure: Option<Cow<'static, str>>,
+    /// The request's place in its visitor's household: given back when all of it is over.
+    ticket: Option<Ticket>,
 }
 
 impl Record {
@@ -138,6 +141,15 @@ impl Record {
         self.0.facts.lock().observer = Some(observer);
     }
 
+    pub(crate) fn set_ticket(&self, ticket: Ticket) {
+        self.0.facts.lock().ticket = Some(ticket);
+    }
+
+    /// What the request's visitor holds. None: it was never counted, as in tests.
+    pub(crate) fn with_ticket<T>(&self, use_it: impl FnOnce(&mut Ticket) -> T) -> Option<T> {
+        self.0.facts.lock().ticket.as_mut().map(use_it)
+    }
+
     /// What went wrong. The first reason stays: what follows from it is of no interest.
     pub fn set_failure(&self, reason: impl Into<Cow<'static, str>>) {
         let mut facts = self.0.facts.lock();
@@ -172,6 +184,11 @@ impl fmt::Debug for Record {
 impl Drop for Inner {
     fn drop(&mut self) {
         let facts = self.facts.get_mut();
+        if let Some(ticket) =
+            facts.ticket.as_ref().filter(|_| facts.failure.is_none() && facts.status.is_some())
+        {
+            ticket.succeeded();
+        }
         let observer = facts.observer.take().or_else(|| self.sink.observer.clone());
         if !self.sink.log.enabled && observer.is_none() {
             return;

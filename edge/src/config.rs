@@ -115,8 +115,11 @@ pub struct Limits {
     pub visitor_idle_timeout: Duration,
     /// Visitors' connections in all. 0 leaves it to the limit on open files. Default 0.
     pub connections: usize,
-    /// Connections of one IPv4 address or IPv6 /64. Default 512.
+    /// Connections of one IPv4 address or IPv6 /64; trusted proxies are exempt. Default 512.
     pub connections_per_ip: usize,
+    /// Requests in flight of one IPv4 address or IPv6 /64, WebSockets and event streams included; then 503. Behind a
+    /// trusted proxy it is the visitor's address that counts. Default 512.
+    pub requests_per_ip: usize,
     /// Sessions of one tunnel, all its connectors together. Default 256.
     pub sessions_per_tunnel: usize,
 }
@@ -257,16 +260,24 @@ impl Default for Limits {
             visitor_idle_timeout: Duration::from_secs(60),
             connections: 0,
             connections_per_ip: 512,
+            requests_per_ip: 512,
             sessions_per_tunnel: 256,
         }
     }
 }
 
+/// What a limit of zero means where it means no limit: longer than any connection lives.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 impl Limits {
-    /// [`Limits::upgrade_idle_timeout`], where zero is for ever: longer than any connection lives.
+    /// [`Limits::upgrade_idle_timeout`], zero resolved.
     pub(crate) fn upgrade_idle(&self) -> Duration {
-        const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
         if self.upgrade_idle_timeout.is_zero() { FOR_EVER } else { self.upgrade_idle_timeout }
+    }
+
+    /// [`Limits::body_idle_timeout`], zero resolved.
+    pub(crate) fn body_idle(&self) -> Duration {
+        if self.body_idle_timeout.is_zero() { FOR_EVER } else { self.body_idle_timeout }
     }
 }
 

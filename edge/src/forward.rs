@@ -89,6 +89,13 @@ async fn carry(
     let is_idempotent = is_idempotent(&exchange.head.method);
     let head = request_head(&mut exchange);
     let upload = Upload::new(exchange.body, exchange.body_kind);
+    let free = tunnel.free_streams();
+    // Without a session there is nothing to share; what that means is said below.
+    if free.is_some_and(|free| {
+        exchange.record.with_ticket(|ticket| ticket.take_share(tunnel.id, free)) == Some(false)
+    }) {
+        return Err(Failure::Share);
+    }
     let mut attempt =
         Attempt::new(shard, head, upload, exchange.upgrade, exchange.interim, exchange.record.clone());
     let mut tried = Tried::default();

@@ -13,6 +13,7 @@ use causeway_tunnel::Pin;
 use crate::access::{Log, Sink};
 use crate::certified::Certified;
 use crate::config::{CertificateFiles, Config};
+use crate::household::{Bounds, Households};
 use crate::http::entry::Service;
 use crate::http::guard::Limits;
 use crate::http::headers::Forwarding;
@@ -62,11 +63,13 @@ impl Front {
             [] => Certified::default(),
             _ => Certified::by(Arc::clone(&tls)),
         };
-        let trusted = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
+        let trusted: Vec<_> = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
+        let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
+        let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone());
         Ok(Self {
             tls,
             certified,
-            room: Room::new(connections, limits.connections_per_ip),
+            room: Room::new(connections, households),
             forwarding: Forwarding::new(trusted, &pin.to_string()),
             limits: Limits {
                 header: limits.header_timeout,
@@ -74,6 +77,7 @@ impl Front {
                 read_idle: limits.visitor_idle_timeout,
                 write_idle: limits.visitor_idle_timeout,
                 upgraded_idle: limits.upgrade_idle(),
+                body_idle: limits.body_idle(),
                 ..Limits::default()
             },
             log: Log { enabled: config.access_log.enabled, query: config.access_log.query },
@@ -119,6 +123,7 @@ impl Front {
             limits: self.limits,
             drain: shard.drain.clone(),
             pressure: Arc::clone(&self.room.pressure),
+            households: Arc::clone(&self.room.households),
         });
         let secure =
             Protocol::Https { tls: Arc::clone(&self.tls), handshake_timeout: self.handshake_timeout };

@@ -11,6 +11,7 @@ mod control;
 pub mod exchange;
 pub mod forward;
 mod front;
+pub mod household;
 pub mod http;
 mod keeper;
 pub mod listen;

@@ -1,13 +1,11 @@
 //! The public listeners: accepts visitors within their bounds, shakes hands, and gives each connection to its HTTP
 //! version.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::{SockRef, TcpKeepalive};
@@ -17,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::exchange::Handler;
+use crate::household::{Household, Households};
 use crate::http::entry::{Peer, Service};
 use crate::http::guard::{Pressure, Transport};
 use crate::http::{h1, h2};
@@ -28,42 +27,41 @@ use crate::tls::{HandshakeError, Tls};
 pub struct Room {
     total: Arc<Semaphore>,
     pub(crate) pressure: Arc<Pressure>,
-    prefixes: Mutex<HashMap<IpAddr, usize>>,
-    max_per_prefix: usize,
+    pub(crate) households: Arc<Households>,
 }
 
 /// One connection's place. Dropped, it is free again.
 #[derive(Debug)]
 struct Place {
     room: Arc<Room>,
-    prefix: IpAddr,
+    household: Arc<Household>,
     open: Gauge,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Room {
-    pub fn new(max: usize, max_per_prefix: usize) -> Arc<Self> {
+    pub fn new(max: usize, households: Arc<Households>) -> Arc<Self> {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             total: Arc::new(Semaphore::new(max)),
             pressure: Arc::new(Pressure::new(max)),
-            prefixes: Mutex::default(),
-            max_per_prefix,
+            households,
         })
     }
 
-    fn take(self: &Arc<Self>, ip: IpAddr, permit: OwnedSemaphorePermit, open: &Gauge) -> Option<Place> {
-        let prefix = prefix(ip);
-        let mut prefixes = self.prefixes.lock();
-        let count = prefixes.entry(prefix).or_insert(0);
-        if *count >= self.max_per_prefix {
+    fn take(
+        self: &Arc<Self>,
+        ip: std::net::IpAddr,
+        permit: OwnedSemaphorePermit,
+        open: &Gauge,
+    ) -> Option<Place> {
+        let household = self.households.of(ip);
+        if !household.connected() {
             return None;
         }
-        *count += 1;
-        drop(prefixes);
         self.pressure.opened();
         open.inc();
-        Some(Place { room: Arc::clone(self), prefix, open: open.clone(), _permit: permit })
+        Some(Place { room: Arc::clone(self), household, open: open.clone(), _permit: permit })
     }
 }
 
@@ -71,21 +69,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.room.pressure.closed();
         self.open.dec();
-        let mut prefixes = self.room.prefixes.lock();
-        if let Some(count) = prefixes.get_mut(&self.prefix) {
-            *count -= 1;
-            if *count == 0 {
-                prefixes.remove(&self.prefix);
-            }
-        }
-    }
-}
-
-/// An IPv4 address, or the /64 that one IPv6 household has.
-fn prefix(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
-        ip => ip,
+        self.household.disconnected();
     }
 }
 
@@ -138,15 +122,15 @@ pub async fn serve<H: Handler>(
                 is_short_of_files = false;
                 counts.accepted.inc();
                 let Some(place) = room.take(addr.ip(), permit, &counts.open) else {
-                    counts.refused("too many from one address");
                     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                     continue;
                 };
                 let (protocol, service, counts) = (protocol.clone(), Arc::clone(&service), counts.clone());
                 let drain = service.drain.clone();
                 let connection = async move {
+                    let household = Arc::clone(&place.household);
                     let _place = place;
-                    connect(stream, addr, protocol, service, counts).await;
+                    connect(stream, addr, household, protocol, service, counts).await;
                 };
                 drop(drain.spawn("visitor's connection", connection));
             }
@@ -200,6 +184,7 @@ fn is_transient(error: &io::Error) -> bool {
 async fn connect<H: Handler>(
     stream: TcpStream,
     addr: SocketAddr,
+    household: Arc<Household>,
     protocol: Protocol,
     service: Arc<Service<H>>,
     counts: Counts,
@@ -211,7 +196,7 @@ async fn connect<H: Handler>(
     let forwarding = service.forwarding.clone();
     let (tls, handshake_timeout) = match protocol {
         Protocol::Http => {
-            return h1::serve(stream, Peer::new(addr, local, None, &forwarding), service).await;
+            return h1::serve(stream, Peer::new(addr, local, None, &forwarding, household), service).await;
         }
         Protocol::Https { tls, handshake_timeout } => (tls, handshake_timeout),
     };
@@ -229,7 +214,7 @@ async fn connect<H: Handler>(
         Err(_) => return counts.refused("TLS handshake too slow"),
     };
     drop(tls);
-    let peer = Peer::new(addr, local, Some((accepted.sni, accepted.names)), &forwarding);
+    let peer = Peer::new(addr, local, Some((accepted.sni, accepted.names)), &forwarding, household);
     if accepted.is_h2 {
         h2::serve(accepted.stream, peer, service).await;
     } else {
@@ -262,10 +247,12 @@ impl Transport for TlsStream<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::household::Bounds;
 
     #[test]
     fn hazard_110_one_household_cannot_take_the_whole_house() {
-        let room = Room::new(10, 2);
+        let bounds = Bounds { connections: 2, requests: 2 };
+        let room = Room::new(10, Households::new(bounds, Arc::new([]), Visitors::default()));
         let open = Gauge::default();
         let take = |ip: &str| {
             let permit = Arc::clone(&room.total).try_acquire_owned().unwrap();
@@ -280,7 +267,7 @@ mod tests {
         drop(first);
         assert!(take("2001:db8:0:1::3").is_some());
         drop(second);
-        assert!(room.prefixes.lock().is_empty() && open.get() == 0);
+        assert!(room.households.is_empty() && open.get() == 0);
         assert_eq!(room.total.available_permits(), 10);
     }
 }

@@ -39,6 +39,8 @@ pub struct Visitors {
     pub accepted: Family<ListenerLabels, Counter>,
     pub open: Family<ListenerLabels, Gauge>,
     pub refused: Family<ReasonLabels, Counter>,
+    pub requests_refused: Family<ReasonLabels, Counter>,
+    pub readers_evicted: Family<ReasonLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,6 +165,16 @@ impl Metrics {
             "connections_refused",
             "Visitors' connections closed at once",
             self.visitors.refused.clone(),
+        );
+        edge.register(
+            "requests_refused",
+            "Requests of visitors that have as much in flight as one address may have",
+            self.visitors.requests_refused.clone(),
+        );
+        edge.register(
+            "readers_evicted",
+            "Downloads given up because their visitors took nothing and too much waited for them",
+            self.visitors.readers_evicted.clone(),
         );
     }
 

@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
+use crate::household::Reader;
 use crate::http::headers;
 use crate::http::page::{Hop, Page};
 
@@ -227,7 +228,11 @@ impl Gate {
 
 /// Our body. An `Err` from it resets the visitor's stream: HTTP/1.1 closes without the last chunk, HTTP/2 sends
 /// RST_STREAM.
-pub struct OutBody(Out);
+pub struct OutBody {
+    out: Out,
+    /// Counts what its visitor keeps waiting.
+    reader: Option<Arc<Reader>>,
+}
 
 enum Out {
     Full(Option<Bytes>),
@@ -236,16 +241,26 @@ enum Out {
 
 impl OutBody {
     pub fn empty() -> Self {
-        Self(Out::Full(None))
+        Self { out: Out::Full(None), reader: None }
     }
 
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Out::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty())))
+        Self { out: Out::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty())), reader: None }
     }
 
     /// A body that flows from the tunnel. Its `size_hint` should be exact where the length is known.
     pub fn stream(body: impl Body<Data = Bytes, Error = Abort> + Send + 'static) -> Self {
-        Self(Out::Stream(Box::pin(body)))
+        Self { out: Out::Stream(Box::pin(body)), reader: None }
+    }
+
+    /// The front end must break the body off when this reader is given up: it is not polled while it is blocked.
+    #[must_use]
+    pub(crate) fn read_by(self, reader: Option<Arc<Reader>>) -> Self {
+        Self { reader, ..self }
+    }
+
+    pub(crate) fn reader(&self) -> Option<&Arc<Reader>> {
+        self.reader.as_ref()
     }
 }
 
@@ -257,21 +272,21 @@ impl Body for OutBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
-        match &mut self.0 {
+        match &mut self.out {
             Out::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Out::Stream(body) => body.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.out {
             Out::Full(bytes) => bytes.is_none(),
             Out::Stream(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.out {
             Out::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Out::Stream(body) => body.size_hint(),
         }
@@ -280,7 +295,7 @@ impl Body for OutBody {
 
 impl std::fmt::Debug for OutBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match &self.0 {
+        let kind = match &self.out {
             Out::Full(_) => "full",
             Out::Stream(_) => "stream",
         };

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Abort;
 use crate::access::Record;
-use crate::http::guard::{Limits, Side};
+use crate::http::guard::{Alarm, Limits, Meter, Side};
 use crate::http::h2::intake::Intake;
 
 /// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
@@ -40,13 +40,13 @@ pub(crate) enum Origin {
 pub(crate) struct RawLimits {
     /// Neither direction moved for this long: the connection is given up. Zero: it may stand idle for ever.
     pub(crate) idle: Duration,
-    /// The visitor took nothing for this long while we had something for it.
-    pub(crate) write_idle: Duration,
+    /// How slowly the visitor may take what we have for it.
+    pub(crate) http: Limits,
 }
 
 impl RawLimits {
     pub(crate) fn of(limits: &Limits) -> Self {
-        Self { idle: limits.upgraded_idle, write_idle: limits.write_idle }
+        Self { idle: limits.upgraded_idle, http: *limits }
     }
 }
 
@@ -84,7 +84,9 @@ impl Upgrade {
         let clock = Arc::new(Clock { start: Instant::now(), last: AtomicU64::new(0) });
         let raw_in =
             RawIn { input, clock: Arc::clone(&clock), idle: self.limits.idle, record: self.record.clone() };
-        let raw_out = RawOut { output, clock, limit: self.limits.write_idle, record: self.record };
+        let (meter, alarm) = (self.limits.http.writing(), Alarm::default());
+        let limit = self.limits.http.write_idle;
+        let raw_out = RawOut { output, clock, meter, alarm, limit, record: self.record };
         Ok((raw_in, raw_out))
     }
 }
@@ -200,6 +202,9 @@ impl std::fmt::Debug for RawIn {
 pub struct RawOut {
     output: Out,
     clock: Arc<Clock>,
+    meter: Meter,
+    alarm: Alarm,
+    /// For what moves no bytes: a flush, the end.
     limit: Duration,
     record: Record,
 }
@@ -213,13 +218,19 @@ impl RawOut {
     /// Writes all of `bytes`, with back-pressure. Not cancel safe: a part may have been written.
     ///
     /// # Errors
-    /// When the visitor is gone or takes nothing for the write-idle time.
+    /// When the visitor is gone, or takes nothing or too little for too long.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Abort> {
         while bytes.has_remaining() {
-            let step = poll_fn(|cx| self.output.poll_write(cx, &mut bytes));
-            let written = timeout(self.limit, step)
-                .await
-                .map_err(|_| Abort::new("the visitor took nothing for too long"))??;
+            let Self { output, meter, alarm, .. } = self;
+            let written = poll_fn(|cx| {
+                if let Poll::Ready(written) = output.poll_write(cx, &mut bytes) {
+                    return Poll::Ready(written);
+                }
+                ready!(alarm.poll(meter.deadline(), cx));
+                Poll::Ready(Err(Abort::new("the visitor took too little for too long")))
+            });
+            let written = written.await?;
+            self.meter.moved(written);
             self.clock.touch();
             self.record.add_out(written);
         }

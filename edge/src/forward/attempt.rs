@@ -67,7 +67,7 @@ impl<'a> Attempt<'a> {
         let (send, mut recv) = opened.map_err(|_| Failure::Crowded)?.map_err(|_| Failure::NotOpened)?;
         let mut sending = self.send(send).await?;
         match self.answer(&mut recv, &mut sending).await {
-            Ok(head) => self.respond(head, recv, sending).await,
+            Ok(head) => self.respond(live, head, recv, sending).await,
             Err(failure) => {
                 if let Sending::Body(pump) = sending {
                     self.upload = Some(pump.stop().await);
@@ -150,6 +150,7 @@ impl<'a> Attempt<'a> {
 
     async fn respond(
         &mut self,
+        live: &Live,
         head: ResponseHead,
         recv: RecvStream,
         sending: Sending,
@@ -158,7 +159,8 @@ impl<'a> Attempt<'a> {
         let body = match (sending, is_switch) {
             (Sending::Upgrade(send), true) => {
                 let upgrade = self.upgrade.take().expect("an upgrade's stream belongs to an upgrade");
-                let copy = raw::copy(upgrade, send.into_raw(), recv.into_raw(), self.record.clone());
+                let reader = self.record.with_ticket(|ticket| ticket.reader(&live.stalled));
+                let copy = raw::copy(upgrade, send.into_raw(), recv.into_raw(), self.record.clone(), reader);
                 drop(self.shard.drain.spawn("upgrade", copy));
                 OutBody::empty()
             }
@@ -173,13 +175,13 @@ impl<'a> Attempt<'a> {
             (Sending::Upgrade(mut send), false) => {
                 // An error means that the connector does not care for the end.
                 let _ = send.end().await;
-                self.body(recv, &head)
+                self.body(live, recv, &head)
             }
             (Sending::Body(pump), false) => {
                 drop(self.shard.drain.spawn("upload", pump.outlive(self.head.expect_continue)));
-                self.body(recv, &head)
+                self.body(live, recv, &head)
             }
-            (Sending::Done, false) => self.body(recv, &head),
+            (Sending::Done, false) => self.body(live, recv, &head),
         };
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
@@ -187,8 +189,8 @@ impl<'a> Attempt<'a> {
         Ok(response)
     }
 
-    fn body(&self, recv: RecvStream, head: &ResponseHead) -> OutBody {
-        out_body(recv, head, self.patience().body_idle, self.record.clone())
+    fn body(&self, live: &Live, recv: RecvStream, head: &ResponseHead) -> OutBody {
+        out_body(recv, head, self.patience().body_idle, self.record.clone(), &live.stalled)
     }
 
     fn patience(&self) -> Patience {

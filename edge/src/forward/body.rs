@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
 use causeway_tunnel::media::is_long_silent;
 use causeway_tunnel::{BodyKind, Frame, RecvStream, ResponseHead, StreamError};
 use http_body::{Body, SizeHint};
@@ -14,7 +16,8 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
-use crate::http::headers;
+use crate::household::{EVICTED, Reader, Stalled};
+use crate::http::{headers, limits};
 
 /// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
 /// costs less than the frames.
@@ -25,7 +28,13 @@ const JOIN_BELOW_BYTES: usize = 8 * 1024;
 type Read = Result<Frame, StreamError>;
 
 /// The body that follows `head` on this stream.
-pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration, record: Record) -> OutBody {
+pub(super) fn out_body(
+    mut recv: RecvStream,
+    head: &ResponseHead,
+    idle: Duration,
+    record: Record,
+    session: &Arc<Stalled>,
+) -> OutBody {
     let mut ahead = VecDeque::new();
     let first = read_now(&mut recv);
     match (first, head.body) {
@@ -54,7 +63,8 @@ pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration
     };
     let idle = if idle.is_zero() || is_long_silent(&head.headers) { None } else { Some(idle) };
     let last = Instant::now();
-    OutBody::stream(TunnelBody {
+    let reader = record.with_ticket(|ticket| ticket.reader(session));
+    let body = TunnelBody {
         recv,
         ahead,
         held: None,
@@ -64,7 +74,12 @@ pub(super) fn out_body(mut recv: RecvStream, head: &ResponseHead, idle: Duration
         timer: None,
         last,
         record,
-    })
+        handed_out: 0,
+        reader: reader.clone(),
+    };
+    // Until the front end asks for the first piece.
+    body.block(0);
+    OutBody::stream(body).read_by(reader)
 }
 
 fn read_now(recv: &mut RecvStream) -> Option<Read> {
@@ -90,6 +105,9 @@ struct TunnelBody {
     /// When something last came.
     last: Instant,
     record: Record,
+    /// Bytes that may wait on the other side of this body, as far as it buffers.
+    handed_out: usize,
+    reader: Option<Arc<Reader>>,
 }
 
 impl TunnelBody {
@@ -126,6 +144,24 @@ impl TunnelBody {
         only.unwrap_or_else(|| joined.freeze())
     }
 
+    fn hand_out(&mut self, bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, Abort>>> {
+        self.handed_out = (self.handed_out + bytes.len()).min(limits::SEND_BUFFER_BYTES);
+        self.block(bytes.len());
+        Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+    }
+
+    /// Until the next poll the visitor keeps us waiting: what the tunnel may fill meanwhile, and what was handed out.
+    fn block(&self, piece: usize) {
+        let Some(reader) = &self.reader else { return };
+        let window = STREAM_WINDOW_BYTES as usize;
+        let window = match self.left {
+            _ if self.is_over => 0,
+            Some(left) => usize::try_from(left).map_or(window, |left| left.min(window)),
+            None => window,
+        };
+        reader.blocked(piece, window + self.handed_out);
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(idle) = self.idle else { return Poll::Pending };
         let last = self.last;
@@ -155,6 +191,9 @@ impl Body for TunnelBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Abort>>> {
+        if self.reader.as_ref().is_some_and(|reader| !reader.moving()) {
+            return self.abort(EVICTED);
+        }
         if self.is_over {
             return Poll::Ready(None);
         }
@@ -178,12 +217,12 @@ impl Body for TunnelBody {
                         return self.poll_frame(cx);
                     }
                 }
-                Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+                self.hand_out(bytes)
             }
             Ok(Frame::Trailers(trailers)) => match self.held.take() {
                 Some(bytes) => {
                     self.ahead.push_front(Ok(Frame::Trailers(trailers)));
-                    Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
+                    self.hand_out(bytes)
                 }
                 None => {
                     // A connection field among them would cost an HTTP/2 visitor the whole answer.
@@ -194,7 +233,10 @@ impl Body for TunnelBody {
             },
             Ok(Frame::End) if self.left.is_none_or(|left| left == 0) => {
                 self.is_over = true;
-                Poll::Ready(self.held.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
+                match self.held.take() {
+                    Some(bytes) => self.hand_out(bytes),
+                    None => Poll::Ready(None),
+                }
             }
             Ok(Frame::End) => self.abort("body_shorter_than_declared"),
             Err(StreamError::Aborted(code)) => self.abort(code.as_str()),

@@ -19,6 +19,8 @@ pub enum Failure {
     NotOpened,
     /// The connector takes no more streams for now: nothing was sent.
     Crowded,
+    /// The visitor's household has its share of the tunnel's streams.
+    Share,
     /// The connector gave the request up.
     Aborted(AbortCode),
     /// The session died under the request.
@@ -72,6 +74,7 @@ impl Failure {
             Self::NoConnector => "no_connector",
             Self::NotOpened => "stream_not_opened",
             Self::Crowded => "connector_busy",
+            Self::Share => "share_of_one_address",
             Self::Aborted(code) => code.as_str(),
             Self::Lost => "session_lost",
             Self::Protocol => "tunnel_protocol",
@@ -101,6 +104,9 @@ impl Failure {
             }
             Self::Crowded | Self::Aborted(AbortCode::Refused) => {
                 unavailable("The way to the site is overloaded.")
+            }
+            Self::Share => {
+                unavailable("There are too many requests from your address at once. Try again soon.")
             }
             Self::Lost => Page::new(
                 StatusCode::BAD_GATEWAY,

@@ -1,9 +1,14 @@
 //! After an accepted upgrade: bytes both ways between visitor and tunnel until both directions have ended.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
 use causeway_tunnel::{AbortCode, RawRecv, RawSend, StreamError};
 
 use crate::access::Record;
 use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
+use crate::household::{EVICTED, Reader};
 
 /// Why the two are broken off: for the connector, and for the log.
 type Broken = (AbortCode, &'static str);
@@ -17,6 +22,7 @@ pub(super) async fn copy(
     mut to_connector: RawSend,
     mut from_connector: RawRecv,
     record: Record,
+    reader: Option<Arc<Reader>>,
 ) {
     let Ok((mut from_visitor, mut to_visitor)) = upgrade.accept().await else {
         // Dropping the stream's halves tells the connector.
@@ -26,7 +32,7 @@ pub(super) async fn copy(
     let idle = from_visitor.idle();
     let both = async {
         let up = up(&mut from_visitor, &mut to_connector);
-        tokio::try_join!(up, down(&mut from_connector, &mut to_visitor)).map(|_| ())
+        tokio::try_join!(up, down(&mut from_connector, &mut to_visitor, reader.as_deref())).map(|_| ())
     };
     let ended = tokio::select! {
         ended = both => ended,
@@ -52,11 +58,23 @@ async fn up(from: &mut RawIn, to: &mut RawSend) -> Result<(), Broken> {
     Ok(())
 }
 
-async fn down(from: &mut RawRecv, to: &mut RawOut) -> Result<(), Broken> {
+async fn down(from: &mut RawRecv, to: &mut RawOut, reader: Option<&Reader>) -> Result<(), Broken> {
     while let Some(bytes) = from.chunk().await.map_err(|error| broken(&error))? {
-        to.write(bytes).await.map_err(|_| VISITOR_GONE)?;
+        write(to, bytes, reader).await?;
     }
     to.finish().await.map_err(|_| VISITOR_GONE)
+}
+
+/// Writes while the visitor takes something, and is not given up for what waits behind it.
+async fn write(to: &mut RawOut, bytes: bytes::Bytes, reader: Option<&Reader>) -> Result<(), Broken> {
+    let Some(reader) = reader else { return to.write(bytes).await.map_err(|_| VISITOR_GONE) };
+    reader.blocked(bytes.len(), STREAM_WINDOW_BYTES as usize + bytes.len());
+    tokio::select! {
+        biased;
+        written = to.write(bytes) => written.map_err(|_| VISITOR_GONE)?,
+        () = poll_fn(|cx| reader.poll_evicted(cx)) => {}
+    }
+    if reader.moving() { Ok(()) } else { Err((AbortCode::Cancelled, EVICTED)) }
 }
 
 fn broken(error: &StreamError) -> Broken {

@@ -17,6 +17,7 @@ use super::page::{Hop, Page, Style};
 use super::validate;
 use crate::access::{Record, Sink, Start};
 use crate::exchange::{Handler, OutBody, Pages, RequestId, Scheme, Visitor};
+use crate::household::{Age, Household, Households};
 use crate::listen::Room;
 use crate::tls::Names;
 
@@ -28,6 +29,7 @@ pub struct Service<H> {
     pub limits: Limits,
     pub drain: Drain,
     pub(crate) pressure: Arc<Pressure>,
+    pub(crate) households: Arc<Households>,
 }
 
 impl<H> std::fmt::Debug for Service<H> {
@@ -41,6 +43,9 @@ pub(crate) struct Peer {
     local: SocketAddr,
     scheme: Scheme,
     tls: Option<(Arc<str>, Arc<Names>)>,
+    /// The peer's own.
+    household: Arc<Household>,
+    age: Arc<Age>,
     state: Mutex<State>,
 }
 
@@ -70,6 +75,7 @@ impl Peer {
         local: SocketAddr,
         tls: Option<(Arc<str>, Arc<Names>)>,
         forwarding: &Forwarding,
+        household: Arc<Household>,
     ) -> Self {
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let forwarder = Forwarder::new(forwarding, addr, scheme);
@@ -78,6 +84,8 @@ impl Peer {
             local,
             scheme,
             tls,
+            household,
+            age: Arc::default(),
             state: Mutex::new(State { forwarder, hosts: validate::HostCache::default() }),
         }
     }
@@ -101,8 +109,8 @@ impl<H: Handler> Service<H> {
         drain: Drain,
         room: &Room,
     ) -> Arc<Self> {
-        let pressure = Arc::clone(&room.pressure);
-        Arc::new(Self { handler, sink, forwarding, limits, drain, pressure })
+        let (pressure, households) = (Arc::clone(&room.pressure), Arc::clone(&room.households));
+        Arc::new(Self { handler, sink, forwarding, limits, drain, pressure, households })
     }
 
     /// Validates a request, cleans its fields and opens its record. Of an HTTP/2 request `parts` still has the
@@ -132,7 +140,10 @@ impl<H: Handler> Service<H> {
         headers::clean_request(&mut parts.headers, state.forwarder.trust());
         headers::join_cookies(&mut parts.headers);
         let addr = state.forwarder.apply(&mut parts.headers, id);
+        let is_peer = addr == state.forwarder.peer();
         drop(state);
+        let household = if is_peer { Arc::clone(&peer.household) } else { self.households.of(addr.ip()) };
+        let admitted = household.admit(&peer.age);
         let visitor = Visitor {
             addr,
             local: peer.local,
@@ -142,7 +153,15 @@ impl<H: Handler> Service<H> {
         };
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let start = self.start(peer, id, addr, parts.version, method, Arc::clone(host.shared()), uri);
+        let ticket = match admitted {
+            Ok(ticket) => ticket,
+            Err(crowded) => {
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, crowded.reason());
+                return Err(Box::new(self.turn_away(start, Style::of(&parts.headers), refusal)));
+            }
+        };
         let record = Record::new(start, Arc::clone(&self.sink));
+        record.set_ticket(ticket);
         Ok(Entered { id, visitor, host, parts, record })
     }
 
@@ -237,13 +256,22 @@ impl Refusal {
             StatusCode::LOOP_DETECTED => {
                 (Hop::Edge, "The request has been here before: it goes in a circle.")
             }
-            StatusCode::SERVICE_UNAVAILABLE => (Hop::Edge, "There are too many requests. Try again soon."),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                (Hop::Visitor, "There are too many requests from your address at once. Try again soon.")
+            }
             _ => (Hop::Visitor, "The request is malformed or ambiguous, so it was not passed on."),
         };
-        Page::new(self.status, hop, text)
+        let page = Page::new(self.status, hop, text);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            page.retry_after(RETRY_AFTER_SECONDS)
+        } else {
+            page
+        }
     }
 }
 
+/// Most requests are over by then.
+const RETRY_AFTER_SECONDS: u32 = 5;
 const MISDIRECTED: Refusal =
     Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host does not belong to this connection");
 const LOOP: Refusal = Refusal::new(StatusCode::LOOP_DETECTED, "request loop");

@@ -30,7 +30,7 @@ pub use chunk::{Chunks, Fed};
 pub use head::{Framing, Head, MAX_FIELDS};
 pub(crate) use head::{check_method, check_path};
 pub use limits::Limits;
-pub(crate) use limits::{Meter, Pressure};
+pub(crate) use limits::{Alarm, Meter, Pressure};
 pub use scan::{Refusal, Scanner, Step};
 pub(crate) use side::{Admitted, Side, Taken};
 
@@ -63,8 +63,8 @@ pub(crate) struct Guard<T: Transport> {
     head_since: Option<Instant>,
     reading: Meter,
     writing: Meter,
-    /// One timer for all deadlines. It may be early: then it is moved.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// One for all deadlines.
+    timer: Alarm,
     closing: Option<Closing>,
 }
 
@@ -99,9 +99,9 @@ impl<T: Transport> Guard<T> {
             limits,
             pressure,
             head_since: None,
-            reading: Meter::default(),
-            writing: Meter::default(),
-            timer: None,
+            reading: limits.reading(),
+            writing: limits.writing(),
+            timer: Alarm::default(),
             closing: None,
         }
     }
@@ -139,8 +139,8 @@ impl<T: Transport> Guard<T> {
                 self.held.advance(skip);
                 self.allowed = len;
                 self.head_since = None;
-                self.reading.restart();
-                self.writing.restart();
+                self.reading = self.limits.reading();
+                self.writing = self.limits.writing();
                 let has_more = self.held.len() > len;
                 self.side.admit(Admitted::Request(head), has_more);
                 Ok(true)
@@ -246,7 +246,7 @@ impl<T: Transport> Guard<T> {
     /// What is due when nothing comes, and when.
     fn read_deadline(&mut self) -> Option<(Instant, Due)> {
         if self.scanner.is_mid_body() {
-            return Some((self.reading.deadline(self.limits.read_idle, &self.limits), Due::Body));
+            return Some((self.reading.deadline(), Due::Body));
         }
         if let Some(since) = self.head_since {
             return Some((since + self.limits.header, Due::Head));
@@ -263,7 +263,7 @@ impl<T: Transport> Guard<T> {
     /// The visitor keeps us waiting: sets the timer, and does what is due.
     fn poll_read_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Due>> {
         let Some((deadline, due)) = self.read_deadline() else { return Poll::Pending };
-        ready!(self.poll_timer(cx, deadline));
+        ready!(self.timer.poll(deadline, cx));
         if due == Due::Idle && self.side.idle_since().is_none() {
             return Poll::Pending;
         }
@@ -273,22 +273,6 @@ impl<T: Transport> Guard<T> {
             Due::Idle => self.scanner.end(),
         }
         Poll::Ready(Ok(due))
-    }
-
-    /// Ready when `deadline` has passed. The timer is moved only forward in time on its own firing, so a busy
-    /// connection touches it rarely.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline);
-        }
-        Poll::Pending
     }
 
     /// Sends informational responses that wait. hyper has nothing buffered when this is called.
@@ -314,8 +298,8 @@ impl<T: Transport> Guard<T> {
         match poll {
             Poll::Pending if self.scanner.is_raw() => Poll::Pending,
             Poll::Pending => {
-                let deadline = self.writing.deadline(self.limits.write_idle, &self.limits);
-                ready!(self.poll_timer(cx, deadline));
+                let deadline = self.writing.deadline();
+                ready!(self.timer.poll(deadline, cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             Poll::Ready(result) => Poll::Ready(result.inspect(|_| self.writing.moved(0))),

@@ -24,6 +24,7 @@ use crate::exchange::{
     Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target,
     Upgrade, UpgradeOrigin,
 };
+use crate::household::EVICTED;
 
 /// hyper's read buffer: the largest head that the guard lets through, and a little.
 const BUFFER_BYTES: usize = 72 * 1024;
@@ -59,7 +60,13 @@ pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: A
             side.drain();
             serving.as_mut().graceful_shutdown();
         }
-        serving.as_mut().poll(cx)
+        let poll = serving.as_mut().poll(cx);
+        // hyper does not ask for a body while its visitor takes nothing: only breaking off frees what waits.
+        if poll.is_pending() && side.poll_evicted(cx).is_ready() {
+            side.reset();
+            return Poll::Ready(Ok(()));
+        }
+        poll
     })
     .await;
     if let Err(error) = result {
@@ -236,6 +243,7 @@ impl Answer {
         if done {
             side.complete();
         }
+        side.set_reader(body.reader().cloned());
         Self { body, record, side: Arc::clone(side), left, done }
     }
 }
@@ -282,7 +290,8 @@ impl Drop for Answer {
     fn drop(&mut self) {
         // hyper lets go of a body whose declared length is written without asking for its end.
         if !self.done && self.left != Some(0) {
-            self.record.set_failure("visitor_gone");
+            let is_evicted = self.body.reader().is_some_and(|reader| reader.is_evicted());
+            self.record.set_failure(if is_evicted { EVICTED } else { "visitor_gone" });
         }
         self.side.answered();
     }

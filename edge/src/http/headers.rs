@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use causeway_tunnel::may_be_trailer;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, TE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, TE};
 use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
 
@@ -306,6 +306,14 @@ fn extend(headers: &mut HeaderMap, name: HeaderName, ours: HeaderValue) {
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
+
+/// Whether a request asks for a stream of server-sent events.
+pub(crate) fn wants_event_stream(headers: &HeaderMap) -> bool {
+    elements(headers, &ACCEPT)
+        .any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// The length that the head declares. The value has been validated.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -6,7 +6,7 @@ pub mod guard;
 pub(crate) mod h1;
 pub mod h2;
 pub mod headers;
-mod limits;
+pub(crate) mod limits;
 pub mod page;
 #[cfg(test)]
 mod testing;

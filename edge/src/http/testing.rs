@@ -21,6 +21,7 @@ use super::guard::Limits;
 use super::headers::Forwarding;
 use crate::access::{Finished, Log, Observer, Sink};
 use crate::exchange::{Abort, BodyKind, Exchange, Handler, InBody, InError, OutBody};
+use crate::household::{Bounds, Households};
 use crate::listen::{self, Protocol, Room};
 use crate::metrics::Visitors;
 use crate::tls::{DevAuthority, Tls};
@@ -263,7 +264,8 @@ impl Front {
         let handler = Told { inner: fake, seen: seen_sender, errors: error_sender };
         let sink = Sink::new(Log { enabled: false, query: false }, Some(Arc::new(log_sender)));
         let drain = Drain::new();
-        let room = Room::new(1000, 1000);
+        let bounds = Bounds { connections: 1000, requests: 1000 };
+        let room = Room::new(1000, Households::new(bounds, Arc::new([]), Visitors::default()));
         let forwarding = Forwarding::new(vec![], "test");
         let service = Service::new(handler, sink, forwarding, Limits::default(), drain.clone(), &room);
         drop(drain.spawn("listener", listen::serve(listener, protocol, service, room, Visitors::default())));

@@ -8,6 +8,7 @@ use causeway_tunnel::{ConnectorId, KeyId, RefusedRoute, Role, Session, Stats};
 use parking_lot::Mutex;
 
 use crate::balance::{self, Candidate, Place};
+use crate::household::Stalled;
 use crate::route::{Pattern, Table};
 
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Live {
     pub announced: ArcSwap<Announced>,
     /// What the connector last said of itself.
     pub stats: Mutex<Option<Stats>>,
+    /// What visitors who do not read keep waiting in it.
+    pub(crate) stalled: Arc<Stalled>,
     place: Place,
     /// Set as soon as its end is known; asking the transport costs a lock.
     gone: AtomicBool,
@@ -45,7 +48,8 @@ impl Live {
         };
         let label = info.id.to_string().into();
         let announced = ArcSwap::default();
-        Self { session, key, label, announced, stats: Mutex::new(None), place, gone: AtomicBool::new(false) }
+        let (stats, stalled, gone) = (Mutex::new(None), Arc::default(), AtomicBool::new(false));
+        Self { session, key, label, announced, stats, stalled, place, gone }
     }
 
     /// The connector's route id for this name, if it announced it.

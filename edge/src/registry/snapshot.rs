@@ -4,15 +4,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use causeway_tunnel::limits;
 use causeway_tunnel::{SessionId, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Connector, Live};
 use crate::access::{Finished, Observer};
+use crate::balance::{Candidate, Place};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::Pattern;
 use crate::store::TunnelRecord;
 use crate::unix_now;
+
+const MAX_STREAMS: usize = limits::MAX_STREAMS as usize;
 
 /// A tunnel that is not revoked.
 #[derive(Debug)]
@@ -39,6 +43,20 @@ impl Tunnel {
             sessions_gauge: metrics.sessions(&record.name),
             last_seen: AtomicI64::new(record.last_seen_at.unwrap_or(0)),
         }
+    }
+
+    /// Streams that its sessions can still carry, all together; a standby counts only when there is nothing else. None:
+    /// there is no session.
+    pub fn free_streams(&self) -> Option<usize> {
+        let connectors = self.connectors.load();
+        let free = |is_standby| {
+            let sessions = connectors.iter().flat_map(|connector| &connector.sessions);
+            let fit = sessions
+                .filter(|live| live.is_usable() && (live.place() == Place::Standby) == is_standby)
+                .map(|live| MAX_STREAMS.saturating_sub(live.in_flight()));
+            fit.reduce(|all, free| all + free)
+        };
+        free(false).or_else(|| free(true))
     }
 
     /// When a session was last seen, in Unix seconds.

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 pub use http1::Http1;
 pub use http2::{Http2, Http2Stream};
 pub use parse::Head;
-pub use tls::{client_config, connect as tls_connect};
+pub use tls::{client_config, connect as tls_connect, connect_from as tls_connect_from};
 pub use websocket::{Duplex, over_http1, over_http2};
 
 /// How an answer ended.

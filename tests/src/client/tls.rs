@@ -1,12 +1,12 @@
 //! TLS for visitors: trusts the edge's development authority and nothing else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 
 /// A client's configuration that trusts one PEM file and offers these protocols.
@@ -39,7 +39,26 @@ pub async fn connect(
     name: &str,
     alpn: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(addr).await?;
+    connect_from(ANY_SOURCE, addr, ca, name, alpn).await
+}
+
+/// The system chooses.
+const ANY_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// [`connect`] from an address of this machine: any of 127.0.0.0/8 is one, so that a test has visitors of several households.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_from(
+    source: IpAddr,
+    addr: SocketAddr,
+    ca: &Path,
+    name: &str,
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    let tcp = socket.connect(addr).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
     tokio_rustls::TlsConnector::from(client_config(ca, alpn)).connect(name, tcp).await

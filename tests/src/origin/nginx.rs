@@ -62,6 +62,11 @@ impl Nginx {
         format!("http://{}", self.addr)
     }
 
+    /// Where it lives.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// Puts a file where nginx serves it.
     ///
     /// # Panics

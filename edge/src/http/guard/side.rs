@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::head::{Framing, Head};
 use super::scan::Refusal;
 use crate::exchange::{InError, Target};
+use crate::household::Reader;
 
 /// What the guard let through, one for each request that hyper sees.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,8 @@ struct State {
     interim_under_way: bool,
     has_more: bool,
     closed: bool,
+    /// Who reads the current response.
+    reader: Option<Arc<Reader>>,
 }
 
 /// What the end of the connection says to the visitor.
@@ -96,6 +99,7 @@ impl Side {
             interim_under_way: false,
             has_more: false,
             closed: false,
+            reader: None,
         };
         Self { state: Mutex::new(state), task: AtomicWaker::new(), flushed: AtomicWaker::new() }
     }
@@ -142,7 +146,18 @@ impl Side {
     pub(crate) fn answered(&self) {
         let mut state = self.state.lock();
         state.answered += 1;
+        state.reader = None;
         state.last = Instant::now();
+    }
+
+    pub(crate) fn set_reader(&self, reader: Option<Arc<Reader>>) {
+        self.state.lock().reader = reader;
+    }
+
+    /// Ready when the visitor takes nothing of the current response and was given up.
+    pub(crate) fn poll_evicted(&self, cx: &Context<'_>) -> Poll<()> {
+        let state = self.state.lock();
+        state.reader.as_ref().map_or(Poll::Pending, |reader| reader.poll_evicted(cx))
     }
 
     /// From now on closing the connection would look like the end of what we send, which is not complete (hazard 138):

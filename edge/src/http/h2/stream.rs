@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -11,23 +12,24 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body::{Body, Frame};
+use http_body::Body;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::Instant;
 
 use super::super::entry::{Leaving, Peer, Service};
-use super::super::guard::{Limits, Meter, Refusal};
+use super::super::guard::{Alarm, Limits, Refusal};
 use super::super::headers;
 use super::Shared;
-use super::intake::Intake;
+use super::body::{Clock, H2Body, Pace};
 use crate::access::Record;
 use crate::exchange::{
-    Abort, Arriving, BodyKind, Exchange, Gate, Handler, InBody, InError, Interim, OutBody, RawLimits, Target,
-    Upgrade, UpgradeOrigin, gone, poll_capacity,
+    Abort, BodyKind, Exchange, Gate, Handler, InBody, Interim, OutBody, RawLimits, Target, Upgrade,
+    UpgradeOrigin, gone, poll_capacity,
 };
+use crate::household::EVICTED;
 
-type Responder = Arc<Mutex<SendResponse<Bytes>>>;
+pub(super) type Responder = Arc<Mutex<SendResponse<Bytes>>>;
 
 /// Counts a running stream, however it ends.
 pub(super) struct Guard {
@@ -38,6 +40,11 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, began: Instant::now() }
+    }
+
+    /// How many streams its connection has at work, this one included.
+    fn running(&self) -> usize {
+        self.shared.running.lock().count
     }
 
     /// The visitor reset the stream. Too many of them end the connection.
@@ -79,12 +86,14 @@ pub(super) async fn serve<H: Handler>(
         Ok(is_websocket) => is_websocket,
         Err(refusal) => {
             let turned = service.refuse(&peer, Version::HTTP_2, refusal);
-            return answer(&mut respond, turned.response, turned.record, &service.limits).await;
+            return answer(&mut respond, turned.response, turned.record, &guard, &service.limits).await;
         }
     };
     let entered = match service.enter(&peer, parts) {
         Ok(entered) => entered,
-        Err(turned) => return answer(&mut respond, turned.response, turned.record, &service.limits).await,
+        Err(turned) => {
+            return answer(&mut respond, turned.response, turned.record, &guard, &service.limits).await;
+        }
     };
     let leaving = Leaving::new(&entered, is_websocket);
     let record = entered.record.clone();
@@ -92,6 +101,7 @@ pub(super) async fn serve<H: Handler>(
     let expects = entered.parts.headers.contains_key(EXPECT) && !recv.is_end_stream();
     let gate = expects.then(Arc::<Gate>::default);
     let limits = service.limits;
+    let is_answered = Arc::<AtomicBool>::default();
     let mut body = InBody::empty();
     let mut body_kind = BodyKind::None;
     let (mut upgrade, mut upgraded) = (None, None);
@@ -102,9 +112,8 @@ pub(super) async fn serve<H: Handler>(
         upgraded = Some(sender);
     } else if !recv.is_end_stream() {
         body_kind = kind(&entered.parts.headers);
-        // Without a declared length a body may be one side of a conversation (gRPC), which may pause.
-        let clock = matches!(body_kind, BodyKind::Known(_)).then(|| Clock::new(limits));
-        let source = H2Body { intake: Intake::new(recv), respond: Arc::clone(&respond), expects, clock };
+        let clock = Clock::new(Pace::of(&entered.parts.headers), limits, Arc::clone(&is_answered));
+        let source = H2Body::new(recv, Arc::clone(&respond), expects, clock);
         body = InBody::arriving(Box::new(source), gate.clone(), record.clone());
     }
     let exchange = Exchange {
@@ -134,13 +143,14 @@ pub(super) async fn serve<H: Handler>(
         guard.reset();
         return;
     };
+    is_answered.store(true, Ordering::Relaxed);
     let mut response = leaving.check(response, &record);
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if is_switching {
         *response.status_mut() = StatusCode::OK;
     }
     let result =
-        send(&respond, response, &leaving, upgraded.filter(|_| is_switching), &record, &limits).await;
+        send(&respond, response, &leaving, upgraded.filter(|_| is_switching), &record, &guard, &limits).await;
     match result {
         Ok(()) => {}
         Err(Broken::Visitor(abort)) => {
@@ -181,13 +191,14 @@ async fn answer(
     respond: &mut SendResponse<Bytes>,
     response: Response<OutBody>,
     record: Record,
+    guard: &Guard,
     limits: &Limits,
 ) {
     record.set_status(response.status());
     let (head, body) = response.into_parts();
     let is_end = body.is_end_stream();
     let sent = match respond.send_response(Response::from_parts(head, ()), is_end) {
-        Ok(mut send) if !is_end => send_body(&mut send, body, None, &record, limits).await,
+        Ok(mut send) if !is_end => send_body(&mut send, body, None, &record, guard, limits).await,
         _ => Ok(()),
     };
     if let Err(Broken::Visitor(abort) | Broken::Ours(abort)) = sent {
@@ -201,6 +212,7 @@ async fn send(
     leaving: &Leaving,
     upgraded: Option<oneshot::Sender<SendStream<Bytes>>>,
     record: &Record,
+    guard: &Guard,
     limits: &Limits,
 ) -> Result<(), Broken> {
     let (head, body) = response.into_parts();
@@ -221,7 +233,7 @@ async fn send(
     if is_end {
         return Ok(());
     }
-    send_body(&mut send, body, length, record, limits).await
+    send_body(&mut send, body, length, record, guard, limits).await
 }
 
 /// Sends the body's frames with back-pressure, and its end. `length`: what the head declared.
@@ -230,8 +242,11 @@ async fn send_body(
     mut body: OutBody,
     mut length: Option<u64>,
     record: &Record,
+    guard: &Guard,
     limits: &Limits,
 ) -> Result<(), Broken> {
+    let (mut meter, mut alarm) = (limits.writing(), Alarm::default());
+    let (reader, backlog) = (body.reader().cloned(), &guard.shared.backlog);
     loop {
         let frame = poll_fn(|cx| {
             if let Poll::Ready(reset) = send.poll_reset(cx) {
@@ -264,9 +279,26 @@ async fn send_body(
             return send.send_data(data, true).map_err(|error| Broken::Visitor(gone(error)));
         }
         while !data.is_empty() {
-            let granted = poll_fn(|cx| poll_capacity(send, data.len(), cx));
-            let granted = timeout(limits.write_idle, granted).await.map_err(|_| stalled())?;
-            let part = data.split_to(granted.map_err(Broken::Visitor)?);
+            let granted = poll_fn(|cx| {
+                if backlog.poll_room(cx).is_ready()
+                    && let Poll::Ready(granted) = poll_capacity(send, data.len(), cx)
+                {
+                    return Poll::Ready(granted.map_err(Broken::Visitor));
+                }
+                if let Poll::Ready(reset) = send.poll_reset(cx) {
+                    return Poll::Ready(Err(visitor_reset(reset)));
+                }
+                if reader.as_ref().is_some_and(|reader| reader.poll_evicted(cx).is_ready()) {
+                    return Poll::Ready(Err(Broken::Ours(Abort::new(EVICTED))));
+                }
+                ready!(alarm.poll(meter.deadline(), cx));
+                Poll::Ready(Err(stalled()))
+            });
+            let granted = granted.await?;
+            // Streams share their connection's rate: a slow line with many of them is not a slow reader of each.
+            meter.moved(granted.saturating_mul(guard.running()));
+            let part = data.split_to(granted);
+            backlog.handed_on(granted);
             let is_end = is_last && data.is_empty();
             send.send_data(part, is_end).map_err(|error| Broken::Visitor(gone(error)))?;
         }
@@ -307,94 +339,12 @@ impl Target for ToResponder {
     }
 }
 
-fn inform(respond: &Responder, status: StatusCode, headers: HeaderMap) {
+pub(super) fn inform(respond: &Responder, status: StatusCode, headers: HeaderMap) {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     // Refused after the final head, and on a stream that is gone: then there is nobody to inform.
     let _ = respond.lock().send_informational(response);
-}
-
-/// The request body as h2 delivers it.
-struct H2Body {
-    intake: Intake,
-    respond: Responder,
-    /// 100 has not been said.
-    expects: bool,
-    clock: Option<Clock>,
-}
-
-/// Gives up a body that comes too slowly (hazard 107).
-struct Clock {
-    limits: Limits,
-    meter: Meter,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Clock {
-    fn new(limits: Limits) -> Self {
-        Self { limits, meter: Meter::default(), timer: None }
-    }
-
-    /// Nothing has come. Ready when that is so for too long.
-    fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.meter.deadline(self.limits.read_idle, &self.limits);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() != deadline {
-            timer.as_mut().reset(deadline);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl Arriving for H2Body {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InError>>> {
-        let data = match (self.intake.poll_data(cx), &mut self.clock) {
-            (Poll::Ready(data), _) => data,
-            (Poll::Pending, None) => return Poll::Pending,
-            (Poll::Pending, Some(clock)) => {
-                ready!(clock.poll_slow(cx));
-                return Poll::Ready(Some(Err(InError::Slow)));
-            }
-        };
-        match data {
-            Some(Ok(data)) => {
-                if let Some(clock) = &mut self.clock {
-                    clock.meter.moved(data.len());
-                }
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(in_error(&error)))),
-            None => Poll::Ready(match ready!(self.intake.poll_trailers(cx)) {
-                Ok(None) => None,
-                Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
-                Err(error) => Some(Err(in_error(&error))),
-            }),
-        }
-    }
-
-    fn is_end(&self) -> bool {
-        self.intake.is_end()
-    }
-
-    fn has_started(&mut self, cx: &mut Context<'_>) -> bool {
-        self.intake.has_started(cx)
-    }
-
-    fn take_in(&mut self, cx: &mut Context<'_>) {
-        self.intake.take_in(cx);
-    }
-
-    fn go_on(&mut self) {
-        if std::mem::take(&mut self.expects) {
-            inform(&self.respond, StatusCode::CONTINUE, HeaderMap::new());
-        }
-    }
-}
-
-/// A stream that h2 itself reset broke the protocol, for instance by a body that is not as long as declared.
-fn in_error(error: &h2::Error) -> InError {
-    if error.is_library() { InError::Malformed("HTTP/2 stream error") } else { InError::Gone }
 }
 
 #[cfg(test)]

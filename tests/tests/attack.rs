@@ -1,0 +1,586 @@
+//! One address attacks, another visits: what the first takes, the second must not miss (hazards 75, 107, 108 and 110).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking, and makes its own numbers"
+)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use causeway_tests::client::{Http1, tls_connect, tls_connect_from};
+use causeway_tests::edge::{Edge, EdgeOptions};
+use causeway_tests::files::Folder;
+use causeway_tests::origin::nginx::Nginx;
+use causeway_tests::origin::scripted::Scripted;
+use causeway_tests::origin::{http, sample};
+use causeway_tests::process::Usage;
+use causeway_tests::site::{APP, Site, to};
+use causeway_tests::{needs, run_within, wait};
+use futures_util::future::join_all;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::{Request, Response, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+/// Everybody else.
+const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const MIB: u64 = 1 << 20;
+/// What edge and connector may hold under attack, each.
+const MOST_BYTES: u64 = 192 * MIB;
+/// And above their beginning a minute after it.
+const MORE_BYTES: u64 = 16 * MIB;
+/// Below this nobody sees a difference, and a shared machine shows none.
+const FLOOR: Duration = Duration::from_millis(25);
+const STREAMS: usize = 100;
+
+/// How an attacker's connection is made: the window of a stream and of the whole, and whether its socket is read.
+#[derive(Clone, Copy)]
+struct Shape {
+    stream_window: u32,
+    window: u32,
+}
+
+/// One connection of the attacker, driven by a task of its own.
+struct Attacker {
+    send: SendRequest<Bytes>,
+    /// Told to stop: the socket is not read any more.
+    stop: Arc<AtomicBool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Attacker {
+    async fn connect(edge: &Edge, shape: Shape) -> Self {
+        let stream = tls_connect(edge.https, &edge.ca(), APP, &["h2"]).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(shape.stream_window).initial_connection_window_size(shape.window);
+        let (send, mut connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+        let stop = Arc::<AtomicBool>::default();
+        let mut tasks = JoinSet::new();
+        let is_stopped = stop.clone();
+        tasks.spawn(async move {
+            std::future::poll_fn(|cx| {
+                if is_stopped.load(Relaxed) {
+                    return std::task::Poll::Pending;
+                }
+                std::pin::Pin::new(&mut connection).poll(cx).map(|_| ())
+            })
+            .await;
+        });
+        let mut attacker = Self { send, stop, _tasks: tasks };
+        // A connection that has finished a request is not new any more.
+        let (answer, _) =
+            attacker.open(Request::get(url("/bytes/10")).body(()).unwrap(), true).await.unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        while let Some(data) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.unwrap().len());
+        }
+        attacker
+    }
+
+    async fn open(&mut self, request: Request<()>, end: bool) -> Option<(ResponseFuture, SendStream<Bytes>)> {
+        std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.ok()?;
+        self.send.send_request(request, end).ok()
+    }
+
+    /// Asks for this as often as a connection may.
+    async fn download(&mut self, path: &str) -> Vec<ResponseFuture> {
+        let mut answers = Vec::new();
+        for _ in 0..STREAMS {
+            let Some((answer, _)) = self.open(Request::get(url(path)).body(()).unwrap(), true).await else {
+                break;
+            };
+            answers.push(answer);
+        }
+        answers
+    }
+}
+
+fn url(path: &str) -> String {
+    format!("https://{APP}{path}")
+}
+
+async fn attackers(edge: &Edge, count: usize, shape: Shape) -> Vec<Attacker> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let some = (count - all.len()).min(20);
+        all.extend(join_all((0..some).map(|_| Attacker::connect(edge, shape))).await);
+    }
+    all
+}
+
+/// A visitor from another address, on a thread of its own: the attack's tasks do not delay its clock.
+struct Neighbour {
+    https: SocketAddr,
+    ca: PathBuf,
+}
+
+impl Neighbour {
+    fn of(edge: &Edge) -> Self {
+        Self { https: edge.https, ca: edge.ca() }
+    }
+
+    /// Asks so many times, one after another; every answer must be whole. The slowest but one in a hundred.
+    async fn p99(&self, requests: usize) -> Duration {
+        let (https, ca) = (self.https, self.ca.clone());
+        let times = elsewhere(move || async move {
+            let tls = tls_connect_from(NEIGHBOUR, https, &ca, APP, &["http/1.1"]).await.unwrap();
+            let mut client = Http1::over(tls);
+            let mut times = Vec::new();
+            for _ in 0..requests {
+                let since = Instant::now();
+                let request = Request::get(url("/bytes/2000")).body(Bytes::new()).unwrap();
+                let answer = client.fetch(request).await.unwrap().ok();
+                assert_eq!(answer.body.len(), 2000);
+                times.push(since.elapsed());
+            }
+            times
+        });
+        let mut times = times.await;
+        times.sort_unstable();
+        times[requests * 99 / 100]
+    }
+
+    /// Reads a large answer slowly but steadily, to its end.
+    fn slow_download(
+        &self,
+        path: &'static str,
+        length: usize,
+        pause: Duration,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (https, ca) = (self.https, self.ca.clone());
+        elsewhere(move || async move {
+            let tls = tls_connect_from(NEIGHBOUR, https, &ca, APP, &["h2"]).await.unwrap();
+            let (mut send, connection) = h2::client::handshake(tls).await.unwrap();
+            let mut tasks = JoinSet::new();
+            tasks.spawn(connection);
+            let (answer, _) = send.send_request(Request::get(url(path)).body(()).unwrap(), true).unwrap();
+            let mut body = answer.await.unwrap().into_body();
+            let (mut got, mut kept) = (0, 0);
+            while let Some(data) = body.data().await {
+                let count = data.expect("a slow reader that moves is left alone").len();
+                (got, kept) = (got + count, kept + count);
+                if kept > 16 * 1024 {
+                    tokio::time::sleep(pause).await;
+                    body.flow_control().release_capacity(std::mem::take(&mut kept)).unwrap();
+                }
+            }
+            assert_eq!(got, length);
+        })
+    }
+}
+
+/// Runs on a thread and a runtime of its own.
+async fn elsewhere<T: Send + 'static, F: Future<Output = T>>(work: impl FnOnce() -> F + Send + 'static) -> T {
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Watches the memory of a process, on a thread of its own.
+struct Watch {
+    pid: u32,
+    name: &'static str,
+    start: u64,
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn start(name: &'static str, pid: u32) -> Self {
+        let start = Usage::of(pid).resident_bytes;
+        let (peak, stop) = (Arc::new(AtomicU64::new(start)), Arc::<AtomicBool>::default());
+        let (high, is_over) = (peak.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !is_over.load(Relaxed) && std::path::Path::new(&format!("/proc/{pid}/status")).exists() {
+                high.fetch_max(Usage::of(pid).resident_bytes, Relaxed);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a thread of its own, that looks now and then"
+                )]
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { pid, name, start, peak, stop }
+    }
+
+    fn peak(&self) -> u64 {
+        self.peak.load(Relaxed)
+    }
+
+    async fn check_return(&self) {
+        let now = || Usage::of(self.pid).resident_bytes;
+        let what = format!("{} back within 16 MiB of {} MiB", self.name, self.start / MIB);
+        let took = wait::holds(&what, Duration::from_secs(60), || now() < self.start + MORE_BYTES).await;
+        println!("{}: {} MiB {took:?} after", self.name, now() / MIB);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
+fn watch(site: &Site) -> [Watch; 2] {
+    [Watch::start("edge", site.edge.program.pid()), Watch::start("connector", site.connector.program.pid())]
+}
+
+fn check_peaks(watches: &[Watch]) {
+    for watch in watches {
+        let (start, peak) = (watch.start / MIB, watch.peak() / MIB);
+        println!("{}: {start} MiB at the start, {peak} MiB at most so far", watch.name);
+    }
+    assert!(watches.iter().all(|watch| watch.peak() < MOST_BYTES), "more than {MOST_BYTES} bytes");
+}
+
+/// Waits until the attack has had its effect: so many requests were refused or given up, and no more for a while. How many.
+async fn settled(edge: &Edge, least: f64) -> f64 {
+    let last = std::cell::Cell::new((0.0, Instant::now()));
+    let look = || async {
+        let page = edge.metrics().await;
+        let of = |name| causeway_tests::edge::sample(&page, name, &[]);
+        let now = of("causeway_edge_readers_evicted_total") + of("causeway_edge_requests_refused_total");
+        if now > last.get().0 {
+            last.set((now, Instant::now()));
+        }
+        (now > least && last.get().1.elapsed() > Duration::from_millis(500)).then_some(now)
+    };
+    wait::until("the attack to be refused", Duration::from_secs(40), look).await.0
+}
+
+/// Asks as the neighbour while the attack is on, and compares with what it was before.
+async fn compare(neighbour: &Neighbour, before: Duration) {
+    let during = neighbour.p99(400).await;
+    println!("a neighbour's p99: {before:?} before, {during:?} during the attack");
+    assert!(during < (before * 2).max(before + FLOOR), "{before:?} before, {during:?} during");
+}
+
+#[test]
+fn hazard_110_seventeen_thousand_uploads_from_one_address_leave_the_tunnel_to_others() {
+    run_within(Duration::from_secs(120), async {
+        let origin = sample().await;
+        let site = Site::of(http(&origin)).await;
+        let neighbour = Neighbour::of(&site.edge);
+        neighbour.p99(100).await;
+        let before = neighbour.p99(400).await;
+        let watches = watch(&site);
+        let mut attackers = attackers(&site.edge, 170, Shape { stream_window: 65_535, window: 65_535 }).await;
+        let mut held = Vec::new();
+        for attacker in &mut attackers {
+            for _ in 0..STREAMS {
+                let head = Request::post(url("/sink")).body(()).unwrap();
+                let Some((answer, mut send)) = attacker.open(head, false).await else { break };
+                let _ = send.send_data(Bytes::from_static(b"x"), false);
+                held.push((answer, send));
+            }
+        }
+        let opened = held.len();
+        let refused = settled(&site.edge, 10_000.0).await;
+        let in_flight = site.edge.metric("causeway_edge_streams_in_flight", &[]).await;
+        println!("{opened} streams opened, {refused} refused, {in_flight} in flight");
+        compare(&neighbour, before).await;
+        assert!(opened > 16_000, "{opened} opened");
+        assert!(in_flight <= 513.0, "{in_flight}");
+        check_peaks(&watches);
+        drop((held, attackers));
+        for watch in &watches {
+            watch.check_return().await;
+        }
+    });
+}
+
+#[test]
+fn hazard_107_an_upload_of_unknown_length_that_stops_is_given_up_over_http_2() {
+    run_within(Duration::from_secs(60), async {
+        let origin = sample().await;
+        let config =
+            "limits: { visitorIdleTimeout: 1s, bodyIdleTimeout: 3s, upgradeIdleTimeout: 3s }".to_owned();
+        let options = EdgeOptions { config, ..Default::default() };
+        let site = Site::with(options, Folder::default(), &to(http(&origin))).await;
+        let mut client = site.http2().await;
+        // Answered only when the body is there: 408 once it does not come.
+        let since = Instant::now();
+        let mut stopped = client.open(Request::post(url("/sink")).body(()).unwrap(), false).await.unwrap();
+        stopped.send.send_data(Bytes::from_static(b"x"), false).unwrap();
+        // A call that was not taken yet may think for longer.
+        let grpc = Request::post(url("/sink")).header("content-type", "Application/gRPC").body(()).unwrap();
+        let mut call = client.open(grpc, false).await.unwrap();
+        call.send.send_data(Bytes::from_static(b"x"), false).unwrap();
+        // Once both sides speak a pause is no fault.
+        let mut duplex = client.open(Request::post(url("/echo")).body(()).unwrap(), false).await.unwrap();
+        duplex.send.send_data(Bytes::from_static(b"x"), false).unwrap();
+        let mut echo = duplex.head().await.unwrap().into_body();
+        assert_eq!(echo.data().await.unwrap().unwrap(), "x");
+        let answer = stopped.answer().await.unwrap();
+        assert_eq!(answer.status, 408, "{answer:?}");
+        assert!(since.elapsed() < Duration::from_millis(2500), "{:?}", since.elapsed());
+        duplex.send.send_data(Bytes::from_static(b"y"), true).unwrap();
+        assert_eq!(echo.data().await.unwrap().unwrap(), "y");
+        let answer = call.answer().await.unwrap();
+        assert_eq!(answer.status, 408, "{answer:?}");
+        assert!(since.elapsed() > Duration::from_millis(2500), "{:?}", since.elapsed());
+        wait::holds("the origin to be left alone", Duration::from_secs(5), || {
+            origin.counters().running() == 0
+        })
+        .await;
+    });
+}
+
+#[test]
+fn over_the_bound_a_request_gets_503_with_retry_after_and_its_address_is_named() {
+    run_within(Duration::from_secs(60), async {
+        let origin = sample().await;
+        let config = "limits: { requestsPerIp: 3, connectionsPerIp: 4 }".to_owned();
+        let options = EdgeOptions { config, ..Default::default() };
+        let site = Site::with(options, Folder::default(), &to(http(&origin))).await;
+        let mut client = site.http2().await;
+        let get = |path: &str| Request::get(url(path)).body(()).unwrap();
+        client.open(get("/bytes/1"), true).await.unwrap().answer().await.unwrap().ok();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(client.open(get("/slow/60000"), true).await.unwrap());
+        }
+        wait::holds("three at the origin", Duration::from_secs(5), || origin.counters().running() == 3).await;
+        let answer = client.open(get("/bytes/1"), true).await.unwrap().answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
+        let labels = ["reason=\"too many from one address\""];
+        assert_eq!(site.edge.metric("causeway_edge_requests_refused_total", &labels).await, 1.0);
+        site.edge.program.line("limits.requestsPerIp", Duration::from_secs(5)).await;
+        Neighbour::of(&site.edge).p99(1).await;
+        held.pop().unwrap().reset();
+        let look =
+            || async { (site.edge.metric("causeway_edge_streams_in_flight", &[]).await < 3.0).then_some(()) };
+        wait::until("a place to be free", Duration::from_secs(5), look).await;
+        client.open(get("/bytes/1"), true).await.unwrap().answer().await.unwrap().ok();
+        let mut connections = Vec::new();
+        while connections.len() < 5 {
+            connections.push(TcpStream::connect(site.edge.https).await.unwrap());
+        }
+        let line = site.edge.program.line("limits.connectionsPerIp", Duration::from_secs(5)).await;
+        assert!(line.contains("127.0.0.1") && line.contains("trustedProxies"), "{line}");
+        assert!(site.edge.metric("causeway_edge_connections_refused_total", &labels).await >= 1.0);
+    });
+}
+
+#[test]
+fn behind_a_trusted_proxy_the_named_visitor_is_bound_and_the_proxy_is_not() {
+    run_within(Duration::from_secs(60), async {
+        let origin = sample().await;
+        let config =
+            "trustedProxies: [127.0.0.1]\nlimits: { requestsPerIp: 2, connectionsPerIp: 1 }".to_owned();
+        let options = EdgeOptions { config, ..Default::default() };
+        let site = Site::with(options, Folder::default(), &to(http(&origin))).await;
+        let mut connections = Vec::new();
+        for _ in 0..4 {
+            connections.push(site.http2().await);
+        }
+        let mut held = Vec::new();
+        let ask = |visitor: &str, path: &str| {
+            let request = Request::get(url(path)).header("x-forwarded-for", visitor);
+            request.body(()).unwrap()
+        };
+        for client in &mut connections[..2] {
+            held.push(client.open(ask("192.0.2.1", "/slow/60000"), true).await.unwrap());
+        }
+        wait::holds("both at the origin", Duration::from_secs(5), || origin.counters().running() == 2).await;
+        let client = &mut connections[3];
+        let answer = client.open(ask("192.0.2.1", "/bytes/1"), true).await.unwrap().answer().await.unwrap();
+        assert_eq!(answer.status, 503, "{answer:?}");
+        client.open(ask("192.0.2.2", "/bytes/1"), true).await.unwrap().answer().await.unwrap().ok();
+        let own = Request::get(url("/bytes/1")).body(()).unwrap();
+        client.open(own, true).await.unwrap().answer().await.unwrap().ok();
+    });
+}
+
+/// A site with a file that nobody reads to its end.
+async fn library(config: &str) -> Option<(Nginx, Site)> {
+    let nginx = Nginx::start(&needs("nginx")?).await;
+    nginx.put("large", &vec![b'x'; 4 << 20]);
+    std::fs::create_dir_all(nginx.folder().join("www/bytes")).unwrap();
+    nginx.put("bytes/10", b"0123456789");
+    nginx.put("bytes/2000", &[b'y'; 2000]);
+    let options = EdgeOptions { config: config.to_owned(), ..Default::default() };
+    let site = Site::with(options, Folder::default(), &to(nginx.service())).await;
+    Some((nginx, site))
+}
+
+/// 2,000 downloads from 20 connections of one address that are not read.
+async fn stalled_readers(shape: Shape, reads_socket: bool) {
+    let Some((_nginx, site)) = library("").await else { return };
+    let neighbour = Neighbour::of(&site.edge);
+    neighbour.p99(100).await;
+    let before = neighbour.p99(400).await;
+    let watches = watch(&site);
+    let mut attackers = attackers(&site.edge, 20, shape).await;
+    let slow = neighbour.slow_download("/large", 4 << 20, Duration::from_millis(20));
+    let mut slow_one = JoinSet::new();
+    slow_one.spawn(slow);
+    let (mut held, mut unread) = (Vec::new(), Vec::new());
+    for attacker in &mut attackers {
+        let mut answers = attacker.download("/large").await;
+        // The requests are out once the first is answered.
+        held.push(answers.swap_remove(0).await.map_err(|error| println!("{error}")).ok());
+        attacker.stop.store(!reads_socket, Relaxed);
+        unread.extend(answers);
+    }
+    let given_up = settled(&site.edge, 1_000.0).await;
+    println!("{given_up} given up or refused");
+    check_peaks(&watches);
+    compare(&neighbour, before).await;
+    slow_one.join_next().await.unwrap().unwrap();
+    check_peaks(&watches);
+    drop((held, unread, attackers));
+    for watch in &watches {
+        watch.check_return().await;
+    }
+}
+
+#[test]
+fn hazard_075_two_thousand_readers_that_stop_take_no_memory_and_harm_nobody() {
+    run_within(Duration::from_secs(170), async {
+        let shape = Shape { stream_window: 16 * 1024, window: 8 << 20 };
+        stalled_readers(shape, true).await;
+    });
+}
+
+#[test]
+fn hazard_075_two_thousand_readers_that_leave_their_sockets_unread_take_no_memory() {
+    run_within(Duration::from_secs(170), async {
+        let shape = Shape { stream_window: 1 << 30, window: 1 << 30 };
+        stalled_readers(shape, false).await;
+    });
+}
+
+#[test]
+fn hazard_108_readers_that_trickle_are_given_up() {
+    run_within(Duration::from_secs(60), async {
+        let Some((_nginx, site)) = library("limits: { visitorIdleTimeout: 3s }").await else { return };
+        let mut attacker = Attacker::connect(&site.edge, Shape { stream_window: 4, window: 1 << 20 }).await;
+        let mut readers = JoinSet::new();
+        let since = Instant::now();
+        for answer in attacker.download("/large").await {
+            readers.spawn(async move { trickle(answer.await.expect("a head")).await });
+        }
+        assert_eq!(readers.len(), STREAMS);
+        let mut bytes = 0;
+        while let Some(read) = readers.join_next().await {
+            bytes += read.unwrap();
+        }
+        println!("{STREAMS} readers of {bytes} bytes were reset after {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+        // The connection itself is not to blame.
+        let (answer, _) =
+            attacker.open(Request::get(url("/bytes/10")).body(()).unwrap(), true).await.unwrap();
+        assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+    });
+}
+
+/// Gives back a byte of window at a time, until the stream is reset.
+async fn trickle(answer: Response<RecvStream>) -> usize {
+    let mut body = answer.into_body();
+    let mut bytes = 0;
+    while let Some(Ok(data)) = body.data().await {
+        bytes += data.len();
+        for _ in 0..data.len() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if body.flow_control().release_capacity(1).is_err() {
+                return bytes;
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn hazard_108_a_reader_over_http_1_that_stops_is_given_up() {
+    run_within(Duration::from_secs(60), async {
+        let Some((_nginx, site)) = library("limits: { visitorIdleTimeout: 2s }").await else { return };
+        let mut client = site.http1().await;
+        client.send(format!("GET /large HTTP/1.1\r\nhost: {APP}\r\n\r\n").as_bytes()).await;
+        let line = site.edge.access_line("/large").await;
+        assert_eq!(line["status"], 200, "{line}");
+        assert!(line["bytes_out"].as_u64().unwrap() < 4 << 20, "{line}");
+    });
+}
+
+/// Sockets with small buffers that ask and never read.
+async fn unread(edge: &Edge, count: usize, head: &str) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8 * 1024).unwrap();
+        let mut stream = socket.connect(edge.http).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        all.push(stream);
+    }
+    all
+}
+
+/// Waits for some of them to be given up, and reads one of those: it must not look like an end.
+async fn some_are_reset(edge: &Edge, mut unread: Vec<TcpStream>) {
+    let given_up = settled(edge, 10.0).await;
+    println!("{given_up} of {} given up", unread.len());
+    let look = || async { (edge.metric("causeway_edge_streams_in_flight", &[]).await < 150.0).then_some(()) };
+    wait::until("their requests to end", Duration::from_secs(5), look).await;
+    let mut resets = 0;
+    for stream in &mut unread {
+        let mut bytes = vec![0; 256 * 1024];
+        let read = async {
+            while stream.read(&mut bytes).await? > 0 {}
+            Ok::<(), std::io::Error>(())
+        };
+        match tokio::time::timeout(Duration::from_millis(50), read).await {
+            Ok(Ok(())) => panic!("given up with what looks like an end"),
+            Ok(Err(error)) => resets += usize::from(error.kind() == std::io::ErrorKind::ConnectionReset),
+            // Still served: it reads now.
+            Err(_) => {}
+        }
+        if resets > 5 {
+            return;
+        }
+    }
+    panic!("{resets} resets");
+}
+
+#[test]
+fn hazard_075_readers_over_http_1_that_stop_are_given_up_too() {
+    run_within(Duration::from_secs(60), async {
+        let Some((nginx, site)) = library("").await else { return };
+        std::fs::File::create(nginx.folder().join("www/huge")).unwrap().set_len(1 << 30).unwrap();
+        let head = format!("GET /huge HTTP/1.1\r\nhost: {APP}\r\n\r\n");
+        let readers = unread(&site.edge, 160, &head).await;
+        some_are_reset(&site.edge, readers).await;
+    });
+}
+
+#[test]
+fn hazard_075_websockets_that_are_not_read_are_given_up_too() {
+    run_within(Duration::from_secs(60), async {
+        let origin = Scripted::start(|mut connection| async move {
+            connection.request().await;
+            connection.send(GRANTED.as_bytes()).await;
+            while connection.try_send(&[b'x'; 16 * 1024]).await {}
+        })
+        .await;
+        let site = Site::of(origin.service()).await;
+        let head = format!("GET /ws HTTP/1.1\r\nhost: {APP}\r\n{WISH}\r\n");
+        let readers = unread(&site.edge, 160, &head).await;
+        some_are_reset(&site.edge, readers).await;
+    });
+}
+
+/// The example of RFC 6455 section 1.3.
+const WISH: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                       sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
