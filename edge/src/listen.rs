@@ -1,6 +1,8 @@
 //! The public listeners: accepts visitors within their bounds, shakes hands, and gives each connection to its HTTP
 //! version.
 
+mod cleartext;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -200,9 +202,18 @@ async fn connect<H: Handler>(
         }
         Protocol::Https { tls, handshake_timeout } => (tls, handshake_timeout),
     };
-    let accepted = match timeout(handshake_timeout, tls.accept(stream)).await {
-        Ok(Ok(accepted)) => accepted,
-        Ok(Err(error)) => {
+    let begin = async {
+        if matches!(cleartext::is_spoken(&stream).await, Ok(true)) {
+            counts.refused("HTTP on the HTTPS port");
+            let _ = cleartext::explain(stream).await;
+            return None;
+        }
+        Some(tls.accept(stream).await)
+    };
+    let accepted = match timeout(handshake_timeout, begin).await {
+        Ok(Some(Ok(accepted))) => accepted,
+        Ok(None) => return,
+        Ok(Some(Err(error))) => {
             counts.refused(match error {
                 HandshakeError::NoName => "no server name",
                 HandshakeError::UnknownName => "unknown server name",

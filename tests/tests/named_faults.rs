@@ -247,3 +247,19 @@ fn a_rule_file_that_is_not_there() {
         assert!(seen.code != 0 && seen.text().contains("/nowhere/config.yml"), "{}", seen.text());
     });
 }
+
+#[test]
+fn http_on_the_https_port_is_told_so_in_words() {
+    run(async {
+        let edge = Edge::start().await;
+        let mut client = causeway_tests::client::Http1::plain(edge.https).await;
+        let host = format!("{APP}:{}", edge.https.port());
+        client.send(format!("GET /x HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await;
+        let answer = client.answer("GET").await.unwrap();
+        assert_eq!(answer.status, 400);
+        let text = answer.text();
+        assert!(text.contains("speaks HTTPS") && text.contains(&format!("https://{host}/")), "{text}");
+        let reason = ["reason=\"HTTP on the HTTPS port\""];
+        assert_eq!(edge.metric("causeway_edge_connections_refused_total", &reason).await, 1.0);
+    });
+}
