@@ -148,9 +148,59 @@ place-items:center;min-height:100vh}main{max-width:34em;padding:2em}h1{font-size
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
     use http_body_util::BodyExt;
 
     use super::*;
+
+    /// All source text below a folder, tests left out.
+    fn sources(folder: &Path, into: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                into.push(text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn the_manual_lists_every_status_that_we_can_send() {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let mut texts = Vec::new();
+        sources(&here.join("src"), &mut texts);
+        sources(&here.join("../connector/src"), &mut texts);
+        let mut sent = BTreeSet::new();
+        for text in &texts {
+            for maker in ["Refusal::new(", "Page::new(", "text(", "Self::new("] {
+                let calls = text
+                    .split(maker)
+                    .skip(1)
+                    .filter_map(|rest| rest.trim_start().strip_prefix("StatusCode::"));
+                sent.extend(calls.map(|rest| rest.split(',').next().unwrap().to_owned()));
+            }
+        }
+        let number = |name: &String| {
+            (100..600).find(|number| {
+                let reason = StatusCode::from_u16(*number).unwrap().canonical_reason().unwrap_or_default();
+                reason.to_ascii_uppercase().replace([' ', '-'], "_") == *name
+            })
+        };
+        let sent: BTreeSet<u16> = sent.iter().filter_map(number).collect();
+        assert!(sent.len() > 12, "{sent:?}");
+        let page = std::fs::read_to_string(here.join("../docs/operations.md")).unwrap();
+        let page =
+            page.split("## What a visitor sees").nth(1).unwrap().split("What has no status").next().unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let listed: BTreeSet<u16> =
+            rows.flat_map(|row| row.split([',', ' '])).filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(listed, sent, "left: the manual, right: the code");
+    }
 
     const PAGE: Page =
         Page::new(StatusCode::SERVICE_UNAVAILABLE, Hop::Tunnel, "No connector is there.").retry_after(5);
