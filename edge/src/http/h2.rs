@@ -60,8 +60,7 @@ pub(crate) async fn serve<H: Handler>(
     service: Arc<Service<H>>,
 ) {
     let flooded = Arc::new(Notify::new());
-    let backlog = Arc::<Backlog>::default();
-    let io = Watched::new(io, Arc::clone(&flooded), Arc::clone(&backlog), service.limits.write_idle);
+    let io = Watched::new(io, Arc::clone(&flooded), service.limits.write_idle);
     let handshake = builder().handshake::<_, Bytes>(io);
     let Ok(Ok(connection)) = timeout(HANDSHAKE_TIMEOUT, handshake).await else {
         tracing::debug!("HTTP/2 connection ended in its preface");
@@ -71,7 +70,7 @@ pub(crate) async fn serve<H: Handler>(
         resets: Mutex::new(ResetBudget::new(std::time::Instant::now())),
         running: Mutex::new(Running { count: 0, since: Instant::now() }),
         flooded,
-        backlog,
+        backlog: Arc::default(),
     });
     run(connection, Arc::new(peer), service, shared).await;
 }

@@ -4,8 +4,10 @@
 //! times, and for answers whose requests count as done. So a stream hands on its next piece only when the connection
 //! has little waiting.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 /// Enough to keep the socket busy, whose own buffer holds what is on the way; half a thousand connections of one address
@@ -21,6 +23,12 @@ struct State {
     waiting: Vec<Waker>,
 }
 
+/// A piece that counts as long as h2 holds it. When it lets go, the piece is written, or thrown away with its stream.
+struct Held {
+    bytes: Bytes,
+    backlog: Arc<Backlog>,
+}
+
 impl Backlog {
     /// Ready when a piece may be handed on.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
@@ -34,14 +42,15 @@ impl Backlog {
         Poll::Pending
     }
 
-    pub(super) fn handed_on(&self, bytes: usize) {
-        self.0.lock().bytes += bytes;
+    /// The same bytes, counted until the last of them is dropped.
+    pub(super) fn hold(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        self.0.lock().bytes += bytes.len();
+        Bytes::from_owner(Held { bytes, backlog: Arc::clone(self) })
     }
 
-    /// The socket took so many, frame heads included: those make the count a little low, never high.
-    pub(super) fn written(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         let mut state = self.0.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
+        state.bytes -= bytes;
         if state.bytes >= MAX_WAITING_BYTES || state.waiting.is_empty() {
             return;
         }
@@ -51,25 +60,34 @@ impl Backlog {
     }
 }
 
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.backlog.release(self.bytes.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_full_backlog_holds_streams_back_until_the_socket_takes_bytes() {
-        struct Nobody;
-        impl std::task::Wake for Nobody {
-            fn wake(self: std::sync::Arc<Self>) {}
-        }
-        let backlog = Backlog::default();
-        let waker = Waker::from(std::sync::Arc::new(Nobody));
-        let cx = Context::from_waker(&waker);
-        backlog.handed_on(MAX_WAITING_BYTES);
+    fn a_full_backlog_holds_streams_back_until_bytes_are_written_or_thrown_away() {
+        let backlog = Arc::<Backlog>::default();
+        let cx = Context::from_waker(Waker::noop());
+        let mut piece = backlog.hold(Bytes::from(vec![7; MAX_WAITING_BYTES]));
         assert!(backlog.poll_room(&cx).is_pending() && backlog.poll_room(&cx).is_pending());
         assert_eq!(backlog.0.lock().waiting.len(), 1);
-        backlog.written(1);
+        let part = piece.split_to(10);
+        drop(piece);
+        assert!(backlog.poll_room(&cx).is_pending(), "a part of it is still there");
+        drop(part);
         assert!(backlog.0.lock().waiting.is_empty() && backlog.poll_room(&cx).is_ready());
-        backlog.written(usize::MAX);
         assert_eq!(backlog.0.lock().bytes, 0);
     }
 }

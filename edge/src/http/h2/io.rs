@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::super::limits::TURN_BYTES;
-use super::backlog::Backlog;
 use super::flood::FrameBudget;
 
 pub(super) struct Watched<T> {
@@ -23,27 +22,16 @@ pub(super) struct Watched<T> {
     is_flooded: bool,
     /// Read since the task last gave way.
     turn: usize,
-    backlog: Arc<Backlog>,
     write_idle: Duration,
     stalled_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(io: T, flooded: Arc<Notify>, backlog: Arc<Backlog>, write_idle: Duration) -> Self {
+    pub(super) fn new(io: T, flooded: Arc<Notify>, write_idle: Duration) -> Self {
         let budget = FrameBudget::new(std::time::Instant::now());
         let timer = None;
-        Self {
-            io,
-            budget,
-            flooded,
-            is_flooded: false,
-            turn: 0,
-            backlog,
-            write_idle,
-            stalled_since: None,
-            timer,
-        }
+        Self { io, budget, flooded, is_flooded: false, turn: 0, write_idle, stalled_since: None, timer }
     }
 
     /// Fails a write that made no progress for too long.
@@ -101,7 +89,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         let poll = Pin::new(&mut self.io).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = &poll {
             self.budget.sent(*count);
-            self.backlog.written(*count);
         }
         self.watch(cx, poll)
     }
@@ -114,7 +101,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         let poll = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(count)) = &poll {
             self.budget.sent(*count);
-            self.backlog.written(*count);
         }
         self.watch(cx, poll)
     }

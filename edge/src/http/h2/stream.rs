@@ -297,8 +297,7 @@ async fn send_body(
             let granted = granted.await?;
             // Streams share their connection's rate: a slow line with many of them is not a slow reader of each.
             meter.moved(granted.saturating_mul(guard.running()));
-            let part = data.split_to(granted);
-            backlog.handed_on(granted);
+            let part = backlog.hold(data.split_to(granted));
             let is_end = is_last && data.is_empty();
             send.send_data(part, is_end).map_err(|error| Broken::Visitor(gone(error)))?;
         }

@@ -1,3 +1,4 @@
+mod cancelled;
 mod leaving;
 mod raw;
 mod small;
