@@ -14,8 +14,8 @@ use causeway_tests::edge::EdgeOptions;
 use causeway_tests::load::Load;
 use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{closed_port, http, sample};
-use causeway_tests::run;
 use causeway_tests::site::{APP, Site, to};
+use causeway_tests::{run, wait};
 use http::Request;
 
 const URL: &str = "https://app.example.test/";
@@ -27,7 +27,7 @@ fn requests_are_shared_among_replicas() {
         let site = Site::of(http(&one)).await;
         let _replica = site.replica(&to(http(&two))).await;
         let load = Load::start(&site.edge, APP, "/bytes/100", 100, 8, 0);
-        causeway_tests::wait::holds("load to flow", Duration::from_secs(20), || load.answered() > 1000).await;
+        wait::holds("load to flow", Duration::from_secs(20), || load.answered() > 1000).await;
         let tally = load.stop().await;
         assert_eq!(tally.failed, 0, "{:?}", tally.failures);
         let (one, two) = (one.counters().requests(), two.counters().requests());
@@ -48,7 +48,7 @@ fn the_replica_with_fewer_streams_in_flight_is_preferred() {
             let mut client = Http1::plain(site.edge.http).await;
             client.send(format!("GET /slow/60000 HTTP/1.1\r\nhost: {APP}\r\n\r\n").as_bytes()).await;
             let running = || one.counters().running() + two.counters().running() == n;
-            causeway_tests::wait::holds("the request at an origin", Duration::from_secs(5), running).await;
+            wait::holds("the request at an origin", Duration::from_secs(5), running).await;
             held.push(client);
         }
         let (one, two) = (one.counters().running(), two.counters().running());
@@ -102,28 +102,28 @@ fn hazard_136_no_request_is_executed_twice() {
     });
 }
 
+/// The shards to which the site's connectors have sessions.
+fn shards_with_sessions(status: &serde_json::Value) -> Vec<u64> {
+    let all = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let connectors = all(&status["tunnels"]).into_iter().flat_map(|tunnel| all(&tunnel["connectors"]));
+    let sessions = connectors.flat_map(|connector| all(&connector["sessions"]));
+    let mut shards: Vec<u64> = sessions.filter_map(|session| session["shard"].as_u64()).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
+}
+
 #[test]
 fn three_shards_serve_whatever_shard_a_visitor_meets() {
     run(async {
         let origin = sample().await;
         let options = EdgeOptions { config: "shards: 3\n".into(), ..Default::default() };
         let site = Site::with(options, Default::default(), &to(http(&origin))).await;
-        let status = site.edge.status().await;
-        let mut shards: Vec<u64> = Vec::new();
-        for tunnel in status["tunnels"].as_array().unwrap() {
-            for connector in tunnel["connectors"].as_array().unwrap() {
-                shards.extend(
-                    connector["sessions"]
-                        .as_array()
-                        .unwrap()
-                        .iter()
-                        .filter_map(|session| session["shard"].as_u64()),
-                );
-            }
-        }
-        shards.sort_unstable();
-        shards.dedup();
-        assert_eq!(shards, [0, 1, 2], "the connector keeps a session to each shard: {status}");
+        let look = || async {
+            let shards = shards_with_sessions(&site.edge.status().await);
+            (shards == [0, 1, 2]).then_some(())
+        };
+        wait::until("a session to each shard", Duration::from_secs(20), look).await;
         // The kernel spreads connections over the shards' sockets: with 60 of them each shard has some.
         for protocol in PROTOCOLS {
             for _ in 0..30 {
@@ -131,7 +131,7 @@ fn three_shards_serve_whatever_shard_a_visitor_meets() {
             }
         }
         let load = Load::start(&site.edge, APP, "/bytes/1000", 1000, 9, 3);
-        causeway_tests::wait::holds("load to flow", Duration::from_secs(20), || load.answered() > 1500).await;
+        wait::holds("load to flow", Duration::from_secs(20), || load.answered() > 1500).await;
         let tally = load.stop().await;
         assert_eq!(tally.failed, 0, "{:?}", tally.failures);
     });
@@ -150,7 +150,7 @@ fn a_shard_without_a_session_hands_over_instead_of_refusing() {
         let look = || async {
             (visit(&site.edge, Protocol::Http1, &format!("{URL}bytes/1")).await.status == 200).then_some(())
         };
-        causeway_tests::wait::until("the first answer", Duration::from_secs(20), look).await;
+        wait::until("the first answer", Duration::from_secs(20), look).await;
         for _ in 0..60 {
             visit(&site.edge, Protocol::Http1, &format!("{URL}bytes/1")).await.ok();
         }

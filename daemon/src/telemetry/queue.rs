@@ -173,28 +173,48 @@ mod tests {
         format!("{dropped} dropped\n")
     }
 
-    /// A full queue whose thread is stuck in a full pipe, and how many lines both of them took.
-    fn stalled() -> (Queue, io::PipeReader, usize) {
-        let (reader, writer) = io::pipe().unwrap();
-        let queue = Queue::start(writer, note).unwrap();
-        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
-        let mut pushed = MAX_WAITING_BYTES / 1024;
-        for _ in 0..pushed {
-            queue.push(&line);
+    /// Writes nothing before the test says so, like a pipe that nobody reads.
+    struct Shut {
+        gate: Option<mpsc::Receiver<()>>,
+        out: io::PipeWriter,
+    }
+
+    impl Write for Shut {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(gate) = self.gate.take() {
+                let _ = gate.recv();
+            }
+            self.out.write(bytes)
         }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A full queue whose thread is stuck in its first write, and how many lines both of them took. Dropping the gate
+    /// opens it.
+    fn stalled() -> (Queue, io::PipeReader, usize, mpsc::Sender<()>) {
+        let (reader, out) = io::pipe().unwrap();
+        let (open, gate) = mpsc::channel();
+        let queue = Queue::start(Shut { gate: Some(gate), out }, note).unwrap();
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        queue.push(&line);
         while queue.0.state.lock().lines > 0 {
             std::thread::yield_now();
         }
+        let mut pushed = 1;
         while queue.dropped() == 0 {
             queue.push(&line);
             pushed += 1;
         }
-        (queue, reader, pushed - 1)
+        assert_eq!(pushed, 2 + MAX_WAITING_BYTES / 1024);
+        (queue, reader, pushed - 1, open)
     }
 
     #[test]
     fn nobody_who_logs_waits_for_a_reader_that_reads_nothing() {
-        let (queue, _reader, _) = stalled();
+        let (queue, _reader, _, _shut) = stalled();
         let began = Instant::now();
         for _ in 0..100_000 {
             queue.push(b"one more\n");
@@ -205,8 +225,9 @@ mod tests {
 
     #[test]
     fn what_was_dropped_is_said_once_in_its_place_when_it_flows_again() {
-        let (queue, mut reader, pushed) = stalled();
+        let (queue, mut reader, pushed, open) = stalled();
         queue.push(b"lost\n");
+        drop(open);
         let (seen, lines) = mpsc::channel();
         std::thread::spawn(move || {
             let mut text = String::new();
@@ -244,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_last_flush_cannot_hang() {
-        let (queue, _reader, _) = stalled();
+        let (queue, _reader, _, _shut) = stalled();
         let began = Instant::now();
         queue.flush(Duration::from_millis(50));
         assert!(began.elapsed() < SOON);

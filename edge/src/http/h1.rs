@@ -268,6 +268,10 @@ impl Body for Answer {
             Poll::Ready(None) => self.done = true,
             Poll::Ready(Some(Err(abort))) => {
                 self.record.set_failure(abort.to_string());
+                // It may be asked for its next piece before the connection hears of it: the end is the same.
+                if self.body.reader().is_some_and(|reader| reader.is_evicted()) {
+                    self.side.reset();
+                }
             }
             Poll::Pending => {}
         }
