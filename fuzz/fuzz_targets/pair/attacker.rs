@@ -14,16 +14,43 @@ use crate::tags::{SMUGGLED, Tag};
 /// A request's frames, one frame, or a pause.
 #[derive(Arbitrary, Debug)]
 pub enum Step {
-    Request { stream: u8, method: Method, fields: List<Field>, body: List<Data>, end: bool },
-    Data { stream: u8, data: Data, end: bool },
-    Trailers { stream: u8, fields: List<Field> },
-    Reset { stream: u8, code: u8 },
-    Window { stream: u8, add: u32 },
-    Setting { id: u8, value: u32 },
+    Request {
+        stream: u8,
+        method: Method,
+        fields: List<Field>,
+        body: List<Data>,
+        end: bool,
+    },
+    Data {
+        stream: u8,
+        data: Data,
+        end: bool,
+    },
+    Trailers {
+        stream: u8,
+        fields: List<Field>,
+    },
+    Reset {
+        stream: u8,
+        code: u8,
+    },
+    Window {
+        stream: u8,
+        add: u32,
+    },
+    Setting {
+        id: u8,
+        value: u32,
+    },
     Ping,
     GoAway,
     /// Any frame at all.
-    Raw { kind: u8, flags: u8, stream: u8, payload: Vec<u8> },
+    Raw {
+        kind: u8,
+        flags: u8,
+        stream: u8,
+        payload: Vec<u8>,
+    },
     /// Waits until the edge has read everything so far.
     Settle,
 }
@@ -151,7 +178,9 @@ impl Step {
                 fields.0.iter().for_each(|field| field.encode(&mut block, host));
                 frame(out, 1, 5, stream(*id), &block);
             }
-            Self::Reset { stream: id, code } => frame(out, 3, 0, stream(*id), &u32::from(*code).to_be_bytes()),
+            Self::Reset { stream: id, code } => {
+                frame(out, 3, 0, stream(*id), &u32::from(*code).to_be_bytes())
+            }
             Self::Window { stream: id, add } => frame(out, 8, 0, stream(*id) - 1, &add.to_be_bytes()),
             Self::Setting { id, value } => {
                 let mut payload = vec![0, id % 10];
@@ -216,7 +245,9 @@ impl Field {
             Self::Key => put_field(block, b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
             Self::Trailer => put_field(block, b"trailer", b"content-length"),
             Self::Cookie => put_field(block, b"cookie", b"a=b"),
-            Self::Wrong(Wrong::Length(text)) => put_field(block, b"content-length", &text[..text.len().min(32)]),
+            Self::Wrong(Wrong::Length(text)) => {
+                put_field(block, b"content-length", &text[..text.len().min(32)])
+            }
             Self::Wrong(Wrong::Chunked) => put_field(block, b"transfer-encoding", b"chunked"),
             Self::Wrong(Wrong::Connection) => put_field(block, b"connection", b"content-length, host"),
             Self::Wrong(Wrong::Upgrade) => put_field(block, b"upgrade", b"websocket"),
@@ -234,8 +265,13 @@ impl Content {
         let text = match self {
             Self::Tag => return tag.fill(length),
             Self::Zeros => return vec![0; length],
-            Self::Request => format!("POST {SMUGGLED} HTTP/1.1\r\nhost: a\r\nx-tag: {}\r\ncontent-length: 0\r\n\r\n", tag.text()),
-            Self::Chunks => format!("0\r\n\r\nPOST {SMUGGLED} HTTP/1.1\r\nhost: a\r\nx-tag: {}\r\n\r\n", tag.text()),
+            Self::Request => format!(
+                "POST {SMUGGLED} HTTP/1.1\r\nhost: a\r\nx-tag: {}\r\ncontent-length: 0\r\n\r\n",
+                tag.text()
+            ),
+            Self::Chunks => {
+                format!("0\r\n\r\nPOST {SMUGGLED} HTTP/1.1\r\nhost: a\r\nx-tag: {}\r\n\r\n", tag.text())
+            }
         };
         text.into_bytes()
     }

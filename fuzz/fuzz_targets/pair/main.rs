@@ -59,7 +59,9 @@ const CASE_BYTES: usize = 2048;
 
 /// A short input goes on with bytes made from itself, so that each is a whole case (FNV-1a, then xorshift).
 fn whole(input: &[u8]) -> Vec<u8> {
-    let mut state = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut state = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
+        (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let mut bytes = input.to_vec();
     while bytes.len() < CASE_BYTES {
         state ^= state << 13;
@@ -99,7 +101,12 @@ async fn run(rig: &Rig, case: &Case) {
 /// An answer names at most the one who asked.
 fn check_answer(answer: &[u8], own: Tag) {
     for tag in tags::find(answer) {
-        assert_eq!(tag, own, "the answer to {own:?} holds bytes of {tag:?}: {}", String::from_utf8_lossy(answer));
+        assert_eq!(
+            tag,
+            own,
+            "the answer to {own:?} holds bytes of {tag:?}: {}",
+            String::from_utf8_lossy(answer)
+        );
     }
 }
 
@@ -111,7 +118,8 @@ fn check_requests(seen: &[Seen], posted: Tag) {
         assert_eq!(other, None, "a request of {first:?} holds bytes of others: {request:?}");
         assert!(!request.head.contains(tags::SMUGGLED), "a body became a request: {request:?}");
     }
-    let executed = |request: &&Seen| request.executed && request.tag() == Some(posted) && request.head.contains("POST");
+    let executed =
+        |request: &&Seen| request.executed && request.tag() == Some(posted) && request.head.contains("POST");
     let count = seen.iter().filter(executed).count();
     assert!(count <= 1, "a POST was executed {count} times: {seen:?}");
 }

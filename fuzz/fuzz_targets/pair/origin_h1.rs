@@ -10,12 +10,24 @@ use crate::origin::{Seen, State};
 /// What the origin does with its next request. Without one it answers with what it was asked.
 #[derive(Arbitrary, Clone, Debug)]
 pub enum Act {
-    Answer { status: Status, framing: Framing, length: u16, early: bool },
+    Answer {
+        status: Status,
+        framing: Framing,
+        length: u16,
+        early: bool,
+    },
     /// A second answer behind the first, in one write.
-    Twice { early: bool },
-    Interim { count: u8 },
+    Twice {
+        early: bool,
+    },
+    Interim {
+        count: u8,
+    },
     /// Any bytes, then more requests or the end.
-    Raw { bytes: Vec<u8>, close: bool },
+    Raw {
+        bytes: Vec<u8>,
+        close: bool,
+    },
     /// The head promises more than comes.
     Short,
     CloseUnanswered,
@@ -88,7 +100,8 @@ pub async fn serve(mut stream: TcpStream, state: State) {
 
 fn answer(act: Option<&Act>, head: &str) -> (Vec<u8>, bool) {
     let echo = head.lines().find_map(|line| line.strip_prefix("x-tag: ")).unwrap_or("nobody");
-    let plain = || format!("HTTP/1.1 200 OK\r\nx-echo: {echo}\r\ncontent-length: {}\r\n\r\n{echo}", echo.len());
+    let plain =
+        || format!("HTTP/1.1 200 OK\r\nx-echo: {echo}\r\ncontent-length: {}\r\n\r\n{echo}", echo.len());
     let Some(act) = act else { return (plain().into_bytes(), false) };
     match act {
         Act::Answer { status, framing, length, .. } => framed(*status, *framing, echo, usize::from(*length)),
@@ -131,7 +144,10 @@ fn framed(status: Status, framing: Framing, echo: &str, length: usize) -> (Vec<u
         ),
         Framing::Close => format!("{head}connection: close\r\n\r\n{body}"),
         Framing::Both => {
-            format!("{head}content-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk(&body))
+            format!(
+                "{head}content-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+                chunk(&body)
+            )
         }
     };
     (text.into_bytes(), matches!(framing, Framing::Close))
@@ -158,7 +174,12 @@ async fn read_head(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> Option<String
 }
 
 /// Reads the body that the head declares; false when the connection ended in it.
-async fn read_body(stream: &mut TcpStream, ahead: &mut Vec<u8>, head: &str, add: impl Fn(&[u8], bool)) -> bool {
+async fn read_body(
+    stream: &mut TcpStream,
+    ahead: &mut Vec<u8>,
+    head: &str,
+    add: impl Fn(&[u8], bool),
+) -> bool {
     let field = |name: &str| {
         head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;

@@ -22,15 +22,23 @@ use crate::origin::{Seen, State};
 /// What the origin does with its next request. Without one it answers with what it was asked.
 #[derive(Arbitrary, Clone, Debug)]
 pub enum Act {
-    Answer { length: u16, early: bool, trailers: bool },
+    Answer {
+        length: u16,
+        early: bool,
+        trailers: bool,
+    },
     /// Never looked at: it may be sent again.
     Refuse,
     /// After the whole request.
-    Reset { code: u8 },
+    Reset {
+        code: u8,
+    },
     /// In good order: this request is answered, later ones are not taken.
     GoAway,
     /// At once; this request was executed.
-    Abrupt { code: u8 },
+    Abrupt {
+        code: u8,
+    },
     /// What an HTTP/2 library refuses.
     Slip(Slip),
     Hang,
@@ -94,7 +102,8 @@ async fn answer(
         seen.push(Seen { head: head.clone(), bytes: head.clone().into_bytes(), executed: false });
         seen.len() - 1
     };
-    let echo = crate::tags::find(head.as_bytes()).next().map_or_else(|| "nobody".to_owned(), crate::tags::Tag::text);
+    let echo =
+        crate::tags::find(head.as_bytes()).next().map_or_else(|| "nobody".to_owned(), crate::tags::Tag::text);
     if let Some(Act::Answer { early: true, length, .. }) = act {
         reply(&mut respond, &echo, length.into(), false);
     }
@@ -110,10 +119,14 @@ async fn answer(
     }
     match act {
         None => reply(&mut respond, &echo, echo.len(), false),
-        Some(Act::Answer { early: false, length, trailers }) => reply(&mut respond, &echo, length.into(), trailers),
+        Some(Act::Answer { early: false, length, trailers }) => {
+            reply(&mut respond, &echo, length.into(), trailers)
+        }
         Some(Act::Answer { .. } | Act::Refuse) => {}
         // A refusal of what was executed would be a lie.
-        Some(Act::Reset { code }) => respond.send_reset(if code == 7 { Reason::CANCEL } else { u32::from(code).into() }),
+        Some(Act::Reset { code }) => {
+            respond.send_reset(if code == 7 { Reason::CANCEL } else { u32::from(code).into() })
+        }
         Some(Act::GoAway) => {
             let _ = commands.send(Command::GoAway);
             reply(&mut respond, &echo, echo.len(), false);
@@ -215,7 +228,11 @@ impl Slipping {
 }
 
 impl AsyncRead for Slipping {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

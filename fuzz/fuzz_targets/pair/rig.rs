@@ -43,7 +43,8 @@ pub fn with(case: impl FnOnce(&Runtime, &Rig)) {
     }
     RIG.with_borrow_mut(|rig| {
         let (runtime, rig) = rig.get_or_insert_with(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let rig = runtime.block_on(Rig::start());
             (runtime, rig)
         });
@@ -89,7 +90,16 @@ impl Rig {
         }
         let tls = tls(folder.path());
         let victims = (RefCell::new(Victim::new(H1_HOST)), RefCell::new(Victim::new(H2_HOST)));
-        Self { origins, victims, https: listening.https[0], tls, _edge: edge, _connector: connector, _folder: folder, _pipe: pipe }
+        Self {
+            origins,
+            victims,
+            https: listening.https[0],
+            tls,
+            _edge: edge,
+            _connector: connector,
+            _folder: folder,
+            _pipe: pipe,
+        }
     }
 
     /// A visitor's connection that speaks HTTP/2.
@@ -103,8 +113,13 @@ impl Rig {
 async fn tunnel(config: &Config) -> Token {
     let store = Store::open(&config.data).await.expect("a store");
     let pin = EdgeIdentity::load_or_create(&config.data).expect("an identity").pin();
-    let token =
-        Token { tunnel: TunnelId::random(), key_id: KeyId::random(), key: TunnelKey::generate(), edges: Vec::new(), pin };
+    let token = Token {
+        tunnel: TunnelId::random(),
+        key_id: KeyId::random(),
+        key: TunnelKey::generate(),
+        edges: Vec::new(),
+        pin,
+    };
     let patterns = [Pattern::parse("*.pair.test").expect("a pattern")];
     let key = NewKey { id: token.key_id, public_key: token.key.public() };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
