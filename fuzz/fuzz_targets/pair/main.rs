@@ -45,7 +45,7 @@ struct Case {
 #[derive(Debug)]
 struct List<T>(Vec<T>);
 
-const MAX_ENTRIES: usize = 8;
+const MAX_ENTRIES: usize = 4;
 
 impl<'a, T: Arbitrary<'a>> Arbitrary<'a> for List<T> {
     fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {

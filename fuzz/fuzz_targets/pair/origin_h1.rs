@@ -7,9 +7,11 @@ use tokio::net::TcpStream;
 
 use crate::origin::{Seen, State};
 
-/// What the origin does with its next request. Without one it answers with what it was asked.
+/// What the origin does with its next request.
 #[derive(Arbitrary, Clone, Debug)]
 pub enum Act {
+    /// As nginx and Node do: GET is answered before a body that nobody expects, what is not known with 404.
+    Usual,
     Answer {
         status: Status,
         framing: Framing,
@@ -61,7 +63,7 @@ pub enum Framing {
 pub async fn serve(mut stream: TcpStream, state: State) {
     let mut ahead = Vec::new();
     while let Some(head) = read_head(&mut stream, &mut ahead).await {
-        let act = state.lock().expect("nobody panicked").h1.pop_front();
+        let act = state.lock().expect("nobody panicked").h1.pop_front().unwrap_or(Act::Usual);
         // Noted before its body comes: what never comes whole was not executed, but its bytes count.
         let at = {
             let seen = &mut state.lock().expect("nobody panicked").seen;
@@ -75,17 +77,21 @@ pub async fn serve(mut stream: TcpStream, state: State) {
             }
         };
         let (answer, close) = match &act {
-            Some(Act::CloseUnread) => return,
-            act => answer(act.as_ref(), &head),
+            Act::CloseUnread => return,
+            act => answer(act, &head),
         };
-        let is_early = matches!(act, Some(Act::Answer { early: true, .. } | Act::Twice { early: true }));
+        let is_early = match act {
+            Act::Usual => head.starts_with("GET"),
+            Act::Answer { early, .. } | Act::Twice { early } => early,
+            _ => false,
+        };
         if is_early && stream.write_all(&answer).await.is_err() {
             return;
         }
         if !read_body(&mut stream, &mut ahead, &head, add).await {
             return;
         }
-        if matches!(act, Some(Act::Hang)) {
+        if matches!(act, Act::Hang) {
             std::future::pending::<()>().await;
         }
         if !is_early && stream.write_all(&answer).await.is_err() {
@@ -98,12 +104,15 @@ pub async fn serve(mut stream: TcpStream, state: State) {
     }
 }
 
-fn answer(act: Option<&Act>, head: &str) -> (Vec<u8>, bool) {
+fn answer(act: &Act, head: &str) -> (Vec<u8>, bool) {
     let echo = head.lines().find_map(|line| line.strip_prefix("x-tag: ")).unwrap_or("nobody");
     let plain =
         || format!("HTTP/1.1 200 OK\r\nx-echo: {echo}\r\ncontent-length: {}\r\n\r\n{echo}", echo.len());
-    let Some(act) = act else { return (plain().into_bytes(), false) };
     match act {
+        Act::Usual if head.contains(" /attack ") => {
+            framed(Status::NotFound, Framing::Length, echo, echo.len())
+        }
+        Act::Usual => (plain().into_bytes(), false),
         Act::Answer { status, framing, length, .. } => framed(*status, *framing, echo, usize::from(*length)),
         Act::Twice { .. } => (plain().repeat(2).into_bytes(), false),
         Act::Interim { count } => {
