@@ -215,8 +215,9 @@ impl Download {
         self.stash.is_empty() && self.recv.is_end_stream()
     }
 
-    /// Takes what has come, also while nobody can take it further, and joins what is small. h2 keeps a frame of one byte in hundreds, and frames that small fit
-    /// into a window in great numbers; the window stays closed for what is held here.
+    /// Takes what has come, also while nobody can take it further, and joins what is small. h2 keeps a frame of one byte
+    /// in hundreds, and frames that small fit into a window in great numbers; the window stays closed for what is held
+    /// here.
     pub(crate) fn absorb(&mut self, cx: &mut Context<'_>) {
         while !self.data_over && !self.stash.is_broken() {
             match self.recv.poll_data(cx) {
