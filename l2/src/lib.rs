@@ -9,6 +9,7 @@ pub mod api;
 pub mod arp;
 mod chance;
 pub mod check;
+pub mod client;
 pub mod convert;
 pub mod crds;
 pub mod elect;
@@ -30,3 +31,4 @@ pub mod selector;
 #[cfg(test)]
 mod sim;
 pub mod speaker;
+mod version;

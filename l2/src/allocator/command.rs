@@ -1,24 +1,19 @@
 //! The commands of `causeway-allocator` besides `run`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use causeway_daemon::output::Output;
 use clap::Subcommand;
+use kube::Api;
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
 
 use super::{Index, Settings, load};
 use crate::allocate::ServiceKey;
 use crate::api::{DEFAULT_NAMESPACE, ServiceL2Status};
-use crate::{check, convert, crds, explain, manifest};
-
-/// A read from the API server that hangs is given up: the next one finds the server or says that it is away.
-const READ_TIMEOUT: Duration = Duration::from_secs(295);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{check, client, convert, crds, explain, manifest};
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
@@ -80,7 +75,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain { service, namespace, class, kubeconfig, output } => {
             let (in_namespace, name) = service.split_once('/').unwrap_or(("default", &service));
             let key = ServiceKey::new(in_namespace, name);
-            let client = client(kubeconfig.as_deref()).await?;
+            let client = client::connect(kubeconfig.as_deref()).await?;
             let mut index = Index::new(Settings { cool_down: Duration::ZERO, reserved: Vec::new() });
             load(&client, &namespace, class.as_deref(), &mut index).await?;
             let statuses = Api::<ServiceL2Status>::namespaced(client, &namespace);
@@ -102,26 +97,6 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-/// A client from the kubeconfig, else from the pod's service account.
-///
-/// # Errors
-/// When there is no usable configuration.
-pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let file =
-                Kubeconfig::read_from(path).with_context(|| format!("cannot use {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await.context(
-            "neither a kubeconfig nor a service account was found: set --kubeconfig, or run in the cluster",
-        )?,
-    };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    Ok(Client::try_from(config)?)
 }
 
 fn documents(files: &[PathBuf]) -> anyhow::Result<Vec<manifest::Document>> {

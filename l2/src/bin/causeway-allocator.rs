@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (levels, _flush) = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
     let mut signals = Signals::install()?;
-    let client = command::client(options.kubeconfig.as_deref()).await?;
+    let client = causeway_l2::client::connect(options.kubeconfig.as_deref()).await?;
     let app = App::start(client, options, Some(levels)).await?;
     info!(version = env!("CARGO_PKG_VERSION"), admin = ?app.admin(), namespace = %options.namespace, "started");
     while signals.next().await != Signal::Stop {}

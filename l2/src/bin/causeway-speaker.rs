@@ -7,7 +7,7 @@ use causeway_daemon::{
     signals::{Signal, Signals},
 };
 use causeway_l2::{
-    allocator::command::client,
+    client,
     speaker::{
         App, Options,
         command::{self, Command},
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (levels, _flush) = causeway_daemon::telemetry::init(options.log_format, &options.log_level)?;
     let mut signals = Signals::install()?;
-    let client = client(options.kubeconfig.as_deref()).await?;
+    let client = client::connect(options.kubeconfig.as_deref()).await?;
     let mut app = App::start(client, options, Some(levels)).await?;
     info!(version = env!("CARGO_PKG_VERSION"), admin = ?app.admin(), node = options.node_name, "started");
     let failed = tokio::select! {

@@ -10,6 +10,7 @@ use super::{Index, Note};
 use crate::allocate::{Change, Decision, Request, ServiceKey, Trouble};
 use crate::allocator::observe::Observed;
 use crate::allocator::patch::{Desired, ServicePatch};
+use crate::version::is_older;
 
 /// The wait after a failed write, doubled each time.
 const RETRY_BASE: Duration = Duration::from_millis(250);
@@ -286,10 +287,4 @@ impl Index {
         }
         self.mark(key);
     }
-}
-
-/// Whether a version is older than another. Versions are opaque in principle and counted upwards in fact; what
-/// cannot be compared counts as new.
-fn is_older(version: &str, than: &str) -> bool {
-    matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
