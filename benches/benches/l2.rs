@@ -91,7 +91,13 @@ fn allocate(c: &mut Criterion) {
 
 fn election(c: &mut Criterion) {
     let name = |n: usize| NodeName::new(format!("node-{n}"));
-    let peer = |n| Peer { name: name(n), standing: Standing::Settled, unable: Arc::default() };
+    let peer = |n| Peer {
+        name: name(n),
+        standing: Standing::Settled,
+        unable: Arc::default(),
+        networks: None,
+        ready: true,
+    };
     let peers: Vec<Peer> = (0..NODES).map(peer).collect();
     let candidates: Arc<Candidates> = Arc::new((0..NODES).map(|n| (name(n), 0)).collect());
     let vip = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));

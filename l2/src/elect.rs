@@ -3,9 +3,10 @@
 //! ```text
 //! candidates (advertisements, node labels, conditions, endpoints)
 //!   ∩ peers that live and are able          nobody left → no owner
+//!   → only those on the VIP's network       where any is: who lost its address there is no match for who has one
 //!   → only those of the highest preference  a pinned node wins over everything if it can
 //!   → the current holder, if among them     sticky: a node that returns takes nothing back
-//!   → else the least loaded, ties by hash
+//!   → else the least loaded, ties by hash   among nodes that the control plane finds ready, where any is
 //! then: a holder with more than one VIP above its fair share hands over to the least loaded
 //! ```
 
@@ -14,6 +15,8 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
+
+use ipnet::IpNet;
 
 use crate::{chance::mix, node_name::NodeName};
 
@@ -40,6 +43,16 @@ pub struct Peer {
     pub standing: Standing,
     /// VIPs that it cannot announce: no suitable interface, or a conflict on its wire.
     pub unable: Arc<std::collections::BTreeSet<IpAddr>>,
+    /// The networks that it is on; None where it does not say.
+    pub networks: Option<Arc<[IpNet]>>,
+    /// The control plane does not say the opposite. Takes nothing from a node, as in MetalLB; it only gets nothing new.
+    pub ready: bool,
+}
+
+impl Peer {
+    fn is_on_network_of(&self, vip: IpAddr) -> bool {
+        self.networks.as_ref().is_none_or(|networks| networks.iter().any(|net| net.contains(&vip)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +116,8 @@ impl<'a> Election<'a> {
     ) -> Self {
         // VIPs with equal rules share their candidates, so these are looked up once and not for every VIP.
         let mut living: HashMap<*const Candidates, Vec<(i32, usize)>> = HashMap::new();
+        // As a rule all nodes are on the same networks, and nothing has to be compared.
+        let alike = peers.windows(2).all(|pair| pair[0].networks == pair[1].networks);
         let seats = demands
             .map(|demand| {
                 let held_by = holder(demand.vip);
@@ -112,7 +127,8 @@ impl<'a> Election<'a> {
                         |(index, peer): (usize, &Peer)| Some((*candidates.get(&peer.name)?, index));
                     peers.iter().enumerate().filter_map(preference).collect()
                 });
-                Seat { demand, eligible: eligible(demand, peers, living, held_by), owner: None, held_by }
+                let eligible = eligible(demand, peers, living, (held_by, alike));
+                Seat { demand, eligible, owner: None, held_by }
             })
             .collect();
         Self { seats, peers, load: vec![0; peers.len()] }
@@ -187,16 +203,29 @@ fn pinned(seat: &Seat<'_>, peers: &[Peer]) -> Option<usize> {
 }
 
 /// Of the living candidates, each with its preference and index, those that may own this VIP.
-fn eligible(demand: &Demand, peers: &[Peer], living: &[(i32, usize)], held_by: Option<usize>) -> Vec<usize> {
+fn eligible(
+    demand: &Demand,
+    peers: &[Peer],
+    living: &[(i32, usize)],
+    (held_by, alike): (Option<usize>, bool),
+) -> Vec<usize> {
     let mut able: Vec<_> =
         living.iter().map(|(preference, index)| (*preference, *index, &peers[*index])).collect();
     able.retain(|(.., peer)| !peer.unable.contains(&demand.vip));
     let staying = |peer: &Peer| peer.standing != Standing::Draining;
-    if !able.iter().any(|(_, _, peer)| staying(peer)) {
-        // Nobody can take it from a node that leaves: it serves until its end.
+    let near = |peer: &Peer| alike || peer.is_on_network_of(demand.vip);
+    let held_near = able.iter().any(|(_, index, peer)| held_by == Some(*index) && near(peer));
+    if !able.iter().any(|(.., peer)| staying(peer) && (near(peer) || !held_near)) {
+        // Nobody as able can take it from a node that leaves: it serves until its end.
         return able.iter().map(|(_, index, _)| *index).filter(|index| held_by == Some(*index)).collect();
     }
     able.retain(|(_, _, peer)| staying(peer));
+    if able.iter().any(|(.., peer)| near(peer)) {
+        able.retain(|(.., peer)| near(peer));
+    }
+    if able.iter().any(|(.., peer)| peer.ready) {
+        able.retain(|(_, index, peer)| peer.ready || held_by == Some(*index));
+    }
     if let Some(pin) = &demand.pin
         && let Some((_, index, _)) = able.iter().find(|(_, _, peer)| peer.name == *pin)
     {

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use ipnet::IpNet;
 use regex_lite::Regex;
 use serde::Deserialize;
 
@@ -89,15 +90,30 @@ pub fn usable<'a>(links: &'a BTreeMap<u32, Link>, exclusions: &Exclusions) -> Ve
 }
 
 /// The interfaces on which this VIP is announced now: those that the advertisements name, as MetalLB; where they name
-/// none, those whose network contains the VIP, and where there is no such network, all.
+/// none, those whose network contains the VIP, and where there never was such a network, all.
 ///
-/// An interface without carrier is not chosen, but its network still counts: a VIP does not move to another network
-/// because a cable was pulled.
-pub fn for_vip<'a>(vip: IpAddr, usable: &[&'a Link], named: Option<&BTreeSet<String>>) -> Vec<&'a Link> {
-    let connected = usable.iter().any(|link| link.connects(vip));
+/// An interface without carrier is not chosen, but its network still counts, and so does a network that it was on
+/// before (`former`, by index): a VIP does not move to another network because a cable was pulled or a lease ended.
+pub fn for_vip<'a>(
+    vip: IpAddr,
+    usable: &[&'a Link],
+    former: &BTreeMap<u32, BTreeSet<IpNet>>,
+    named: Option<&BTreeSet<String>>,
+) -> Vec<&'a Link> {
+    let connects = |link: &&Link| link.connects(vip);
+    let connected = |link: &&Link| {
+        former.get(&link.index).is_some_and(|networks| networks.iter().any(|net| net.contains(&vip)))
+    };
+    let is_home: &dyn Fn(&&Link) -> bool = if usable.iter().any(connects) {
+        &connects
+    } else if usable.iter().any(connected) {
+        &connected
+    } else {
+        &|_| true
+    };
     let suits = |link: &&&Link| match named {
         Some(names) => names.contains(&link.name),
-        None => !connected || link.connects(vip),
+        None => is_home(link),
     };
     let speaks = |link: &&&Link| vip.is_ipv4() || link.has_link_local();
     usable.iter().filter(suits).filter(|link| link.up).filter(speaks).copied().collect()
@@ -124,22 +140,35 @@ mod tests {
         links.iter().map(|link| link.name.clone()).collect()
     }
 
+    fn chosen(vip: [u8; 4], links: &[&Link], named: Option<&BTreeSet<String>>) -> Vec<String> {
+        names(&for_vip(vip.into(), links, &BTreeMap::new(), named))
+    }
+
     #[test]
     fn the_interface_in_the_vips_network_is_chosen_else_all() {
         let (a, b) = (link(1, "eth0", true, "10.0.0.1/24"), link(2, "eth1", true, "192.168.1.1/24"));
         let all = [&a, &b];
-        assert_eq!(names(&for_vip([10, 0, 0, 9].into(), &all, None)), ["eth0"]);
-        assert_eq!(names(&for_vip([172, 16, 0, 9].into(), &all, None)), ["eth0", "eth1"]);
+        assert_eq!(chosen([10, 0, 0, 9], &all, None), ["eth0"]);
+        assert_eq!(chosen([172, 16, 0, 9], &all, None), ["eth0", "eth1"]);
         let named = BTreeSet::from(["eth1".to_owned()]);
-        assert_eq!(names(&for_vip([10, 0, 0, 9].into(), &all, Some(&named))), ["eth1"]);
+        assert_eq!(chosen([10, 0, 0, 9], &all, Some(&named)), ["eth1"]);
         let missing = BTreeSet::from(["eth9".to_owned()]);
-        assert!(for_vip([10, 0, 0, 9].into(), &all, Some(&missing)).is_empty());
+        assert!(chosen([10, 0, 0, 9], &all, Some(&missing)).is_empty());
+    }
+
+    #[test]
+    fn a_lost_address_does_not_move_a_vip_to_another_network() {
+        let (mut a, b) = (link(1, "eth0", true, "10.0.0.1/24"), link(2, "eth1", true, "192.168.1.1/24"));
+        a.networks.remove(0);
+        let former = BTreeMap::from([(1, BTreeSet::from(["10.0.0.0/24".parse().unwrap()]))]);
+        assert_eq!(names(&for_vip([10, 0, 0, 9].into(), &[&a, &b], &former, None)), ["eth0"]);
+        assert_eq!(names(&for_vip([172, 16, 0, 9].into(), &[&a, &b], &former, None)), ["eth0", "eth1"]);
     }
 
     #[test]
     fn hazard_184_a_pulled_cable_does_not_move_a_vip_to_another_network() {
         let (a, b) = (link(1, "eth0", false, "10.0.0.1/24"), link(2, "eth1", true, "192.168.1.1/24"));
-        assert!(for_vip([10, 0, 0, 9].into(), &[&a, &b], None).is_empty());
+        assert!(chosen([10, 0, 0, 9], &[&a, &b], None).is_empty());
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! The speaker: answers ARP and NDP for the VIPs that this node owns, and tells the cluster so.
 //!
 //! ```text
-//! watches → index → Wanted ─────────────┐                        ┌─→ State → report → ServiceL2Status, events
+//! watches → index → Wanted ─────────────┐                        ┌─→ State → report → ServiceL2Status, events ─→ written
 //!                                       ▼                        │            page → `causeway-speaker status`
 //! netlink → Links ───────→ wire (a thread of its own: Ownership, Announcer, sockets) ⇄ other speakers, the LAN
 //! ```
 //! The wire thread needs neither the API server nor the other thread to go on: it works on what it was told last.
 
+mod address;
 mod app;
 pub mod command;
 mod host;
 mod index;
+mod isolation;
 mod metrics;
 mod objects;
 mod options;
@@ -24,7 +26,9 @@ mod state;
 mod wanted;
 mod watches;
 mod wire;
+mod written;
 
+pub use address::Reach;
 pub use app::App;
 pub use metrics::Metrics;
 pub use options::Options;

@@ -13,7 +13,13 @@ fn name(n: usize) -> NodeName {
 }
 
 fn peers(count: usize) -> Vec<Peer> {
-    let peer = |n| Peer { name: name(n), standing: Standing::Settled, unable: Arc::default() };
+    let peer = |n| Peer {
+        name: name(n),
+        standing: Standing::Settled,
+        unable: Arc::default(),
+        networks: None,
+        ready: true,
+    };
     (0..count).map(peer).collect()
 }
 
@@ -33,6 +39,33 @@ fn new_addresses_spread_evenly() {
         let load = owners.values().filter(|owner| **owner == Some(peer)).count();
         assert!((3..=4).contains(&load), "{owners:?}");
     }
+}
+
+#[test]
+fn who_has_no_address_in_the_network_keeps_nothing_that_another_could_have() {
+    let mut members = peers(3);
+    let network = |text: &str| Some(Arc::from([text.parse::<IpNet>().unwrap()]));
+    members.iter_mut().for_each(|peer| peer.networks = network("10.0.0.0/16"));
+    members[0].networks = network("192.168.0.0/16");
+    let wanted = demands(3, &all(3));
+    let owners = elect(wanted.iter(), &members, |_| Some(0));
+    assert!(owners.values().all(|owner| matches!(owner, Some(1 | 2))), "{owners:?}");
+    // Where nobody is on the network of the addresses, as with a routed range, it decides nothing.
+    members.iter_mut().for_each(|peer| peer.networks = network("192.168.0.0/16"));
+    members[1].networks = network("192.168.1.0/24");
+    let owners = elect(demands(1, &all(3)).iter(), &members, |_| Some(0));
+    assert_eq!(owners[&vip(0)], Some(0));
+}
+
+#[test]
+fn a_node_that_is_not_ready_keeps_what_it_has_and_gets_nothing_new() {
+    let mut members = peers(3);
+    members[0].ready = false;
+    let wanted = demands(1, &all(3));
+    assert_eq!(elect(wanted.iter(), &members, |_| Some(0))[&vip(0)], Some(0));
+    assert_ne!(elect(wanted.iter(), &members, |_| None)[&vip(0)], Some(0));
+    members.iter_mut().for_each(|peer| peer.ready = false);
+    assert!(elect(wanted.iter(), &members, |_| None)[&vip(0)].is_some());
 }
 
 #[test]
@@ -108,7 +141,12 @@ fn case() -> impl Strategy<Value = Case> {
             4 => Just(Standing::Settled), 1 => Just(Standing::Fresh), 1 => Just(Standing::Draining)
         ];
         let unable = proptest::collection::btree_set((0..vips.max(1)).prop_map(vip), 0..3);
-        let members = proptest::collection::vec((standing, unable), nodes);
+        let network = |text: &str| Some(Arc::from([text.parse::<IpNet>().unwrap()]));
+        let networks = prop_oneof![
+            4 => Just(network("10.0.0.0/16")), 1 => Just(network("10.1.0.0/16")), 1 => Just(None)
+        ];
+        let members =
+            proptest::collection::vec((standing, unable, networks, proptest::bool::weighted(0.8)), nodes);
         let rules = proptest::collection::vec(
             (proptest::collection::btree_map((0..nodes).prop_map(name), 0i32..3, 0..=nodes), 0..nodes * 4),
             vips,
@@ -118,7 +156,13 @@ fn case() -> impl Strategy<Value = Case> {
             peers: members
                 .into_iter()
                 .enumerate()
-                .map(|(n, (standing, unable))| Peer { name: name(n), standing, unable: Arc::new(unable) })
+                .map(|(n, (standing, unable, networks, ready))| Peer {
+                    name: name(n),
+                    standing,
+                    unable: Arc::new(unable),
+                    networks,
+                    ready,
+                })
                 .collect(),
             demands: rules
                 .into_iter()

@@ -72,6 +72,8 @@ pub struct Member {
     pub up: bool,
     /// Since when it is up (or down).
     pub since: Instant,
+    /// It is down though the second path found it to the last: it runs, and cannot take part.
+    pub found: bool,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,11 @@ impl Membership {
         self.members.values()
     }
 
+    /// Members that nobody misses.
+    pub fn heard(&self) -> impl Iterator<Item = &Member> {
+        self.alive().filter(|member| !self.suspicions.contains_key(&member.identity.name))
+    }
+
     pub fn alive(&self) -> impl Iterator<Item = &Member> {
         self.members.values().filter(|member| member.up)
     }
@@ -155,6 +162,15 @@ impl Membership {
         let identity = Identity { boot: boot + 1, bump: 0, ..self.identity().clone() };
         let _ = self.foca.change_identity(identity, self.outbox.at(now));
         self.absorb(now);
+    }
+
+    /// This node has another address: the same life under a renewed identity.
+    pub fn handle_readdress(&mut self, addr: SocketAddr, now: Instant) {
+        let identity = self.identity().clone();
+        let next = Identity { addr, bump: identity.bump.wrapping_add(1), ..identity };
+        let _ = self.foca.change_identity(next, self.outbox.at(now));
+        self.absorb(now);
+        self.revive(now);
     }
 
     pub fn handle_verdict(&mut self, name: &NodeName, verdict: Verdict, now: Instant) {
@@ -255,8 +271,12 @@ impl Membership {
         let Some(suspicion) = self.suspicions.get_mut(&suspect.name) else { return false };
         let lately = |at: Instant| now.saturating_duration_since(at) <= SECOND_LOOK + PROBE_PERIOD;
         let worn = now.saturating_duration_since(suspicion.since) >= MAX_SUSPICION;
-        if worn || !suspicion.found.is_some_and(lately) {
+        let found = suspicion.found.is_some_and(lately);
+        if worn || !found {
             self.suspicions.remove(&suspect.name);
+            if let Some(member) = self.members.get_mut(&suspect.name) {
+                member.found = found;
+            }
             return false;
         }
         // foca sets a timer at each report of the same suspicion; one of them is enough.
@@ -276,7 +296,7 @@ impl Membership {
             match note {
                 Note::Up(identity) => {
                     self.suspicions.remove(&identity.name);
-                    let member = Member { identity: identity.clone(), up: true, since: now };
+                    let member = Member { identity: identity.clone(), up: true, since: now, found: false };
                     self.members.insert(identity.name.clone(), member);
                     self.events.push_back(Event::Up(identity));
                 }
@@ -293,7 +313,7 @@ impl Membership {
                         let reborn = member.identity.boot != identity.boot;
                         member.identity = identity.clone();
                         if member.up && reborn {
-                            member.since = now;
+                            (member.since, member.found) = (now, false);
                             self.events.push_back(Event::Up(identity));
                         }
                     }

@@ -23,6 +23,8 @@ pub(super) struct Fence {
     /// Repeated by answers, so that a digest from before the pause counts for nothing.
     nonce: u64,
     next_ask: Instant,
+    /// How many members there were before: who was cut off takes none of them for dead.
+    expected: usize,
     answered: BTreeSet<NodeName>,
     /// Of those that answered: digest equal to ours.
     agreed: BTreeSet<NodeName>,
@@ -31,14 +33,15 @@ pub(super) struct Fence {
 
 impl Fence {
     pub(super) fn joining(nonce: u64, now: Instant) -> Self {
-        Self { at_start: true, ..Self::raised(nonce, now) }
+        Self { at_start: true, ..Self::raised(nonce, 0, now) }
     }
 
-    fn raised(nonce: u64, now: Instant) -> Self {
+    fn raised(nonce: u64, expected: usize, now: Instant) -> Self {
         Self {
             since: now,
             nonce,
             next_ask: now,
+            expected,
             answered: BTreeSet::new(),
             agreed: BTreeSet::new(),
             at_start: false,
@@ -64,8 +67,21 @@ impl Ownership {
             Some(fence) if fence.at_start => return,
             _ => self.events.push_back(Event::Fenced),
         }
-        self.fence = Some(Fence::raised(self.chance.bits(), now));
+        let expected = self.membership.alive().count();
+        self.fence = Some(Fence::raised(self.chance.bits(), expected, now));
         self.ask(now);
+    }
+
+    /// Starts to ask anew, at a start too: what was asked before cannot have been answered.
+    pub(super) fn renew_fence(&mut self, now: Instant) {
+        match &mut self.fence {
+            Some(fence) => {
+                let (at_start, expected) = (fence.at_start, fence.expected);
+                *fence = Fence { at_start, ..Fence::raised(self.chance.bits(), expected, now) };
+                self.ask(now);
+            }
+            None => self.raise_fence(now),
+        }
     }
 
     /// Asks everybody who may know something.
@@ -85,10 +101,13 @@ impl Ownership {
     }
 
     pub(super) fn try_lift(&mut self, now: Instant) {
+        if self.is_cut() {
+            return;
+        }
         self.ask(now);
         let Some(fence) = &self.fence else { return };
         let waited = now.saturating_duration_since(fence.since);
-        let others = self.membership.alive().count();
+        let others = self.membership.alive().count().max(fence.expected);
         let enough = !fence.agreed.is_empty() && fence.agreed.len() * 2 >= others;
         let lift = if fence.at_start {
             // Without the Services nothing could be done anyway, and the seeds come with them.

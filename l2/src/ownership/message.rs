@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::{Buf, BufMut};
+use ipnet::IpNet;
 
 use super::claim::{BUCKETS, Claim, MAX_EPOCH, Owner, Tenure};
 use crate::{
@@ -61,13 +62,16 @@ pub(super) struct Status {
     pub(super) draining: bool,
     pub(super) macs: Vec<Mac>,
     pub(super) unable: Vec<IpAddr>,
+    /// The networks that it is on; None from a speaker that does not say, or that is on more than can be said.
+    pub(super) networks: Option<Vec<IpNet>>,
 }
 
 /// The most entries in one datagram; with the longest names and IPv6 a claim has 290 bytes, so size decides first.
 const MAX_ENTRIES: usize = 64;
 /// VIPs that a node may report as impossible for it, per datagram. Beyond that it is not a candidate at all.
-const MAX_UNABLE: usize = 60;
+const MAX_UNABLE: usize = 48;
 const MAX_MACS: usize = 16;
+const MAX_NETWORKS: usize = 8;
 
 impl Message {
     /// One or more datagrams: lists are cut where a datagram is full.
@@ -204,8 +208,15 @@ fn put_status(out: &mut Vec<u8>, status: &Status) {
     out.put_u8(u8::try_from(macs.len()).expect("at most 16"));
     macs.iter().for_each(|mac| out.put_slice(&mac.0));
     let unable = &status.unable[..status.unable.len().min(MAX_UNABLE)];
-    out.put_u8(u8::try_from(unable.len()).expect("at most 60"));
+    out.put_u8(u8::try_from(unable.len()).expect("at most 48"));
     unable.iter().for_each(|vip| wire::put_ip(out, *vip));
+    // At the end, where speakers from before they were said do not look.
+    let Some(networks) = status.networks.as_ref().filter(|list| list.len() <= MAX_NETWORKS) else { return };
+    out.put_u8(u8::try_from(networks.len()).expect("at most 8"));
+    for network in networks {
+        wire::put_ip(out, network.network());
+        out.put_u8(network.prefix_len());
+    }
 }
 
 fn status(buf: &mut &[u8]) -> Result<Status, Cut> {
@@ -217,7 +228,9 @@ fn status(buf: &mut &[u8]) -> Result<Status, Cut> {
         Ok(Mac(mac))
     })?;
     let unable = list(buf, |buf| wire::ip(buf))?;
-    Ok(Status { version, ready: flags & 1 != 0, draining: flags & 2 != 0, macs, unable })
+    let network = |buf: &mut &[u8]| IpNet::new(wire::ip(buf)?, wire::u8(buf)?).map_err(|_| Cut);
+    let networks = if buf.is_empty() { None } else { Some(list(buf, network)?) };
+    Ok(Status { version, ready: flags & 1 != 0, draining: flags & 2 != 0, macs, unable, networks })
 }
 
 fn list<T>(buf: &mut &[u8], item: impl Fn(&mut &[u8]) -> Result<T, Cut>) -> Result<Vec<T>, Cut> {
@@ -296,8 +309,10 @@ mod tests {
             draining: true,
             macs: vec![Mac([2; 6])],
             unable: vec!["fd00::1".parse().unwrap()],
+            networks: Some(vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()]),
         };
         for body in [
+            Body::Status(Status { networks: None, ..status.clone() }),
             Body::Status(status),
             Body::Digest { nonce: 1, reply: true, buckets: [9; BUCKETS], your_boot: 4 },
             Body::Leaving,

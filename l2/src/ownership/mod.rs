@@ -6,16 +6,20 @@
 //! owner should be another          owner offers → the other claims and announces → the owner hears it and stops
 //! two claims meet                  the newer wins on every node; the loser stops at once
 //! owner is cut off, and lives      claims meet at the API server: the same rule
+//! two claims meet on the wire only  the better connected stays (contest)
 //! this process stood still         fenced: answers nothing until the peers have said what changed meanwhile
+//! its address or carrier is gone   fenced until it is back
 //! ```
 //! A VIP that a living node owns is never taken, only given. Claims travel directly to all members, three times, and
 //! digests compared with a random member four times a second mend what was lost. The same machine runs in the
 //! speaker and in the simulation: `handle_*` takes input, `poll_*` gives output, time is an argument.
 
 mod claim;
+mod contest;
 mod fence;
 mod message;
 mod peers;
+mod reach;
 mod record;
 mod settle;
 mod talk;
@@ -29,7 +33,9 @@ use std::{
 
 use claim::Table;
 pub use claim::{CONFLICT_HOLD, Claim, MAX_EPOCH, Owner, Tenure};
+use contest::Contest;
 use fence::Fence;
+use ipnet::IpNet;
 use message::Status;
 use peers::Peers;
 
@@ -130,15 +136,23 @@ pub struct Ownership {
     me: Owner,
     own: Status,
     unable: Arc<BTreeSet<IpAddr>>,
+    networks: Option<Arc<[IpNet]>>,
     peers: Peers,
     table: Table,
     /// None until the Services were read once: a speaker that knows none must not take them for gone.
     demands: Option<Arc<Demands>>,
     /// Present while nothing may be answered or claimed.
     fence: Option<Fence>,
+    /// The others cannot reach this node: its address or carrier is gone.
+    cut: bool,
+    contests: BTreeMap<IpAddr, Contest>,
+    /// VIPs that were left to a speaker which is not heard here, and until when; cleared when anybody is heard.
+    spared: BTreeMap<IpAddr, Instant>,
     offers: BTreeMap<IpAddr, Offer>,
     /// The claims that stand at the API server.
     records: Table,
+    /// Those that are gone from there, since when.
+    withdrawn: BTreeMap<IpAddr, (Claim, Instant)>,
     /// Nobody answered when this node asked after a pause: nobody is in reach, whatever the failure detector says yet.
     alone: bool,
     /// When nodes met again; see [`record`].
@@ -192,12 +206,17 @@ impl Ownership {
             settings,
             own: Status::default(),
             unable: Arc::default(),
+            networks: None,
             peers: Peers::default(),
             table: Table::default(),
             demands: None,
             fence: Some(fence),
+            cut: false,
+            contests: BTreeMap::new(),
+            spared: BTreeMap::new(),
             offers: BTreeMap::new(),
             records: Table::default(),
+            withdrawn: BTreeMap::new(),
             alone: false,
             reunited: None,
             unready: BTreeSet::new(),
@@ -233,22 +252,23 @@ impl Ownership {
         self.finish(now);
     }
 
-    /// VIPs that this node cannot announce on any interface, and its stations' addresses.
-    pub fn handle_interfaces(&mut self, unable: BTreeSet<IpAddr>, macs: Vec<Mac>, now: Instant) {
+    /// VIPs that this node cannot announce on any interface, its stations' addresses, and the networks it is on.
+    pub fn handle_interfaces(
+        &mut self,
+        unable: BTreeSet<IpAddr>,
+        macs: Vec<Mac>,
+        networks: Vec<IpNet>,
+        now: Instant,
+    ) {
         self.wake(now);
         let listed: Vec<_> = unable.iter().copied().collect();
-        if self.own.unable != listed || self.own.macs != macs {
+        let networks = Some(networks);
+        if self.own.unable != listed || self.own.macs != macs || self.own.networks != networks {
             self.unable = Arc::new(unable);
-            self.change_status(|own| (own.unable, own.macs) = (listed, macs));
+            self.networks = networks.as_deref().map(Arc::from);
+            self.change_status(|own| (own.unable, own.macs, own.networks) = (listed, macs, networks));
             self.dirty = true;
         }
-        self.finish(now);
-    }
-
-    /// A link was away: what happened meanwhile was not heard here.
-    pub fn handle_isolation(&mut self, now: Instant) {
-        self.wake(now);
-        self.raise_fence(now);
         self.finish(now);
     }
 
@@ -280,28 +300,6 @@ impl Ownership {
             self.lost(vip, Loss::Conflict);
         }
         self.finish(now);
-    }
-
-    /// Another station says on the wire that one of our VIPs is its own.
-    pub fn handle_wire_claim(&mut self, vip: IpAddr, mac: Mac, now: Instant) -> WireClaim {
-        let Some(peer) = self.peers.by_mac(mac) else { return WireClaim::Foreign };
-        let reachable = self.membership.member(&peer).is_some_and(|member| member.up);
-        match self.tenure_here(vip) {
-            Some(_) if reachable => return WireClaim::Settled,
-            None => return WireClaim::Settled,
-            // Not free, and its owner insists once we hear each other again.
-            Some(Hold::Probing) => {
-                self.handle_taken(vip, now);
-                return WireClaim::Settled;
-            }
-            Some(Hold::Owned) => {}
-        }
-        // Speakers that hear each other's frames but not each other's datagrams: the lower address yields.
-        if self.own.macs.iter().max() > Some(&mac) {
-            return WireClaim::Defend;
-        }
-        self.handle_taken(vip, now);
-        WireClaim::Settled
     }
 
     /// This node leaves soon: it offers everything, and goes on answering until each VIP is taken.
@@ -376,8 +374,17 @@ impl Ownership {
         self.peers.by_mac(mac)
     }
 
+    /// Whether the others cannot reach this node.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut()
+    }
+
     pub fn is_fenced(&self) -> bool {
         self.fence.is_some()
+    }
+
+    pub fn claim(&self, vip: IpAddr) -> Option<&Claim> {
+        self.table.get(vip)
     }
 
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
@@ -391,7 +398,10 @@ impl Ownership {
     /// Everything that leads into a call: notices a pause before anything else is believed.
     fn wake(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.last_turn);
-        if gap > FENCE_AFTER {
+        if self.cut {
+            // Nobody else is silent: nothing can be heard here.
+            self.membership.handle_gap(gap);
+        } else if gap > FENCE_AFTER {
             self.membership.handle_gap(gap);
             self.raise_fence(now);
         }
@@ -406,6 +416,7 @@ impl Ownership {
             self.beats.turn = now + TURN;
             self.turn(now);
         }
+        self.fence_if_cut(now);
         self.try_lift(now);
         self.settle(now);
         self.collect(now);
@@ -420,6 +431,7 @@ impl Ownership {
                     self.peers.meet(&identity, now);
                     self.greet(&identity);
                     self.reunited = Some(now);
+                    self.spared.clear();
                     self.events.push_back(Event::MemberUp(identity.name));
                 }
                 Member::Down(name) => {

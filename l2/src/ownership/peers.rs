@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
+
 use super::message::Status;
 use crate::{mac::Mac, membership::Identity, node_name::NodeName};
 
@@ -20,6 +22,7 @@ pub(super) struct Peer {
     pub(super) identity: Identity,
     pub(super) status: Option<Status>,
     pub(super) unable: Arc<BTreeSet<IpAddr>>,
+    pub(super) networks: Option<Arc<[IpNet]>>,
     pub(super) heard: Instant,
     /// It said that it stops; what it owned is free.
     pub(super) left: bool,
@@ -63,6 +66,7 @@ impl Peers {
             identity: identity.clone(),
             status: None,
             unable: Arc::default(),
+            networks: None,
             heard: now,
             left: false,
             corrected: None,

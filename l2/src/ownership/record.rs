@@ -17,6 +17,10 @@ use super::{
 };
 use crate::node_name::NodeName;
 
+/// What is gone from the API server was taken back by its owner, unless that writes it again in this time: others delete, too.
+const WITHDRAWN: Duration = Duration::from_secs(1);
+/// Peers that have not read it yet pass on what is gone for no longer than this.
+const STALE: Duration = Duration::from_secs(60);
 /// After nodes met again, those that are still out of reach count as dead: the others would have brought them along.
 const REUNION_GRACE: Duration = Duration::from_secs(1);
 
@@ -24,13 +28,28 @@ impl Ownership {
     /// Claims that other speakers wrote down.
     pub fn handle_records(&mut self, claims: Vec<Claim>, now: Instant) {
         self.wake(now);
+        for claim in &claims {
+            if self.withdrawn.get(&claim.vip).is_some_and(|(gone, _)| gone == claim) {
+                self.withdrawn.remove(&claim.vip);
+            }
+        }
         self.keep_records(claims, now);
+        self.finish(now);
+    }
+
+    /// Claims that are not written down any more.
+    pub fn handle_withdrawn(&mut self, claims: Vec<Claim>, now: Instant) {
+        self.wake(now);
+        self.withdrawn.extend(claims.into_iter().map(|claim| (claim.vip, (claim, now))));
         self.finish(now);
     }
 
     /// Keeps what is news. A record is passed on as such to those who have not read it yet.
     pub(super) fn keep_records(&mut self, claims: Vec<Claim>, now: Instant) {
         for claim in claims {
+            if self.withdrawn.get(&claim.vip).is_some_and(|(gone, _)| *gone == claim) {
+                continue;
+            }
             // What an earlier life wrote is history; what its owner said itself proves no life after a death.
             let met = claim.owner().and_then(|owner| Some((self.peers.get(&owner.name)?, owner)));
             let is_of_now = met.is_some_and(|(peer, owner)| peer.identity.boot == owner.boot && !peer.left);
@@ -82,7 +101,14 @@ impl Ownership {
                 || if self.is_apart(claim) { is_older(claim.vip) } else { known == Some(*claim) }
         };
         let stale: Vec<_> = self.records.iter().filter(stale).map(|claim| claim.vip).collect();
-        for vip in stale {
+        let since = |at: &Instant| now.saturating_duration_since(*at);
+        self.withdrawn.retain(|_, (_, at)| since(at) < STALE);
+        let gone = self
+            .withdrawn
+            .iter()
+            .filter(|(vip, (claim, at))| since(at) >= WITHDRAWN && self.records.get(**vip) == Some(claim));
+        let gone: Vec<_> = gone.map(|(vip, _)| *vip).collect();
+        for vip in stale.into_iter().chain(gone) {
             self.records.remove(vip);
             self.dirty = true;
         }
@@ -90,7 +116,8 @@ impl Ownership {
 
     fn is_apart(&self, claim: &Claim) -> bool {
         claim.owner().is_some_and(|owner| {
-            let in_reach = !self.alone && self.membership.member(&owner.name).is_some_and(|member| member.up);
+            let hears = !self.alone && self.hears_anybody(self.last_turn);
+            let in_reach = hears && self.membership.member(&owner.name).is_some_and(|member| member.up);
             owner.name != self.me.name && !in_reach && !self.unready.contains(&owner.name)
         })
     }

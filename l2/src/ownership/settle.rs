@@ -63,7 +63,7 @@ impl Ownership {
         let wanted = demands
             .values()
             .filter(|demand| self.table.conflict_until(demand.vip).is_none_or(|t| t <= now))
-            .filter(|demand| !self.is_owned_apart(demand.vip));
+            .filter(|demand| !self.is_owned_apart(demand.vip) && !self.is_spared(demand.vip, now));
         let owners = elect(wanted, &peers, holder);
         self.awaited.retain(|vip, _| demands.contains_key(vip));
         for (vip, owner) in owners {
@@ -90,7 +90,13 @@ impl Ownership {
     /// Every living member that knows the Services, this node included.
     fn electorate(&self, now: Instant) -> Vec<Peer> {
         let own_standing = if self.own.draining { Standing::Draining } else { Standing::Settled };
-        let own = Peer { name: self.me.name.clone(), standing: own_standing, unable: self.unable.clone() };
+        let own = Peer {
+            name: self.me.name.clone(),
+            standing: own_standing,
+            unable: self.unable.clone(),
+            networks: self.networks.clone(),
+            ready: !self.unready.contains(&self.me.name),
+        };
         let others = self.membership.alive().filter_map(|member| {
             let peer = self.peers.get(&member.identity.name)?;
             let status = peer.status.as_ref().filter(|status| status.ready && !peer.left)?;
@@ -106,7 +112,13 @@ impl Ownership {
             if !declined.is_empty() {
                 unable = Arc::new(unable.union(&declined).copied().collect());
             }
-            Some(Peer { name: member.identity.name.clone(), standing, unable })
+            Some(Peer {
+                name: member.identity.name.clone(),
+                standing,
+                unable,
+                networks: peer.networks.clone(),
+                ready: !self.unready.contains(&member.identity.name),
+            })
         });
         let mut all: Vec<_> = others.chain([own]).collect();
         // The same order on every node, whoever computes.
@@ -147,13 +159,17 @@ impl Ownership {
         }
         let epoch = self.table.next_epoch(vip);
         match claim.map(|claim| claim.tenure) {
-            Some(Tenure::Owned(from)) => {
+            Some(Tenure::Owned(from)) if !self.was_spared(vip) => {
                 let peer = self.peers.get(&from.name);
                 let silent = peer.map(|peer| now.saturating_duration_since(peer.heard));
                 let same_life = peer.is_some_and(|peer| peer.identity.boot == from.boot && !peer.left);
                 if same_life && silent.is_some_and(|silent| silent < HEARSAY) {
                     self.dirty = true; // looked at again in the next turn
                     return;
+                }
+                if self.is_found_but_unheard(&from.name, now) {
+                    // It lives, and it is this node that hears nobody: a claim of ours would only be in its way.
+                    return self.spare(vip, now);
                 }
                 // A peer held it until now: no need to ask whether it is free.
                 self.put(vip, epoch, Tenure::Owned(self.me.clone()), now);

@@ -95,11 +95,16 @@ impl Ownership {
         let mut forwards: BTreeMap<SocketAddr, Vec<Claim>> = BTreeMap::new();
         for claim in claims {
             let vip = claim.vip;
+            if claim.is_owned() && claim.owner() == Some(&self.me) {
+                self.hear_of_own(claim, from, now);
+                continue;
+            }
             if claim.owner() == Some(&self.me) && self.tenure_here(vip).is_none() {
                 self.disown(claim, now);
                 continue;
             }
-            if claim.tenure == Tenure::Conflict && self.tenure_here(vip) == Some(Hold::Owned) {
+            let unaware = matches!(claim.tenure, Tenure::Conflict | Tenure::Probing(_));
+            if unaware && self.tenure_here(vip) == Some(Hold::Owned) {
                 self.insist(&claim, now);
                 continue;
             }
@@ -119,10 +124,31 @@ impl Ownership {
         }
     }
 
-    /// Somebody saw a host that uses our VIP: that host is this node, unknown over there until now.
-    fn insist(&mut self, conflict: &Claim, now: Instant) {
-        let epoch = self.table.next_epoch(conflict.vip).max(conflict.epoch + 1);
-        self.put(conflict.vip, epoch, Tenure::Owned(self.me.clone()), now);
+    /// Somebody saw a host that uses our VIP, or asks whether there is one: that host is this node, unknown over there until
+    /// now.
+    fn insist(&mut self, claim: &Claim, now: Instant) {
+        let epoch = self.table.next_epoch(claim.vip).max(claim.epoch + 1);
+        self.put(claim.vip, epoch, Tenure::Owned(self.me.clone()), now);
+    }
+
+    /// What another node says that is ours. A speaker that yielded to us on the wire gave it a later epoch than we know.
+    fn hear_of_own(&mut self, claim: Claim, from: &Identity, now: Instant) {
+        let (vip, holds) = (claim.vip, self.tenure_here(claim.vip) == Some(Hold::Owned));
+        let is_news = self.table.get(vip).is_none_or(|known| claim.outweighs(known));
+        if !is_news {
+            if !holds {
+                self.disown(claim, now);
+            }
+            return;
+        }
+        if !holds && !self.can_take(vip) {
+            return self.disown(claim, now);
+        }
+        self.put(vip, claim.epoch + 1, Tenure::Owned(self.me.clone()), now);
+        // A fenced node resumes what it has when the fence is lifted.
+        if !holds && self.fence.is_none() {
+            self.gained(vip, Gain::HandOver { from: from.name.clone() });
+        }
     }
 
     /// A claim in our name that we do not hold: from before a release that everybody has forgotten.
@@ -214,6 +240,7 @@ impl Ownership {
             return;
         }
         peer.unable = Arc::new(status.unable.iter().copied().collect());
+        peer.networks = status.networks.as_deref().map(Arc::from);
         peer.status = Some(status);
         self.dirty = true;
     }
@@ -260,6 +287,7 @@ impl Ownership {
             self.table.fade(now);
             self.peers.forget(now);
             self.forget_records(now);
+            self.forget_contests(now);
         }
     }
 
@@ -273,6 +301,16 @@ impl Ownership {
         strangers.dedup();
         for _ in 0..REUNION_CALLS.min(strangers.len()) {
             let to = strangers.swap_remove(self.chance.below(strangers.len()));
+            self.send_digest(to, 0, false);
+        }
+    }
+
+    /// Tells everybody who is or may be a speaker that this node is there, and where.
+    pub(super) fn call_all(&mut self) {
+        let own = self.membership.identity().addr;
+        let known = self.peers.addresses().chain(self.seeds.iter().copied());
+        let all: std::collections::BTreeSet<_> = known.filter(|addr| *addr != own).collect();
+        for to in all {
             self.send_digest(to, 0, false);
         }
     }

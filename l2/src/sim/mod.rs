@@ -1,5 +1,6 @@
 //! A cluster of speakers in one thread, with simulated time, network and wire: the same [`Ownership`] machine that
-//! runs in production, under loss, delay, partitions, crashes, pauses, slow nodes and clock jumps.
+//! runs in production, under loss, delay, partitions, crashes, pauses, slow nodes, clock jumps, and addresses that go and
+//! change.
 
 mod schedule;
 mod tests;
@@ -18,7 +19,7 @@ use crate::{
     mac::Mac,
     membership::{Identity, Verdict},
     node_name::NodeName,
-    ownership::{Claim, Demands, Event, FENCE_AFTER, Ownership, Settings},
+    ownership::{Claim, Demands, Event, FENCE_AFTER, Ownership, Settings, WireClaim},
 };
 
 /// How long the real speaker's second look takes when nobody answers.
@@ -27,6 +28,10 @@ const SECOND_LOOK: Duration = Duration::from_millis(150);
 const PROBING: Duration = Duration::from_millis(600);
 /// The part of a broken network in which the API server is.
 const API: usize = 0;
+/// When a new owner says so on the wire, after the first time.
+const REPEATS_MILLIS: [u64; 4] = [100, 300, 1000, 2000];
+/// A speaker writes together what comes together.
+const WRITE: Duration = Duration::from_millis(30);
 /// What a kernel keeps for a process that does not read.
 const INBOX: usize = 300;
 
@@ -36,6 +41,10 @@ pub(crate) struct World {
     pub(crate) chance: Chance,
     pub(crate) nodes: Vec<Node>,
     pub(crate) vips: Vec<IpAddr>,
+    /// Which node has an address.
+    places: BTreeMap<SocketAddr, usize>,
+    /// The claims written down at the API server, by who wrote them.
+    written: BTreeMap<(usize, IpAddr), Claim>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     items: BTreeMap<u64, Item>,
     sequence: u64,
@@ -61,6 +70,11 @@ pub(crate) struct Node {
     pub(crate) side: usize,
     /// Datagrams only are cut: the wire is still shared.
     pub(crate) mute: bool,
+    /// Datagrams and the second path are cut, as by a firewall: frames pass, and nothing else.
+    pub(crate) deaf: bool,
+    /// It has no address, and knows it.
+    pub(crate) lost: bool,
+    pub(crate) addr: SocketAddr,
     /// Added to every datagram to or from it.
     pub(crate) slow: Duration,
     /// Its clock runs ahead of the world by this.
@@ -69,6 +83,8 @@ pub(crate) struct Node {
     wake: Option<Instant>,
     boot: u64,
     pub(crate) announced: BTreeMap<IpAddr, Instant>,
+    /// Claims about to be written down.
+    writing: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +105,23 @@ enum Item {
         data: Vec<u8>,
     },
     Wake(usize),
-    /// A claim read at the API server.
+    /// A VIP said on the wire to be here.
+    Announced {
+        by: usize,
+        boot: u64,
+        vip: IpAddr,
+    },
+    /// Time to write down a claim that is still held.
+    Write {
+        by: usize,
+        boot: u64,
+        vip: IpAddr,
+    },
+    /// A claim read at the API server, or no longer there.
     Record {
         to: usize,
         claim: Claim,
+        gone: bool,
     },
     Probed {
         node: usize,
@@ -117,6 +146,8 @@ impl World {
             chance: Chance::from_seed(seed),
             nodes: Vec::new(),
             vips: (0..vips).map(vip).collect(),
+            places: BTreeMap::new(),
+            written: BTreeMap::new(),
             queue: BinaryHeap::new(),
             items: BTreeMap::new(),
             sequence: 0,
@@ -130,6 +161,7 @@ impl World {
             datagrams: 0,
         };
         for index in 0..nodes {
+            world.places.insert(address(index), index);
             let node = world.fresh(index, nodes, 1_000);
             world.nodes.push(node);
         }
@@ -142,11 +174,13 @@ impl World {
     /// A new process on node `index`.
     fn fresh(&mut self, index: usize, count: usize, boot: u64) -> Node {
         let name = NodeName::new(format!("node{index}"));
-        let identity = Identity { name: name.clone(), addr: address(index), boot, bump: 0 };
+        let addr = self.nodes.get(index).map_or_else(|| address(index), |node| node.addr);
+        let identity = Identity { name: name.clone(), addr, boot, bump: 0 };
         let seed = self.chance.bits();
         let settings = Settings { identity, seed, settle_after: Duration::from_secs(2) };
         let mut core = Ownership::new(settings, self.now);
-        core.handle_seeds((0..count).map(address).collect());
+        let at = |other| self.nodes.get(other).map_or_else(|| address(other), |node| node.addr);
+        core.handle_seeds((0..count).map(at).collect());
         Node {
             name,
             core,
@@ -154,36 +188,85 @@ impl World {
             group: 0,
             side: 0,
             mute: false,
+            deaf: false,
+            lost: false,
+            addr,
             slow: Duration::ZERO,
             ahead: Duration::ZERO,
             inbox: Vec::new(),
             wake: None,
             boot,
             announced: BTreeMap::new(),
+            writing: BTreeSet::new(),
         }
     }
 
-    fn settle_in(&mut self, index: usize) {
+    /// What the Services ask for.
+    pub(crate) fn demands(&self) -> Demands {
         let candidates: Arc<Candidates> =
             Arc::new(self.nodes.iter().map(|node| (node.name.clone(), 0)).collect());
         let demand = |vip: &IpAddr| {
             (*vip, Demand { vip: *vip, candidates: candidates.clone(), pin: None, leader: None })
         };
-        let demands: Demands = self.vips.iter().map(demand).collect();
-        let mac = Mac([2, 0, 0, 0, 1, u8::try_from(index % 256).unwrap()]);
+        self.vips.iter().map(demand).collect()
+    }
+
+    fn settle_in(&mut self, index: usize) {
+        let demands = self.demands();
         let local = self.local(index);
         let core = &mut self.nodes[index].core;
-        core.handle_interfaces(BTreeSet::new(), vec![mac], local);
+        let networks = vec!["10.0.0.0/8".parse().unwrap()];
+        core.handle_interfaces(BTreeSet::new(), vec![mac(index)], networks, local);
         core.handle_demands(Arc::new(demands), local);
         self.drain(index);
     }
 
+    /// The watches of a node show something else.
+    pub(crate) fn demand(&mut self, index: usize, demands: Arc<Demands>) {
+        if self.nodes[index].life == Life::Running {
+            let local = self.local(index);
+            self.nodes[index].core.handle_demands(demands, local);
+            self.drain(index);
+        }
+    }
+
+    /// The node's address goes, or comes back.
+    pub(crate) fn set_lost(&mut self, index: usize, lost: bool) {
+        self.nodes[index].lost = lost;
+        let local = self.local(index);
+        self.nodes[index].core.handle_cut(lost, local);
+        self.drain(index);
+    }
+
+    /// The node gets another address. Its Node object says so only later, when the schedule tells the seeds.
+    pub(crate) fn readdress(&mut self, index: usize) {
+        let old = self.nodes[index].addr;
+        let IpAddr::V4(v4) = old.ip() else { unreachable!("simulated addresses are IPv4") };
+        let new = SocketAddr::new(IpAddr::from((v4.to_bits() + 0x0001_0000).to_be_bytes()), old.port());
+        self.places.remove(&old);
+        self.places.insert(new, index);
+        self.nodes[index].addr = new;
+        let local = self.local(index);
+        self.nodes[index].core.handle_readdress(new, local);
+        self.drain(index);
+    }
+
+    /// What was written down is deleted by somebody; each writer puts its own back.
+    pub(crate) fn delete_written(&mut self) {
+        for ((index, vip), claim) in std::mem::take(&mut self.written) {
+            self.tell_record(index, &claim, true);
+            let boot = self.nodes[index].boot;
+            let back = Duration::from_millis(u64::try_from(300 + self.chance.below(300)).unwrap());
+            self.push(self.now + back, Item::Write { by: index, boot, vip });
+        }
+    }
+
     pub(crate) fn restart(&mut self, index: usize) {
         let boot = self.nodes[index].boot + 10;
-        let (group, side) = (self.nodes[index].group, self.nodes[index].side);
+        let Node { group, side, deaf, lost, .. } = self.nodes[index];
         let count = self.nodes.len();
         let node = self.fresh(index, count, boot);
-        self.nodes[index] = Node { group, side, ..node };
+        self.nodes[index] = Node { group, side, deaf, lost, ..node };
         self.settle_in(index);
     }
 
@@ -291,10 +374,26 @@ impl World {
                 self.nodes[index].core.handle_timeout(local);
                 self.drain(index);
             }
-            Item::Record { to, claim } => {
-                if self.nodes[to].life == Life::Running && self.nodes[to].group == API {
+            Item::Announced { by, boot, vip } => {
+                if self.nodes[by].boot == boot {
+                    self.announced(by, vip);
+                }
+            }
+            Item::Write { by, boot, vip } => {
+                self.nodes[by].writing.remove(&vip);
+                let held = self.nodes[by].core.owns(vip) && self.nodes[by].life == Life::Running;
+                if self.nodes[by].boot == boot && held {
+                    self.record(by, vip);
+                }
+            }
+            Item::Record { to, claim, gone } => {
+                if self.nodes[to].life == Life::Running && self.reaches_api(to) {
                     let local = self.local(to);
-                    self.nodes[to].core.handle_records(vec![claim], local);
+                    if gone {
+                        self.nodes[to].core.handle_withdrawn(vec![claim], local);
+                    } else {
+                        self.nodes[to].core.handle_records(vec![claim], local);
+                    }
                     self.drain(to);
                 }
             }
@@ -303,11 +402,15 @@ impl World {
                     return;
                 }
                 let used = (0..self.nodes.len())
-                    .any(|other| other != node && self.hear(node, other) && self.answers(other, vip));
+                    .find(|other| *other != node && self.hear(node, *other) && self.answers(*other, vip));
                 let local = self.local(node);
-                if used {
-                    self.nodes[node].core.handle_taken(vip, local);
-                } else {
+                let core = &mut self.nodes[node].core;
+                if let Some(other) = used
+                    && core.handle_wire_claim(vip, mac(other), local) == WireClaim::Foreign
+                {
+                    core.handle_taken(vip, local); // a speaker that it never met
+                }
+                if self.nodes[node].core.is_probing(vip) {
                     self.nodes[node].core.handle_free(&[vip], local);
                 }
                 self.drain(node);
@@ -325,12 +428,16 @@ impl World {
 
     /// Takes out what a node wants, and looks whether the invariants still hold.
     fn drain(&mut self, index: usize) {
-        let from = address(index);
+        let from = self.nodes[index].addr;
         while let Some((to, data)) = self.nodes[index].core.poll_transmit() {
             self.datagrams += 1;
-            let Some(to) = index_of(to).filter(|to| *to < self.nodes.len() && *to != index) else { continue };
+            let Some(to) = self.places.get(&to).copied().filter(|to| *to < self.nodes.len() && *to != index)
+            else {
+                continue;
+            };
             let (a, b) = (&self.nodes[index], &self.nodes[to]);
-            if !self.hear(index, to) || a.mute || b.mute || self.chance.percent(self.loss_percent) {
+            let cut = [a, b].iter().any(|node| node.mute || node.deaf || node.lost);
+            if cut || !self.hear(index, to) || self.chance.percent(self.loss_percent) {
                 continue;
             }
             let slow = a.slow + b.slow;
@@ -345,6 +452,7 @@ impl World {
             }
             self.react(index, event);
         }
+        self.write_changes(index);
         let due = self.nodes[index].core.poll_timeout() - self.nodes[index].ahead;
         let due = due.max(self.now + Duration::from_micros(50));
         if self.nodes[index].wake.is_none_or(|wake| wake > due || wake <= self.now) {
@@ -360,12 +468,21 @@ impl World {
             Event::Probe(vip) => self.push(self.now + PROBING, Item::Probed { node: index, boot, vip }),
             Event::Gained { vip, .. } => {
                 self.nodes[index].announced.insert(vip, self.now);
-                self.record(index, vip);
+                for millis in [0].into_iter().chain(REPEATS_MILLIS) {
+                    let at = self.now + Duration::from_micros(300 + millis * 1000);
+                    self.push(at, Item::Announced { by: index, boot, vip });
+                }
             }
-            Event::Lost { vip, .. } => drop(self.nodes[index].announced.remove(&vip)),
+            Event::Lost { vip, .. } => {
+                self.nodes[index].announced.remove(&vip);
+                if let Some(claim) = self.written.remove(&(index, vip)) {
+                    self.tell_record(index, &claim, true);
+                }
+            }
             Event::SecondLook { suspect, .. } => {
-                let target = index_of(suspect.addr).expect("simulated");
-                let (verdict, after) = self.look(index, target);
+                let target = self.places.get(&suspect.addr).copied();
+                let silent = (Verdict::Silent, SECOND_LOOK);
+                let (verdict, after) = target.map_or(silent, |target| self.look(index, target));
                 let item = Item::Looked { node: index, boot, suspect: suspect.name, verdict };
                 self.push(self.now + after, item);
             }
@@ -373,23 +490,69 @@ impl World {
         }
     }
 
+    /// What is held is written down a moment later, and again with each change of its epoch.
+    fn write_changes(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let differs = |vip: &&IpAddr| {
+            let known = self.written.get(&(index, **vip)).map(|claim| claim.epoch);
+            node.core.claim(**vip).map(|claim| claim.epoch) != known
+        };
+        let changed: Vec<_> = node.announced.keys().filter(differs).copied().collect();
+        let boot = node.boot;
+        for vip in changed {
+            if self.nodes[index].writing.insert(vip) {
+                self.push(self.now + WRITE, Item::Write { by: index, boot, vip });
+            }
+        }
+    }
+
     /// Writes a claim down at the API server, and lets the others read it.
     fn record(&mut self, index: usize, vip: IpAddr) {
-        if self.nodes[index].group != API {
+        if !self.reaches_api(index) {
             return;
         }
-        let Some(claim) = self.nodes[index].core.claims().find(|claim| claim.vip == vip).cloned() else {
-            return;
-        };
+        let Some(claim) = self.nodes[index].core.claim(vip).cloned() else { return };
+        self.written.insert((index, vip), claim.clone());
+        self.tell_record(index, &claim, false);
+    }
+
+    fn tell_record(&mut self, index: usize, claim: &Claim, gone: bool) {
         for to in (0..self.nodes.len()).filter(|to| *to != index) {
             let delay = Duration::from_millis(u64::try_from(40 + self.chance.below(200)).unwrap());
-            self.push(self.now + delay, Item::Record { to, claim: claim.clone() });
+            self.push(self.now + delay, Item::Record { to, claim: claim.clone(), gone });
         }
+    }
+
+    fn reaches_api(&self, index: usize) -> bool {
+        self.nodes[index].group == API && !self.nodes[index].lost
     }
 
     fn hear(&self, one: usize, other: usize) -> bool {
         let (one, other) = (&self.nodes[one], &self.nodes[other]);
         one.group == other.group && one.side == other.side
+    }
+
+    /// Who else answers for this VIP hears that this node does, and may answer with its own claim.
+    fn announced(&mut self, by: usize, vip: IpAddr) {
+        if !self.answers(by, vip) {
+            return;
+        }
+        for other in (0..self.nodes.len()).filter(|other| *other != by) {
+            let core = &self.nodes[other].core;
+            let concerned =
+                self.nodes[other].life == Life::Running && (core.owns(vip) || core.is_probing(vip));
+            if !concerned || !self.hear(by, other) {
+                continue;
+            }
+            let local = self.local(other);
+            let verdict = self.nodes[other].core.handle_wire_claim(vip, mac(by), local);
+            if verdict == WireClaim::Defend {
+                let boot = self.nodes[other].boot;
+                let at = self.now + Duration::from_micros(300);
+                self.push(at, Item::Announced { by: other, boot, vip });
+            }
+            self.drain(other);
+        }
     }
 
     /// A TCP ping, or an ARP question for its VIPs.
@@ -398,6 +561,13 @@ impl World {
         let trip = a.slow + b.slow + Duration::from_millis(1);
         match b.life {
             _ if !self.hear(from, target) || trip * 2 > SECOND_LOOK => (Verdict::Silent, SECOND_LOOK),
+            _ if a.lost || b.lost => (Verdict::Silent, SECOND_LOOK),
+            // No TCP, but it answers on the wire for what is its own.
+            Life::Running
+                if (a.deaf || b.deaf) && !self.vips.iter().any(|vip| self.answers(target, *vip)) =>
+            {
+                (Verdict::Silent, SECOND_LOOK)
+            }
             Life::Running => (Verdict::Alive, trip * 2),
             Life::Killed => (Verdict::Refused, trip * 2),
             Life::Paused | Life::Off => (Verdict::Silent, SECOND_LOOK),
@@ -438,7 +608,7 @@ pub(crate) fn address(index: usize) -> SocketAddr {
     SocketAddr::new(IpAddr::from(host.to_be_bytes()), 7946)
 }
 
-fn index_of(addr: SocketAddr) -> Option<usize> {
-    let IpAddr::V4(v4) = addr.ip() else { return None };
-    usize::try_from(v4.to_bits().checked_sub(0x0a00_0001)?).ok()
+fn mac(index: usize) -> Mac {
+    let [high, low] = u16::try_from(index).unwrap().to_be_bytes();
+    Mac([2, 0, 0, 0, high, low])
 }

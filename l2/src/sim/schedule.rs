@@ -1,8 +1,9 @@
 //! A random schedule of faults from a seed, and the verdict on the invariants.
 
-use std::time::Duration;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Life, Node, World};
+use crate::ownership::Demands;
 
 /// Overlap after any single fault.
 const MAX_OVERLAP: Duration = Duration::from_secs(1);
@@ -38,7 +39,12 @@ fn play(world: &mut World) -> Result<(), String> {
     }
     // Steady: nothing changes any more.
     world.run_for(Duration::from_millis(500));
-    if world.is_whole() { Ok(()) } else { Err("not whole in the steady state".into()) }
+    // But for a planned move: there the new owner speaks before the old one is silent.
+    if world.run_while(Duration::from_millis(50), World::is_whole).is_some() {
+        Ok(())
+    } else {
+        Err(format!("not whole in the steady state: {:?}", state(world)))
+    }
 }
 
 /// One fault, its end, and the time to be whole again.
@@ -48,7 +54,7 @@ fn fault(world: &mut World) -> Result<(), String> {
     let last = running.len() == 1;
     let span = Duration::from_millis(50 + u64::try_from(world.chance.below(3000)).unwrap());
     world.last_fault = world.now;
-    let kind = world.chance.below(10);
+    let kind = world.chance.below(15);
     let note = format!("--- fault {kind} on node{node} for {span:?}");
     if let Some(log) = &mut world.log {
         log.push(format!("{:>8.3} {note}", (world.now - world.start).as_secs_f64()));
@@ -81,8 +87,7 @@ fn fault(world: &mut World) -> Result<(), String> {
             world.nodes.iter_mut().for_each(|node| *part(node) = 0);
             if kind == 9 {
                 // A death before they meet again would be a second fault.
-                let limit = if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN };
-                world.run_while(limit, World::is_reunited).ok_or("nodes did not meet again")?;
+                world.run_while(limit(world), World::is_reunited).ok_or("nodes did not meet again")?;
             }
         }
         4 => {
@@ -111,11 +116,98 @@ fn fault(world: &mut World) -> Result<(), String> {
             world.nodes[node].life = Life::Killed;
         }
         8 => world.delay_micros.1 = 500 + world.chance.below(30_000),
+        10 if !last => deaf(world, node, span)?,
+        11 | 12 if !last => address(world, node, span, kind == 12)?,
+        13 => {
+            // Those who hear each other at the API server only, and somebody who deletes what they wrote there.
+            world.run_while(limit(world), World::is_reunited).ok_or("nodes did not meet at all")?;
+            world.nodes[node].side = usize::from(!last);
+            world.run_for(span);
+            world.delete_written();
+            world.run_for(Duration::from_secs(2));
+            world.last_fault = world.now;
+            world.nodes[node].side = 0;
+            world.run_while(limit(world), World::is_reunited).ok_or("nodes did not meet again")?;
+        }
+        14 => rival_writer(world, span),
         _ => {}
     }
-    let limit = if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN };
-    world.run_while(limit, World::is_whole).map(drop).ok_or_else(|| {
-        let state: Vec<_> = world.vips.iter().map(|vip| (*vip, world.owners(*vip))).collect();
-        format!("{note}: not whole {limit:?} later: {state:?}")
-    })
+    whole_again(world, &note)
+}
+
+/// Frames pass, datagrams and the second path do not: while it lasts one of the others, or this one, stays the owner.
+fn deaf(world: &mut World, node: usize, span: Duration) -> Result<(), String> {
+    world.nodes[node].deaf = true;
+    // It is found on the wire for a while; then the others take it for dead.
+    world.run_while(limit(world) * 2, |world| world.longest_overlap > MAX_OVERLAP);
+    world.last_fault = world.now;
+    world.run_for(span);
+    if !world.is_whole() {
+        return Err("not one owner each beside a deaf node".into());
+    }
+    world.nodes[node].deaf = false;
+    // A death before they meet again would be a second fault.
+    world
+        .run_while(limit(world), World::is_reunited)
+        .map(drop)
+        .ok_or_else(|| "nodes did not meet again".into())
+}
+
+/// The node's address goes, the carrier stays; later it, or another one, comes.
+fn address(world: &mut World, node: usize, span: Duration, other: bool) -> Result<(), String> {
+    let at_once = other && world.chance.percent(30);
+    if !at_once {
+        world.set_lost(node, true);
+        if span > Duration::from_millis(1500) {
+            whole_again(world, "--- without its address")?;
+        } else {
+            world.run_for(span);
+        }
+    }
+    world.last_fault = world.now;
+    if other {
+        world.readdress(node);
+    }
+    if !at_once {
+        world.set_lost(node, false);
+    }
+    world
+        .run_while(Duration::from_secs(1), World::is_reunited)
+        .ok_or("it was not a member again after a second")?;
+    let seeds: Vec<_> = world.nodes.iter().map(|node| node.addr).collect();
+    world.nodes.iter_mut().for_each(|node| node.core.handle_seeds(seeds.clone()));
+    Ok(())
+}
+
+/// A second controller rewrites the status of Services: each node sees them with and without their address, in its own time.
+fn rival_writer(world: &mut World, span: Duration) {
+    let all = Arc::new(world.demands());
+    let until = world.now + span;
+    while world.now < until {
+        let node = world.chance.below(world.nodes.len());
+        let gone = world.vips[world.chance.below(world.vips.len())];
+        let mut seen = Demands::clone(&all);
+        seen.remove(&gone);
+        world.demand(node, Arc::new(seen));
+        let wait = Duration::from_millis(u64::try_from(1 + world.chance.below(150)).unwrap());
+        world.run_for(wait);
+        world.demand(node, all.clone());
+        world.last_fault = world.now;
+    }
+}
+
+fn state(world: &World) -> Vec<(IpAddr, Vec<usize>)> {
+    world.vips.iter().map(|vip| (*vip, world.owners(*vip))).collect()
+}
+
+fn limit(world: &World) -> Duration {
+    if world.nodes.len() > 20 { WHOLE_AGAIN * 2 } else { WHOLE_AGAIN }
+}
+
+fn whole_again(world: &mut World, note: &str) -> Result<(), String> {
+    let limit = limit(world);
+    world
+        .run_while(limit, World::is_whole)
+        .map(drop)
+        .ok_or_else(|| format!("{note}: not whole {limit:?} later: {:?}", state(world)))
 }

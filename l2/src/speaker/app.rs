@@ -20,15 +20,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use super::{
+    isolation,
     metrics::Metrics,
     options::Options,
     page::Page,
-    record,
-    report::Reporter,
+    report::{Reporter, Sources},
     state::State,
-    wanted::Wanted,
     watches,
     wire::{Command, Inputs, Wire},
+    written::{self, Followed},
 };
 
 /// A hand-over takes milliseconds; so long is waited for nodes that are slow to take.
@@ -84,11 +84,19 @@ impl App {
         drop(admin.run(&drain));
 
         let (commands, inbox) = mpsc::channel(4);
-        let records = record::follow(&client, options, &drain);
+        let Followed { records, written } = written::follow(&client, options, &drain);
         let inputs = Inputs { wanted: wanted.clone(), records, commands: inbox, state: publish, metrics };
         let wire = start_wire(options.clone(), secret, inputs, &pulse).await?;
         join(&readiness, &drain, state.clone());
-        report(client, options, state.clone(), wanted, &drain);
+        let node = options.node_name.clone();
+        let isolation =
+            isolation::follow(node, state.clone(), wanted.clone(), &written, readiness.clone(), &drain);
+        let reporter = Reporter::new(
+            client,
+            options.clone(),
+            Sources { state: state.clone(), wanted, written, isolation },
+        );
+        drop(drain.spawn("report", reporter.run(drain.clone())));
         Ok(Self { drain, readiness, state, commands, wire: Some(wire), admin: address })
     }
 
@@ -178,15 +186,4 @@ fn join(readiness: &Readiness, drain: &Drain, mut state: watch::Receiver<Arc<Sta
             }
         }
     }));
-}
-
-fn report(
-    client: Client,
-    options: &Options,
-    state: watch::Receiver<Arc<State>>,
-    wanted: watch::Receiver<Option<Arc<Wanted>>>,
-    drain: &Drain,
-) {
-    let reporter = Reporter::new(client, options.clone(), state, wanted);
-    drop(drain.spawn("report", reporter.run(drain.clone())));
 }

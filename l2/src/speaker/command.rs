@@ -7,7 +7,7 @@ use causeway_daemon::{output::Output, unix_client::http_get};
 use clap::Subcommand;
 use http::StatusCode;
 
-use super::page::Page;
+use super::{address::Reach, page::Page};
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
@@ -52,12 +52,18 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn text(page: &Page) -> String {
     use std::fmt::Write;
     let mut out = String::new();
-    let mood = match (page.fenced, page.draining) {
-        (true, _) => "asking its peers before it answers",
-        (_, true) => "leaving",
+    let alone = !page.members.iter().any(|member| member.up);
+    let mood = match (page.reach, page.fenced, page.draining) {
+        (Reach::NoAddress, ..) => "no interface has its address, nothing is answered",
+        (Reach::NoCarrier, ..) => "the interface with its address is down",
+        (_, true, _) => "asking its peers before it answers",
+        (_, _, true) => "leaving",
+        _ if alone && page.members.is_empty() => "no other speaker was ever heard",
+        _ if alone => "alone: no other speaker is heard",
         _ => "in agreement with its peers",
     };
-    let _ = writeln!(out, "node {}: {mood}", page.node);
+    let address = page.address.map(|address| format!(" ({address})")).unwrap_or_default();
+    let _ = writeln!(out, "node {}{address}: {mood}", page.node);
     for member in &page.members {
         let up = if member.up { "up" } else { "down" };
         let _ = writeln!(out, "  speaker {} {} {up}", member.node, member.address);
@@ -74,6 +80,9 @@ fn text(page: &Page) -> String {
             let _ = write!(out, "  no node may announce it");
         } else if known.unable {
             let _ = write!(out, "  no interface here suits it");
+        }
+        if let Some(node) = &known.contested_by {
+            let _ = write!(out, "  claimed by the speaker of {node} too, which is not heard");
         }
         out.push('\n');
     }

@@ -1,5 +1,8 @@
 //! The synchronous index of what the watches have seen, and the [`Wanted`] that follows from it.
 //!
+//! The allocator alone takes an address from a Service. Until it has ([`given`]), one that a second controller wrote over,
+//! or that fell out of a pool, goes on being wanted.
+//!
 //! ```text
 //! Service ─ addresses ─→ Pool ─→ L2Advertisement ─→ nodes it selects, with weights ┐
 //!   └ EndpointSlices: any that serves; externalTrafficPolicy Local: on that node ──┤→ candidates per address
@@ -11,6 +14,10 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
+
+mod given;
+
+use given::Given;
 
 use super::wanted::{Place, ServiceKey, Wanted};
 use crate::{
@@ -30,6 +37,10 @@ pub(crate) struct Service {
     pub traffic: Traffic,
     pub labels: Labels,
     pub uid: Arc<str>,
+    /// The allocator's annotation is there: what it gave, the Service still has.
+    pub allocated: bool,
+    /// Its condition says that a foreign host has its address.
+    pub in_conflict: bool,
     /// The annotation that moves it by hand.
     pub pin: Option<NodeName>,
 }
@@ -53,8 +64,15 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pool {
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     pub ranges: Vec<IpRange>,
+}
+
+/// A pool as advertisements select it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    pub name: Arc<str>,
+    pub labels: Arc<Labels>,
 }
 
 /// An L2Advertisement with compiled selectors.
@@ -82,14 +100,16 @@ pub(crate) struct Index {
     /// By the Service they belong to.
     pub endpoints: BTreeMap<Arc<ServiceKey>, Vec<Slice>>,
     pub nodes: BTreeMap<NodeName, Node>,
-    pub pools: BTreeMap<String, Pool>,
+    pub pools: BTreeMap<Arc<str>, Pool>,
     pub advertisements: BTreeMap<String, Advertisement>,
+    /// What each Service had from a pool, as long as that may still count.
+    given: BTreeMap<Arc<ServiceKey>, Given>,
 }
 
 impl Advertisement {
-    fn selects_pool(&self, name: &str, pool: &Pool) -> bool {
+    fn selects_pool(&self, pool: &Home) -> bool {
         let everything = self.pools.is_empty() && self.pool_selectors.is_empty();
-        everything || self.pools.contains(name) || Selector::any(&self.pool_selectors, &pool.labels)
+        everything || self.pools.contains(&*pool.name) || Selector::any(&self.pool_selectors, &pool.labels)
     }
 
     fn selects_service(&self, service: &Service) -> bool {
@@ -123,6 +143,7 @@ impl Index {
         let mut demands = Demands::new();
         let mut places: BTreeMap<IpAddr, Place> = BTreeMap::new();
         let mut uids = BTreeMap::new();
+        let mut in_conflict = BTreeSet::new();
         let advertisements: Vec<_> = self.advertisements.values().collect();
         for (key, service) in &self.services {
             let slices = self.endpoints.get(key).map_or(&[][..], Vec::as_slice);
@@ -130,18 +151,21 @@ impl Index {
                 continue;
             }
             uids.insert(key.clone(), service.uid.clone());
+            if service.in_conflict {
+                in_conflict.insert(key.clone());
+            }
             let mut leader = None;
-            for address in &service.addresses {
-                let matching = self.matching(&advertisements, *address, service);
+            for (address, pool) in self.addresses(key, service) {
+                let matching = Self::matching(&advertisements, &pool, service);
                 if matching.is_empty() {
                     continue;
                 }
                 let candidates = self.candidates(&advertisements, &matching, service, slices, &mut shared);
-                let demand = Demand { vip: *address, candidates, pin: service.pin.clone(), leader };
-                leader = leader.or(Some(*address));
-                demands.entry(*address).and_modify(|known| share(known, &demand)).or_insert(demand);
+                let demand = Demand { vip: address, candidates, pin: service.pin.clone(), leader };
+                leader = leader.or(Some(address));
+                demands.entry(address).and_modify(|known| share(known, &demand)).or_insert(demand);
                 let place = places
-                    .entry(*address)
+                    .entry(address)
                     .or_insert_with(|| Place { interfaces: Some(BTreeSet::new()), services: Vec::new() });
                 if place.services.last() != Some(key) {
                     place.services.push(key.clone());
@@ -152,15 +176,20 @@ impl Index {
         let nodes = self.nodes.iter().map(|(name, node)| (name.clone(), node.addresses.clone())).collect();
         let unready =
             self.nodes.iter().filter(|(_, node)| node.unready).map(|(name, _)| name.clone()).collect();
-        Wanted { demands: Arc::new(demands), places, uids, nodes, unready }
+        Wanted { demands: Arc::new(demands), places, uids, in_conflict, nodes, unready }
     }
 
-    /// The advertisements of this address, by position. An address in no pool is nobody's to announce.
-    fn matching(&self, advertisements: &[&Advertisement], address: IpAddr, service: &Service) -> Vec<usize> {
-        let within = |pool: &Pool| pool.ranges.iter().any(|range| range.contains(address));
-        let Some((name, pool)) = self.pools.iter().find(|(_, pool)| within(pool)) else { return Vec::new() };
-        let matches = |ad: &&Advertisement| ad.selects_pool(name, pool) && ad.selects_service(service);
+    /// The advertisements of an address from this pool, by position.
+    fn matching(advertisements: &[&Advertisement], pool: &Home, service: &Service) -> Vec<usize> {
+        let matches = |ad: &&Advertisement| ad.selects_pool(pool) && ad.selects_service(service);
         (0..advertisements.len()).filter(|at| matches(&advertisements[*at])).collect()
+    }
+
+    /// The pool that an address is from.
+    fn home(&self, address: IpAddr) -> Option<Home> {
+        let within = |pool: &Pool| pool.ranges.iter().any(|range| range.contains(address));
+        let (name, pool) = self.pools.iter().find(|(_, pool)| within(pool))?;
+        Some(Home { name: name.clone(), labels: pool.labels.clone() })
     }
 
     fn candidates(

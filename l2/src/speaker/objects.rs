@@ -33,6 +33,7 @@ pub(super) struct ServiceSpec {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ServiceStatus {
     pub(super) load_balancer: LoadBalancer,
+    pub(super) conditions: Option<Vec<Condition>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -78,12 +79,12 @@ pub(super) struct Node {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct NodeStatus {
-    pub(super) conditions: Option<Vec<NodeCondition>>,
+    pub(super) conditions: Option<Vec<Condition>>,
     pub(super) addresses: Option<Vec<NodeAddress>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct NodeCondition {
+pub(super) struct Condition {
     #[serde(rename = "type")]
     pub(super) type_: String,
     pub(super) status: String,
@@ -100,6 +101,14 @@ pub(super) struct NodeAddress {
 #[derive(Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = api::ServiceL2Status)]
 pub(super) struct Status {
+    #[serde(deserialize_with = "metadata")]
+    pub(super) metadata: ObjectMeta,
+}
+
+/// A ConfigurationState of any component.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = api::ConfigurationState)]
+pub(super) struct Configuration {
     #[serde(deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
 }

@@ -1,10 +1,14 @@
 //! The page `/status`: who owns which VIP and why, put together when somebody asks for it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    address::Reach,
     state::{self, Member, State},
     wanted::Wanted,
 };
@@ -15,6 +19,9 @@ use crate::ownership::Tenure;
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     pub node: String,
+    /// Where the other speakers find this one, and whether they can.
+    pub address: Option<SocketAddr>,
+    pub reach: Reach,
     /// Nothing is answered while the speaker asks its peers what it missed.
     pub fenced: bool,
     pub draining: bool,
@@ -38,6 +45,8 @@ pub struct Vip {
     pub held: Option<HeldVip>,
     /// The hardware address of a host that uses it and is no speaker.
     pub used_by: Option<String>,
+    /// The node whose speaker claims it on the wire as well, and is not heard.
+    pub contested_by: Option<String>,
     /// No interface of this node suits it.
     pub unable: bool,
 }
@@ -79,10 +88,12 @@ impl Page {
                 interfaces: held.on.values().cloned().collect(),
             });
             vip.used_by = state.conflicts.get(address).map(ToString::to_string);
+            vip.contested_by = state.rivals.get(address).map(ToString::to_string);
             vip.unable = state.unable.contains(address);
         }
         let (fenced, draining, members) = (state.fenced, state.draining, state.members.clone());
-        Self { node: node.to_owned(), fenced, draining, members, vips }
+        let (address, reach) = (Some(state.address), state.reach);
+        Self { node: node.to_owned(), address, reach, fenced, draining, members, vips }
     }
 }
 

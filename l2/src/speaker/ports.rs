@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use ipnet::IpNet;
 use socket2::{Domain, Socket as PlainSocket, Type};
 use tracing::{info, warn};
 
@@ -37,21 +38,14 @@ struct Bucket {
     filled: Instant,
 }
 
-/// What a change of links asks of the caller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    /// Announce everything again: an interface came up or has another address.
-    pub(super) refresh: bool,
-    /// The way to the other speakers had been down: what happened meanwhile was not heard.
-    pub(super) isolated: bool,
-}
-
 #[derive(Debug)]
 pub(super) struct Ports {
     exclusions: Exclusions,
     listen: Listen,
     links: BTreeMap<u32, Link>,
     ports: BTreeMap<u32, Port>,
+    /// Networks that an interface is or was on, by its index.
+    former: BTreeMap<u32, BTreeSet<IpNet>>,
     /// Where the next look for a frame begins, so that no interface starves another.
     turn: u32,
     /// Holds the memberships in the groups of IPv6 VIPs, so that switches which snoop MLD send us their frames.
@@ -67,15 +61,16 @@ impl Ports {
             listen,
             links: BTreeMap::new(),
             ports: BTreeMap::new(),
+            former: BTreeMap::new(),
             turn: 0,
             groups,
             joined: BTreeSet::new(),
         }
     }
 
-    /// Follows the kernel's links. `own` is the address at which the other speakers find this one.
-    pub(super) fn handle_links(&mut self, links: &BTreeMap<u32, Link>, own: IpAddr, now: Instant) -> Change {
-        let was_up = self.is_connected(own);
+    /// Follows the kernel's links. Whether everything is to be announced again: an interface came up or has another
+    /// hardware address.
+    pub(super) fn handle_links(&mut self, links: &BTreeMap<u32, Link>, now: Instant) -> bool {
         let before: BTreeMap<_, _> =
             self.ports.iter().map(|(index, port)| (*index, (port.link.up, port.link.mac))).collect();
         self.links = links.clone();
@@ -105,14 +100,26 @@ impl Ports {
             port.link.up && known.is_none_or(|(up, mac)| !up || *mac != port.link.mac)
         };
         let refresh = self.ports.values().any(fresh);
-        Change { refresh, isolated: self.is_connected(own) && !was_up && !before.is_empty() }
+        self.former.retain(|index, _| links.contains_key(index));
+        for (index, port) in &self.ports {
+            self.former.entry(*index).or_default().extend(port.link.networks.iter().map(IpNet::trunc));
+        }
+        refresh
     }
 
-    /// Whether the interface that has this address is up; any interface, where none that is used has it.
-    pub(super) fn is_connected(&self, own: IpAddr) -> bool {
-        let links = || self.ports.values().map(|port| &port.link);
-        let has = |link: &&Link| link.networks.iter().any(|net| net.addr() == own);
-        links().find(has).map_or_else(|| links().any(|link| link.up), |link| link.up)
+    pub(super) fn exclusions(&self) -> &Exclusions {
+        &self.exclusions
+    }
+
+    /// The networks that this node is on: where VIPs of theirs can be reached by way of it.
+    pub(super) fn networks(&self) -> Vec<IpNet> {
+        let up = self.ports.values().filter(|port| port.link.up);
+        let networks = up.flat_map(|port| &port.link.networks).map(IpNet::trunc);
+        let global = |net: &IpNet| match net {
+            IpNet::V4(v4) => !v4.addr().is_link_local(),
+            IpNet::V6(v6) => !v6.addr().is_unicast_link_local(),
+        };
+        networks.filter(global).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     pub(super) fn macs(&self) -> Vec<Mac> {
@@ -127,7 +134,7 @@ impl Ports {
     /// Interfaces for a VIP, by index and name.
     pub(super) fn suitable(&self, vip: IpAddr, named: Option<&BTreeSet<String>>) -> BTreeMap<u32, String> {
         let links: Vec<_> = self.ports.values().map(|port| &port.link).collect();
-        let chosen = interfaces::for_vip(vip, &links, named);
+        let chosen = interfaces::for_vip(vip, &links, &self.former, named);
         chosen.into_iter().map(|link| (link.index, link.name.clone())).collect()
     }
 

@@ -1,28 +1,17 @@
 //! Claims written on ServiceL2Status and read from there: the path between speakers that do not hear each other.
 
-use std::{collections::BTreeMap, net::IpAddr, pin::pin};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use causeway_daemon::drain::Drain;
-use futures_util::StreamExt;
-use kube::{
-    Api, Client, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{Config, Event, watcher},
-    },
-};
+use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
-use tracing::debug;
 
-use super::{objects, options::Options, watches::PAGE};
 use crate::{
     api::{annotations, labels},
     ownership::{Claim, MAX_EPOCH, Owner, Tenure},
 };
 
-/// The wire thread is never far behind; a full queue only makes the watch wait.
-const QUEUE: usize = 64;
+/// The epoch of each address, in the order of the addresses.
+pub(super) type Epochs = Box<[(IpAddr, u64)]>;
 
 /// The value of the annotation.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,54 +20,25 @@ struct Record {
     epochs: BTreeMap<IpAddr, u64>,
 }
 
-pub(super) fn encode(boot: u64, epochs: &BTreeMap<IpAddr, u64>) -> String {
-    let record = Record { boot, epochs: epochs.clone() };
+pub(super) fn encode(boot: u64, epochs: &[(IpAddr, u64)]) -> String {
+    let record = Record { boot, epochs: epochs.iter().copied().collect() };
     serde_json::to_string(&record).expect("numbers and addresses can be written")
 }
 
-/// What somebody else's object claims; nothing for what is not understood.
-fn decode(object: &impl ResourceExt) -> Vec<Claim> {
-    let parse = || {
-        let node = object.labels().get(labels::NODE)?;
-        let record: Record = serde_json::from_str(object.annotations().get(annotations::CLAIMS)?).ok()?;
-        let tenure = Tenure::Owned(Owner { name: node.as_str().into(), boot: record.boot });
-        let claim = |(vip, epoch)| Claim { vip, epoch, tenure: tenure.clone() };
-        // As in a datagram.
-        Some(record.epochs.into_iter().filter(|(_, epoch)| *epoch <= MAX_EPOCH).map(claim).collect())
-    };
-    parse().unwrap_or_default()
+/// Which life wrote it, and what it claims; None for what is not understood.
+pub(super) fn read(object: &impl ResourceExt) -> Option<(u64, Epochs)> {
+    let record: Record = serde_json::from_str(object.annotations().get(annotations::CLAIMS)?).ok()?;
+    // As in a datagram.
+    Some((record.boot, record.epochs.into_iter().filter(|(_, epoch)| *epoch <= MAX_EPOCH).collect()))
 }
 
-/// Follows what all speakers wrote. Nothing of it is kept here; a watch that fails is tried again for ever.
-pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> mpsc::Receiver<Vec<Claim>> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let api = Api::<objects::Status>::namespaced(client.clone(), &options.namespace);
-    let stop = drain.clone();
-    drop(drain.spawn("records", async move {
-        let mut events =
-            pin!(watcher(api, Config::default().page_size(PAGE)).backoff(crate::retry::Retry::default()));
-        loop {
-            let event = tokio::select! {
-                biased;
-                () = stop.draining() => return,
-                event = events.next() => event,
-            };
-            match event {
-                None => return,
-                Some(Ok(Event::Apply(object) | Event::InitApply(object))) => {
-                    let claims = decode(&object);
-                    if !claims.is_empty() && sender.send(claims).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
-                    debug!(%error, "claims are not heard by way of the API server, trying again")
-                }
-            }
-        }
-    }));
-    receiver
+/// What somebody else's object claims; nothing for what is not understood.
+pub(super) fn decode(object: &impl ResourceExt) -> Vec<Claim> {
+    let (Some(node), Some((boot, epochs))) = (object.labels().get(labels::NODE), read(object)) else {
+        return Vec::new();
+    };
+    let tenure = Tenure::Owned(Owner { name: node.as_str().into(), boot });
+    epochs.iter().map(|(vip, epoch)| Claim { vip: *vip, epoch: *epoch, tenure: tenure.clone() }).collect()
 }
 
 #[cfg(test)]
@@ -86,6 +46,7 @@ mod tests {
     use kube::core::ObjectMeta;
 
     use super::*;
+    use crate::speaker::objects;
 
     #[test]
     fn a_claim_is_read_as_it_was_written() {
@@ -94,12 +55,12 @@ mod tests {
         assert_eq!(decode(&object), []);
         object.metadata = ObjectMeta {
             labels: Some([(labels::NODE.to_owned(), "node1".to_owned())].into()),
-            annotations: Some([(annotations::CLAIMS.to_owned(), encode(7, &[(vip, 3)].into()))].into()),
+            annotations: Some([(annotations::CLAIMS.to_owned(), encode(7, &[(vip, 3)]))].into()),
             ..ObjectMeta::default()
         };
         let owner = Owner { name: "node1".into(), boot: 7 };
         assert_eq!(decode(&object), [Claim { vip, epoch: 3, tenure: Tenure::Owned(owner) }]);
-        let made_up = encode(7, &[(vip, MAX_EPOCH + 1)].into());
+        let made_up = encode(7, &[(vip, MAX_EPOCH + 1)]);
         object.metadata.annotations = Some([(annotations::CLAIMS.to_owned(), made_up)].into());
         assert_eq!(decode(&object), [], "nothing could ever be newer");
         object.metadata.annotations = Some([(annotations::CLAIMS.to_owned(), "{".to_owned())].into());

@@ -11,7 +11,7 @@ use super::{
     wanted::ServiceKey,
 };
 use crate::{
-    api::{IPAddressPool, L2Advertisement, LabelSelector},
+    api::{IPAddressPool, L2Advertisement, LabelSelector, annotations, conditions},
     node_name::NodeName,
     selector::Selector,
 };
@@ -21,22 +21,27 @@ pub const OWNER_ANNOTATION: &str = "metallb.io/owner";
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// None for a Service that is not ours or has no address.
+/// None for a Service that is not ours, or has no address and had none.
 pub(super) fn service(service: &objects::Service, class: Option<&str>) -> Option<Service> {
     let spec = &service.spec;
     if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.as_deref() != class {
         return None;
     }
-    let ingress = service.status.load_balancer.ingress.as_ref()?;
+    let ingress = service.status.load_balancer.ingress.as_deref().unwrap_or_default();
     let parse = |text: &String| text.parse::<IpAddr>().ok();
     let addresses: Vec<_> = ingress.iter().filter_map(|point| point.ip.as_ref().and_then(parse)).collect();
+    // Taken away together with the addresses, by the allocator: without them it says that somebody else took them away.
+    let allocated = service.annotations().contains_key(annotations::ALLOCATED_FROM_POOL);
+    let mut conditions = service.status.conditions.iter().flatten();
     let local = spec.external_traffic_policy.as_deref() == Some("Local");
     let pin = service.annotations().get(OWNER_ANNOTATION).map(String::as_str).map(str::trim);
-    (!addresses.is_empty()).then(|| Service {
+    (allocated || !addresses.is_empty()).then(|| Service {
         addresses,
         traffic: if local { Traffic::Local } else { Traffic::Cluster },
         labels: service.labels().clone(),
         uid: service.uid().unwrap_or_default().into(),
+        allocated,
+        in_conflict: conditions.any(|one| one.type_ == conditions::ADDRESS_CONFLICT && one.status == "True"),
         pin: pin.filter(|name| !name.is_empty()).map(NodeName::from),
     })
 }
@@ -77,7 +82,7 @@ pub(super) fn node(node: &objects::Node, ignore_exclude_label: bool) -> Node {
 /// Ranges that cannot be read are left out here; the allocator reports them.
 pub(super) fn pool(pool: &IPAddressPool) -> Pool {
     let ranges = pool.spec.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-    Pool { labels: pool.labels().clone(), ranges }
+    Pool { labels: pool.labels().clone().into(), ranges }
 }
 
 /// None when a selector is wrong: an advertisement that says something else than it means must not widen anything.

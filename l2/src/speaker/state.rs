@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Reach;
 use crate::{
     mac::Mac,
     node_name::NodeName,
@@ -18,10 +19,13 @@ use crate::{
 pub(super) type Interfaces = Arc<BTreeMap<u32, String>>;
 
 /// A snapshot, published on change. Names and lists in it are shared with the wire thread's own state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     /// Which life of this node claims.
     pub(super) boot: u64,
+    /// Where the other speakers find this one, and whether they can.
+    pub(super) address: SocketAddr,
+    pub(super) reach: Reach,
     /// Nothing is answered while the speaker asks its peers what it missed.
     pub(super) fenced: bool,
     pub(super) draining: bool,
@@ -32,8 +36,28 @@ pub(super) struct State {
     pub(super) held: BTreeMap<IpAddr, Held>,
     /// Addresses that a host which is no speaker uses, with its hardware address.
     pub(super) conflicts: BTreeMap<IpAddr, Mac>,
+    /// VIPs of ours that a speaker which is not heard claims on the wire as well, and its node.
+    pub(super) rivals: BTreeMap<IpAddr, NodeName>,
     /// VIPs that no interface of this node suits.
     pub(super) unable: BTreeSet<IpAddr>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            boot: 0,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            reach: Reach::default(),
+            fenced: false,
+            draining: false,
+            members: Vec::new(),
+            claims: Vec::new(),
+            held: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
+            rivals: BTreeMap::new(),
+            unable: BTreeSet::new(),
+        }
+    }
 }
 
 /// Another speaker.

@@ -38,6 +38,8 @@ pub(crate) struct Wanted {
     pub places: BTreeMap<IpAddr, Place>,
     /// Which object of that name each Service is, for events.
     pub uids: BTreeMap<Arc<ServiceKey>, Arc<str>>,
+    /// Services whose condition says that a foreign host has their address.
+    pub in_conflict: BTreeSet<Arc<ServiceKey>>,
     /// Every node's addresses: where other speakers may be found.
     pub nodes: BTreeMap<NodeName, Vec<IpAddr>>,
     /// Nodes that the control plane gave up.

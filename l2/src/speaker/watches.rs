@@ -274,7 +274,7 @@ impl Gather {
         match object {
             Object::Service(service) => {
                 let Some(key) = service_key(key).map(|key| self.index.key(key)) else { return false };
-                self.index.services.insert(key, service.clone()).as_ref() != Some(&service)
+                self.index.put_service(key, service)
             }
             Object::Slice(service, nodes) => {
                 if self.slice_of.get(key).is_some_and(|before| **before != service) {
@@ -297,9 +297,7 @@ impl Gather {
                 let name = self.index.node_name(key.into());
                 self.index.nodes.insert(name, node.clone()).as_ref() != Some(&node)
             }
-            Object::Pool(pool) => {
-                self.index.pools.insert(key.to_owned(), pool.clone()).as_ref() != Some(&pool)
-            }
+            Object::Pool(pool) => self.index.put_pool(key, pool),
             Object::Advertisement(ad) => {
                 self.index.advertisements.insert(key.to_owned(), ad.clone()).as_ref() != Some(&ad)
             }
@@ -308,7 +306,7 @@ impl Gather {
 
     fn remove(&mut self, kind: Kind, key: &str) -> bool {
         match kind {
-            Kind::Services => service_key(key).is_some_and(|key| self.index.services.remove(&key).is_some()),
+            Kind::Services => service_key(key).is_some_and(|key| self.index.remove_service(&key)),
             Kind::EndpointSlices => {
                 let Some(service) = self.slice_of.remove(key) else { return false };
                 let Some(slices) = self.index.endpoints.get_mut(&service) else { return false };
@@ -329,7 +327,7 @@ impl Gather {
             Kind::Services => self.index.services.keys().map(ToString::to_string).collect(),
             Kind::EndpointSlices => self.slice_of.keys().map(ToString::to_string).collect(),
             Kind::Nodes => self.index.nodes.keys().map(ToString::to_string).collect(),
-            Kind::Pools => self.index.pools.keys().cloned().collect(),
+            Kind::Pools => self.index.pools.keys().map(ToString::to_string).collect(),
             Kind::Advertisements => self.index.advertisements.keys().cloned().collect(),
         }
     }

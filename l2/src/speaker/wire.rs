@@ -21,12 +21,14 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
+    address::{Own, Reach},
     metrics::{Announced, Metrics},
     options::Options,
     peers::{MAX_DATAGRAM_BYTES, Peers, SECOND_LOOK},
     ports::Ports,
     state::{Held, Interfaces, Member, State},
     wanted::{ServiceKey, Wanted},
+    written::Record,
 };
 use crate::{
     announce::{Announcer, Output},
@@ -35,7 +37,7 @@ use crate::{
     ndp,
     netlink::{self, Links},
     node_name::NodeName,
-    ownership::{Claim, Event, Gain, Ownership, Settings},
+    ownership::{Event, Gain, Ownership, Settings},
     packet::{Listen, MAX_FRAME_BYTES},
 };
 
@@ -59,7 +61,7 @@ pub(super) enum Command {
 pub(super) struct Inputs {
     pub(super) wanted: watch::Receiver<Option<Arc<Wanted>>>,
     /// What speakers claim that cannot be heard.
-    pub(super) records: mpsc::Receiver<Vec<Claim>>,
+    pub(super) records: mpsc::Receiver<Record>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) state: watch::Sender<Arc<State>>,
     pub(super) metrics: Metrics,
@@ -72,6 +74,8 @@ pub(super) struct Wire {
     inputs: Inputs,
     peers: Peers,
     ports: Ports,
+    own: Own,
+    reach: Reach,
     links: watch::Receiver<Links>,
     ownership: Ownership,
     announcer: Announcer,
@@ -99,7 +103,7 @@ impl Wire {
     /// Opens everything.
     ///
     /// # Errors
-    /// When the port for the other speakers is taken, netlink fails or no own address is found.
+    /// When the port for the other speakers is taken or netlink fails.
     pub(super) async fn open(options: Options, secret: &[u8], inputs: Inputs) -> anyhow::Result<Self> {
         use anyhow::Context;
         let mut tasks = JoinSet::new();
@@ -109,7 +113,6 @@ impl Wire {
             .await
             .with_context(|| format!("cannot use {bind} for the other speakers: set --memberlist-bind"))?;
         let port = peers.local_addr()?.port();
-        let ip = own_address(&options, &links.borrow()).context("no own address found: set --node-ip")?;
         let exclusions = if options.exclude_interfaces.is_empty() {
             crate::interfaces::Exclusions::load(&options.exclude_file)?
         } else {
@@ -117,9 +120,13 @@ impl Wire {
         };
         let listen = if options.promiscuous { Listen::Promiscuous } else { Listen::AllMulticast };
         let boot = u64::try_from(since_1970().as_millis()).unwrap_or(0);
+        let given = options.node_ip.or_else(|| (!bind.ip().is_unspecified()).then_some(bind.ip()));
+        let mut own = Own { given, is_v4: bind.is_ipv4(), ..Own::default() };
+        // A node that has no address yet, because its lease has not come, takes part when it has one.
+        own.look(&links.borrow(), &exclusions);
         let identity = Identity {
             name: NodeName::from(options.node_name.as_str()),
-            addr: SocketAddr::new(ip, port),
+            addr: SocketAddr::new(own.current.unwrap_or_else(|| bind.ip()), port),
             boot,
             bump: 0,
         };
@@ -129,6 +136,8 @@ impl Wire {
         let settings = Settings { identity, seed, settle_after: options.settle_after };
         Ok(Self {
             ports: Ports::new(exclusions, listen),
+            own,
+            reach: Reach::Connected,
             ownership: Ownership::new(settings, now),
             announcer: Announcer::new(options.on_conflict, seed ^ 1, now),
             options,
@@ -185,9 +194,10 @@ impl Wire {
                         self.handle_wanted();
                     }
                 }
-                Some(claims) = self.inputs.records.recv() => {
-                    self.ownership.handle_records(claims, Instant::now());
-                }
+                Some(record) = self.inputs.records.recv() => match record {
+                    Record::Written(claims) => self.ownership.handle_records(claims, Instant::now()),
+                    Record::Withdrawn(claims) => self.ownership.handle_withdrawn(claims, Instant::now()),
+                },
                 command = self.inputs.commands.recv() => match command {
                     Some(Command::Drain) => {
                         self.draining = true;
@@ -228,6 +238,11 @@ impl Wire {
         let now = Instant::now();
         let own = self.ownership.membership().identity().addr;
         let port = own.port();
+        let of_node = wanted.nodes.get(self.options.node_name.as_str()).cloned().unwrap_or_default();
+        if self.own.of_node != of_node {
+            self.own.of_node = of_node;
+            self.find_self(now);
+        }
         let nodes = wanted.nodes.iter().filter(|(name, _)| name.as_str() != self.options.node_name);
         // One address per node is enough; of the family that we speak.
         let of_family = |ips: &Vec<IpAddr>| ips.iter().find(|ip| ip.is_ipv4() == own.is_ipv4()).copied();
@@ -251,15 +266,38 @@ impl Wire {
     fn handle_links(&mut self) {
         let now = Instant::now();
         let links = self.links.borrow_and_update().clone();
-        let own = self.ownership.membership().identity().addr.ip();
-        let change = self.ports.handle_links(&links, own, now);
+        let refresh = self.ports.handle_links(&links, now);
+        self.find_self(now);
         self.suit(None, now);
-        if change.isolated {
-            info!("a link is back; asking the peers before answering");
-            self.ownership.handle_isolation(now);
-        } else if change.refresh {
+        if refresh {
             self.announcer.refresh(now);
         }
+        self.stale = true;
+    }
+
+    /// Looks whether the other speakers can find this one, and where.
+    fn find_self(&mut self, now: Instant) {
+        let reach = self.own.look(&self.links.borrow(), self.ports.exclusions());
+        let known = self.ownership.membership().identity().addr;
+        if let Some(ip) = self.own.current.filter(|ip| *ip != known.ip()) {
+            info!(from = %known.ip(), to = %ip, "this node has another address");
+            self.ownership.handle_readdress(SocketAddr::new(ip, known.port()), now);
+        }
+        if std::mem::replace(&mut self.reach, reach) == reach {
+            return;
+        }
+        match reach {
+            Reach::Connected => {
+                info!(address = %known.ip(), "connected again; asking the peers before answering")
+            }
+            Reach::NoCarrier => {
+                warn!(address = %known.ip(), "the interface that has this node's address is down")
+            }
+            Reach::NoAddress => {
+                warn!(address = %known.ip(), "no interface has this node's address any more: nothing is answered until one has")
+            }
+        }
+        self.ownership.handle_cut(reach != Reach::Connected, now);
         self.stale = true;
     }
 
@@ -298,7 +336,7 @@ impl Wire {
             }
         }
         // Cut off, the others find out by themselves; what we decided here would only be in the way of their decision.
-        if self.ports.is_connected(self.ownership.membership().identity().addr.ip()) {
+        if self.reach == Reach::Connected {
             let name = &self.ownership.membership().identity().name;
             let mine = |vip: &IpAddr| {
                 wanted.demands.get(vip).is_some_and(|demand| demand.candidates.contains_key(name))
@@ -306,7 +344,7 @@ impl Wire {
             let unable =
                 self.suitable.iter().filter(|(vip, on)| on.is_empty() && mine(vip)).map(|(vip, _)| *vip);
             let unable: BTreeSet<_> = unable.collect();
-            self.ownership.handle_interfaces(unable, self.ports.macs(), now);
+            self.ownership.handle_interfaces(unable, self.ports.macs(), self.ports.networks(), now);
         }
         self.regroup = true;
     }
@@ -336,7 +374,9 @@ impl Wire {
         }
         // After the announcements: a new owner is heard on the wire before the old one learns that it may stop.
         while let Some((to, data)) = self.ownership.poll_transmit() {
-            self.peers.send(to, &data);
+            if self.reach == Reach::Connected {
+                self.peers.send(to, &data);
+            }
         }
         if std::mem::take(&mut self.regroup) {
             self.join_groups();
@@ -478,12 +518,15 @@ impl Wire {
         let unable = self.suitable.iter().filter(|(_, on)| on.is_empty()).map(|(vip, _)| *vip);
         State {
             boot: membership.identity().boot,
+            address: membership.identity().addr,
+            reach: self.reach,
             fenced: self.ownership.is_fenced(),
             draining: self.draining,
             members: members.collect(),
             claims: self.ownership.claims().cloned().collect(),
             held: self.held.clone(),
             conflicts: self.conflicts.clone(),
+            rivals: self.ownership.contests().map(|(vip, node)| (vip, node.clone())).collect(),
             unable: unable.collect(),
         }
     }
@@ -491,18 +534,4 @@ impl Wire {
 
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-fn own_address(options: &Options, links: &BTreeMap<u32, netlink::Link>) -> Option<IpAddr> {
-    let bound = options.memberlist_bind.ip();
-    let global = |ip: &IpAddr| match ip {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-    };
-    let mut found =
-        links.values().filter(|link| link.up).flat_map(|link| &link.networks).map(|net| net.addr());
-    options
-        .node_ip
-        .or_else(|| (!bound.is_unspecified()).then_some(bound))
-        .or_else(|| found.find(|ip| global(ip) && ip.is_ipv4() == bound.is_ipv4()))
 }

@@ -19,24 +19,30 @@ fn index() -> Index {
     for name in ["node1", "node2", "node3"] {
         index.nodes.insert(name.into(), Node { labels: labels(&[("name", name)]), ..Node::default() });
     }
-    let pool = Pool { ranges: vec!["10.0.0.0/24".parse().unwrap()], labels: labels(&[("kind", "home")]) };
-    index.pools.insert("home".into(), pool);
+    let pool =
+        Pool { ranges: vec!["10.0.0.0/24".parse().unwrap()], labels: labels(&[("kind", "home")]).into() };
+    index.put_pool("home", pool);
     index.advertisements.insert("all".into(), Advertisement::default());
     add(&mut index, "web", &["10.0.0.1"]);
     index
 }
 
 fn add(index: &mut Index, name: &str, addresses: &[&str]) {
-    let service = Service {
+    index.put_service(key(name), service(name, addresses));
+    let slice = Slice { name: "slice".into(), nodes: ["node1".into()].into() };
+    index.endpoints.insert(key(name), vec![slice]);
+}
+
+fn service(name: &str, addresses: &[&str]) -> Service {
+    Service {
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         traffic: Traffic::Cluster,
         labels: labels(&[("app", name)]),
         uid: "".into(),
+        allocated: true,
+        in_conflict: false,
         pin: None,
-    };
-    index.services.insert(key(name), service);
-    let slice = Slice { name: "slice".into(), nodes: ["node1".into()].into() };
-    index.endpoints.insert(key(name), vec![slice]);
+    }
 }
 
 fn candidates(index: &Index, vip: &str) -> Vec<(String, i32)> {
@@ -57,8 +63,48 @@ fn every_node_is_a_candidate_for_a_cluster_service() {
 #[test]
 fn hazard_182_an_address_outside_all_pools_is_not_announced() {
     let mut index = index();
+    add(&mut index, "web", &["192.168.9.9"]);
+    add(&mut index, "foreign", &["192.168.9.9"]);
+    assert_eq!(announced(&index), ["10.0.0.1"], "written over; see the next test");
+    add(&mut index, "none", &[]);
+    index.remove_service(&key("web"));
+    assert!(announced(&index).is_empty());
+}
+
+fn announced(index: &Index) -> Vec<String> {
+    index.wanted(&"node1".into()).demands.keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_the_allocator_gave_is_announced_until_the_allocator_takes_it_away() {
+    let mut index = index();
+    // A second controller writes its own addresses over it, or none.
+    for over in [&["192.168.9.9"][..], &[]] {
+        index.put_service(key("web"), service("web", over));
+        assert_eq!(announced(&index), ["10.0.0.1"]);
+    }
+    // The allocator takes its annotation along with the address.
+    index.put_service(key("web"), Service { allocated: false, ..service("web", &["192.168.9.9"]) });
+    assert!(announced(&index).is_empty());
+    index.put_service(key("web"), service("web", &[]));
+    assert!(announced(&index).is_empty(), "and then it is forgotten");
+
+    // A pool that shrinks, or goes, while no allocator leads.
+    add(&mut index, "web", &["10.0.0.1"]);
+    index.put_pool("home", Pool { ranges: vec!["10.0.0.128/25".parse().unwrap()], ..Pool::default() });
+    assert_eq!(announced(&index), ["10.0.0.1"]);
     index.pools.clear();
-    assert!(index.wanted(&"node1".into()).demands.is_empty());
+    assert_eq!(announced(&index), ["10.0.0.1"]);
+    // Moved, and what is in no pool any more is not taken back.
+    index.put_pool("home", Pool { ranges: vec!["10.0.0.128/25".parse().unwrap()], ..Pool::default() });
+    add(&mut index, "web", &["10.0.0.129"]);
+    assert_eq!(announced(&index), ["10.0.0.129"]);
+    add(&mut index, "web", &["10.0.0.1"]);
+    assert_eq!(announced(&index), ["10.0.0.129"]);
+
+    // Another Service of the same name inherits nothing.
+    index.put_service(key("web"), Service { uid: "other".into(), ..service("web", &[]) });
+    assert!(announced(&index).is_empty());
 }
 
 #[test]

@@ -37,6 +37,8 @@ fn service(key: &str, address: &str) -> Update {
         traffic: Traffic::Cluster,
         labels: BTreeMap::new(),
         uid: "".into(),
+        allocated: true,
+        in_conflict: false,
         pin: None,
     };
     seen(Kind::Services, key, Object::Service(service))
