@@ -235,7 +235,12 @@ impl Cluster {
     }
 
     pub fn speaker_metrics(&self, node: usize) -> Result<String> {
-        http_get(&self.nodes[node].host.host.namespace, ours::ADMIN, "/metrics")
+        self.speaker_page(node, "/metrics")
+    }
+
+    /// A page of a speaker's admin server; an error says what another status than 200 came with.
+    pub fn speaker_page(&self, node: usize, page: &str) -> Result<String> {
+        http_get(&self.nodes[node].host.host.namespace, ours::ADMIN, page)
     }
 
     /// Waits until the speaker of a node takes part: it is ready, and all speakers know of each other.

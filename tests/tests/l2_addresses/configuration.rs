@@ -225,7 +225,7 @@ const SPEAKER: &[Grant] = &[
     ("create", "", "events", "", ""),
     ("list watch", METALLB, "ipaddresspools l2advertisements", "", SYSTEM),
     ("list watch create patch delete", METALLB, "servicel2statuses", "", SYSTEM),
-    ("create patch", METALLB, "configurationstates", "", SYSTEM),
+    ("list watch create patch", METALLB, "configurationstates", "", SYSTEM),
     ("patch", METALLB, "servicel2statuses/status configurationstates/status", "", SYSTEM),
 ];
 

@@ -1,10 +1,13 @@
-//! What a client on the segment lives through when nodes, links, the control plane or other hosts fail (A1-A15 and the figures).
+//! What a client on the segment lives through when nodes, links, the control plane or other hosts fail (A1-A15, F1-F8 and
+//! the figures).
 //!
 //! Fail-over is measured by a client that opens a new connection every 10 ms, and by an ear on the wire.
 
 mod conditions;
 mod crashes;
+mod hands;
 mod neighbours;
+mod unfit;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -98,6 +101,42 @@ const SCENARIOS: &[Scenario] = &[
         run: neighbours::flood,
     },
     Scenario { number: "H184", name: "hazard_184: a changed MAC is announced", run: neighbours::changed_mac },
+    Scenario {
+        number: "F1",
+        name: "a node that loses its address, and not its carrier, does not win its VIPs back",
+        run: unfit::address_lost,
+    },
+    Scenario {
+        number: "F2",
+        name: "a node that gets another address is a member again within a second",
+        run: unfit::address_changed,
+    },
+    Scenario { number: "F3", name: "a speaker that hears no other yields, and says so", run: unfit::unheard },
+    Scenario {
+        number: "F4",
+        name: "ServiceL2Status that somebody deletes or edits comes back",
+        run: hands::statuses_deleted,
+    },
+    Scenario {
+        number: "F5",
+        name: "after a link that flaps the status is the last owner's",
+        run: hands::flapping_link,
+    },
+    Scenario {
+        number: "F6",
+        name: "ConfigurationStates that somebody deletes or edits come back",
+        run: hands::configuration_states_deleted,
+    },
+    Scenario {
+        number: "F7",
+        name: "a VIP is announced while a second controller writes over its status",
+        run: hands::rival_writer,
+    },
+    Scenario {
+        number: "F8",
+        name: "a pool that shrinks while no allocator leads takes nothing away",
+        run: hands::shrunk_while_nobody_leads,
+    },
     Scenario { number: "K", name: "kills of the owner, process and link in turn", run: crashes::kills },
     Scenario { number: "H", name: "hand-overs without a failed connection", run: crashes::hand_overs },
 ];
