@@ -1,18 +1,19 @@
 //! Validates manifests without a cluster: what the API server would refuse, and what the allocator would report.
 
-use std::collections::BTreeSet;
+mod annotations;
+mod schema;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use causeway_daemon::config::nearest;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde::Serialize;
-use serde_json::Value;
 
+use self::annotations::Slip;
 use crate::allocator::{Observed, advertisement_errors};
-use crate::api::{IPAddressPool, L2Advertisement, annotations};
+use crate::api::{DEFAULT_NAMESPACE, IPAddressPool, L2Advertisement};
 use crate::manifest::{Document, ManifestError, mended_name};
 use crate::pool::{Pools, Reserved};
 
@@ -51,8 +52,18 @@ impl Report {
     }
 }
 
-/// Checks all documents together, since pools may overlap across files.
-pub fn check(documents: &[Document]) -> Report {
+/// The version of the API that is read and written.
+const VERSION: &str = "v1beta1";
+/// What people write.
+const KINDS: [&str; 2] = ["IPAddressPool", "L2Advertisement"];
+/// What the programs write themselves.
+const WRITTEN: [&str; 2] = ["ServiceL2Status", "ConfigurationState"];
+/// What MetalLB serves besides, none of it here.
+const BGP_KINDS: [&str; 5] = ["BGPPeer", "BGPAdvertisement", "BFDProfile", "Community", "ServiceBGPStatus"];
+
+/// Checks all documents together, since pools may overlap across files. `namespace` is the one that the allocator
+/// reads, where that is known.
+pub fn check(documents: &[Document], namespace: Option<&str>) -> Report {
     let mut report = Report::default();
     let schemas: Vec<(String, JSONSchemaProps)> = crate::crds::all()
         .into_iter()
@@ -67,23 +78,23 @@ pub fn check(documents: &[Document]) -> Report {
         report.checked += 1;
         match (document.group(), document.kind()) {
             ("metallb.io", kind @ ("IPAddressPool" | "L2Advertisement")) => {
-                if let Some(mended) = mended_name(document.name()).filter(|_| !document.name().is_empty()) {
-                    let text = format!(
-                        "Kubernetes takes no such name: lower-case letters, digits, `-` and `.` only; call it `{mended}`"
-                    );
-                    report.add(Severity::Error, &place, text);
-                }
+                head(document, &place, &mut report);
+                let mut faults = Vec::new();
                 if let Some((_, schema)) = schemas.iter().find(|(of, _)| of == kind) {
-                    unknown_fields(&document.value, schema, "", &place, &mut report);
+                    faults = schema::faults(&document.value, schema);
                 }
                 let read = if kind == "IPAddressPool" {
                     document.read::<IPAddressPool>().map(|pool| pools.push((place.clone(), pool)))
                 } else {
                     document.read::<L2Advertisement>().map(|one| advertisements.push((place.clone(), one)))
                 };
-                if let Err(error) = read {
-                    report.add(Severity::Error, &place, shape(&error));
+                // Where the schema has found it, it says it better than the parser.
+                if let Err(error) = read
+                    && faults.is_empty()
+                {
+                    faults.push(shape(&error));
                 }
+                faults.iter().for_each(|fault| report.add(Severity::Error, &place, fault));
             }
             ("metallb.io", "AddressPool") => {
                 report.add(
@@ -92,8 +103,24 @@ pub fn check(documents: &[Document]) -> Report {
                     "AddressPool was removed in MetalLB 0.14: `convert` makes an IPAddressPool of it",
                 );
             }
+            ("metallb.io", kind) if BGP_KINDS.contains(&kind) => {
+                report.add(Severity::Remark, &place, format!("{kind} is not served here: BGP is ignored"));
+            }
+            ("metallb.io", kind) if WRITTEN.contains(&kind) => {
+                let text = format!("{kind} is written by the programs themselves: leave it out");
+                report.add(Severity::Remark, &place, text);
+            }
             ("metallb.io", kind) => {
-                report.add(Severity::Remark, &place, format!("{kind} is not served here: BGP is ignored"))
+                let known: Vec<&str> = KINDS.iter().chain(&BGP_KINDS).copied().collect();
+                let help = nearest(kind, &known)
+                    .map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+                report.add(Severity::Error, &place, format!("metallb.io has no kind `{kind}`{help}"));
+            }
+            (group, kind) if KINDS.contains(&kind) => {
+                let text = format!(
+                    "apiVersion: {kind} is of the group `metallb.io`, not `{group}`: write metallb.io/{VERSION}"
+                );
+                report.add(Severity::Error, &place, text);
             }
             ("", "ConfigMap") if document.value["data"].get("config").is_some() => {
                 report.add(
@@ -106,9 +133,62 @@ pub fn check(documents: &[Document]) -> Report {
             _ => report.checked -= 1,
         }
     }
+    check_namespaces(documents, namespace, &mut report);
     check_pools(&pools, &advertisements, &mut report);
     report.findings.sort_by_key(|finding| finding.severity);
     report
+}
+
+/// Version and name.
+fn head(document: &Document, place: &str, report: &mut Report) {
+    let version = document.version();
+    if version != VERSION {
+        let kind = document.kind();
+        let text = format!("metallb.io/{version} is not served for {kind}: write metallb.io/{VERSION}");
+        report.add(Severity::Error, place, text);
+    }
+    let name = document.name();
+    if name.is_empty() {
+        if document.value["metadata"]["generateName"].as_str().is_none() {
+            report.add(Severity::Error, place, "metadata.name is missing");
+        }
+    } else if let Some(mended) = mended_name(name) {
+        let text = format!(
+            "Kubernetes takes no such name: lower-case letters, digits, `-` and `.` only; call it `{mended}`"
+        );
+        report.add(Severity::Error, place, text);
+    }
+}
+
+/// Pools and advertisements are read in one namespace. Which one that is, the files tell by what most of them say.
+fn check_namespaces(documents: &[Document], namespace: Option<&str>, report: &mut Report) {
+    let ours = |document: &&Document| document.group() == "metallb.io" && KINDS.contains(&document.kind());
+    let placed: Vec<(&Document, &str)> =
+        documents.iter().filter(ours).filter_map(|one| Some((one, one.namespace()?))).collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, of) in &placed {
+        *counts.entry(of).or_default() += 1;
+    }
+    let usual = counts.contains_key(DEFAULT_NAMESPACE).then_some(DEFAULT_NAMESPACE);
+    let most = counts.iter().max_by_key(|(_, count)| **count).map(|(of, _)| *of);
+    let Some(read) = namespace.or(usual).or(most) else { return };
+    for (document, of) in &placed {
+        if *of != read {
+            let text = format!(
+                "metadata.namespace is `{of}`, and the allocator reads `{read}` only: nobody will see this object"
+            );
+            report.add(Severity::Error, &document.place(), text);
+        }
+    }
+    if namespace.is_none() && read != DEFAULT_NAMESPACE && counts.len() == 1 {
+        let text = format!(
+            "metadata.namespace is `{read}`: read only by an allocator and speakers with `--namespace {read}`, by \
+             default they read `{DEFAULT_NAMESPACE}`"
+        );
+        if let Some((document, _)) = placed.first() {
+            report.add(Severity::Remark, &document.place(), text);
+        }
+    }
 }
 
 fn check_pools(
@@ -185,69 +265,25 @@ fn check_service(document: &Document, place: &str, report: &mut Report) {
             "annotations under metallb.universe.tf/ are deprecated: use metallb.io/",
         );
     }
-    // The prefix is no part of the comparison: it would make everything alike.
-    let bare = |key: &'static str| key.trim_start_matches(PREFIX);
-    let known =
-        [annotations::ADDRESS_POOL, annotations::LOAD_BALANCER_IPS, annotations::ALLOW_SHARED_IP].map(bare);
     for key in service.metadata.annotations.iter().flatten().map(|(key, _)| key) {
-        let Some(name) = [PREFIX, OLD_PREFIX].iter().find_map(|prefix| key.strip_prefix(prefix)) else {
-            continue;
-        };
-        if known.contains(&name) || name == bare(annotations::ALLOCATED_FROM_POOL) {
-            continue;
-        }
-        match nearest(name, &known) {
-            Some(meant) => {
-                let text = format!("annotation `{key}` means nothing; did you mean `{PREFIX}{meant}`?");
+        match annotations::slip(key) {
+            Some(Slip::Meant(meant)) => {
+                let text = format!("annotation `{key}` means nothing; did you mean `{meant}`?");
                 report.add(Severity::Error, place, text);
             }
-            None => {
+            Some(Slip::Nothing) => {
                 report.add(Severity::Remark, place, format!("annotation `{key}` means nothing to a Service"))
             }
+            None => {}
         }
     }
 }
-
-/// Of MetalLB's annotations, and before v0.14.9.
-const PREFIX: &str = "metallb.io/";
-const OLD_PREFIX: &str = "metallb.universe.tf/";
 
 /// The reason alone: the place is printed in front of every finding.
 fn shape(error: &ManifestError) -> String {
     match error {
         ManifestError::Shape(_, reason) => reason.clone(),
         other => other.to_string(),
-    }
-}
-
-/// Fields that the schema has not: the API server drops them in silence.
-fn unknown_fields(value: &Value, schema: &JSONSchemaProps, path: &str, place: &str, report: &mut Report) {
-    match value {
-        Value::Object(fields) => {
-            let Some(known) = &schema.properties else { return };
-            let top = path.is_empty();
-            for (name, value) in fields {
-                if top && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
-                    continue;
-                }
-                let path = if top { name.clone() } else { format!("{path}.{name}") };
-                if let Some(schema) = known.get(name) {
-                    unknown_fields(value, schema, &path, place, report);
-                    continue;
-                }
-                let names: Vec<&String> = known.keys().collect();
-                let help = nearest(name, &names)
-                    .map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-                report.add(Severity::Error, place, format!("unknown field `{path}`{help}"));
-            }
-        }
-        Value::Array(items) => {
-            let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items else { return };
-            for (i, item) in items.iter().enumerate() {
-                unknown_fields(item, schema, &format!("{path}[{i}]"), place, report);
-            }
-        }
-        _ => {}
     }
 }
 
@@ -268,125 +304,4 @@ impl fmt::Display for Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::parse;
-
-    fn report(text: &str) -> Report {
-        check(&parse("f.yaml", text).unwrap())
-    }
-
-    const POOL: &str = "
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: home}
-spec: {addresses: [192.168.1.100-192.168.2.200]}
----
-apiVersion: metallb.io/v1beta1
-kind: L2Advertisement
-metadata: {name: home}
-spec: {ipAddressPools: [home]}
-";
-
-    #[test]
-    fn good_manifests_pass_without_a_word() {
-        let report = report(POOL);
-        assert!(report.findings.is_empty(), "{report}");
-        assert_eq!(report.checked, 2);
-    }
-
-    #[test]
-    fn each_fault_names_the_object_the_field_and_the_mend() {
-        let text = format!(
-            "{POOL}
----
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {{name: second}}
-spec: {{addresses: [192.168.1.150/32, 10.0.0.1], autoAsign: false}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web, annotations: {{metallb.io/loadBalancerIP: 10.0.0.1, metallb.universe.tf/address-pool: x}}}}
-spec: {{type: LoadBalancer, loadBalancerIP: nope}}
----
-apiVersion: metallb.io/v1beta2
-kind: BGPPeer
-metadata: {{name: p}}
-"
-        );
-        let text = report(&text).to_string();
-        for part in [
-            "did you mean `autoAssign`?",
-            "10.0.0.1/32",
-            "pool `home`",
-            "did you mean `metallb.io/loadBalancerIPs`?",
-            "invalid spec.loadBalancerIP",
-            "metallb.universe.tf/ are deprecated",
-            "BGPPeer is not served",
-            "IPAddressPool/second",
-        ] {
-            assert!(text.contains(part), "{part:?} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_annotation_is_named_under_either_prefix() {
-        let text = "
-apiVersion: v1
-kind: Service
-metadata:
-  name: web
-  annotations:
-    metallb.io/allow-shared: home
-    metallb.universe.tf/addres-pool: home
-    metallb.universe.tf/loadBalancerIP: 192.168.1.240
-    metallb.io/zzz: x
-    metallb.universe.tf/ip-allocated-from-pool: home
-    example.dev/address-pol: x
-spec: {type: LoadBalancer}
-";
-        let report = report(text);
-        let text = report.to_string();
-        for part in [
-            "error: f.yaml#1 Service/web: annotation `metallb.io/allow-shared` means nothing; did you mean `metallb.io/allow-shared-ip`?",
-            "`metallb.universe.tf/addres-pool` means nothing; did you mean `metallb.io/address-pool`?",
-            "`metallb.universe.tf/loadBalancerIP` means nothing; did you mean `metallb.io/loadBalancerIPs`?",
-            "remark: f.yaml#1 Service/web: annotation `metallb.io/zzz` means nothing to a Service",
-        ] {
-            assert!(text.contains(part), "{part:?} is missing in\n{text}");
-        }
-        assert!(!text.contains("example.dev") && !text.contains("from-pool"), "{text}");
-        assert_eq!(
-            report.findings.iter().filter(|finding| finding.severity == Severity::Error).count(),
-            3,
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_pools_name_that_kubernetes_refuses_is_named_with_one_that_it_takes() {
-        let text =
-            report(&POOL.replace("name: home", "name: My_Pool").replace("[home]", "[My_Pool]")).to_string();
-        assert!(text.contains("IPAddressPool/My_Pool: Kubernetes takes no such name"), "{text}");
-        assert!(text.contains("call it `my-pool`"), "{text}");
-    }
-
-    #[test]
-    fn a_pool_that_nobody_announces_and_an_old_config_map_are_named() {
-        let text = "
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: lonely}
-spec: {addresses: [10.0.0.0/24]}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: config}
-data: {config: 'address-pools: []'}
-";
-        let report = report(text);
-        assert!(report.has_errors());
-        assert!(report.to_string().contains("nobody announces"), "{report}");
-    }
-}
+mod tests;

@@ -4,16 +4,18 @@
 //! |---|---|
 //! | ConfigMap with `address-pools` (to v0.12), or that text alone | IPAddressPool, and L2Advertisement for `layer2` |
 //! | AddressPool (v0.13, removed in v0.14) | the same |
-//! | IPAddressPool, L2Advertisement | themselves |
+//! | IPAddressPool, L2Advertisement | themselves, in the version that is served |
 //! | BGP kinds, Community, BFDProfile | nothing, with a remark |
 //! | anything else | nothing, with a remark |
+//!
+//! A name that Kubernetes refuses becomes one that it takes, wherever it stands, with a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::DEFAULT_NAMESPACE;
+use crate::api::{DEFAULT_NAMESPACE, annotations};
 use crate::manifest::{Document, ManifestError, mended_name, parse};
 
 /// What came out.
@@ -23,8 +25,10 @@ pub struct Converted {
     pub resources: Vec<Value>,
     /// What people should know, each naming the object and the mend.
     pub remarks: Vec<String>,
-    /// Names that are taken: two old ones may become one new one.
+    /// Names of pools that are taken: two old ones may become one new one.
     names: BTreeSet<String>,
+    /// Pools under another name now, by the old one.
+    renamed: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,6 +72,9 @@ struct AddressPoolSpec {
 /// When a document that should be converted has not the shape.
 pub fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Converted, ManifestError> {
     let mut converted = Converted::default();
+    let names = documents.iter().flat_map(pool_names);
+    converted.names = names.filter(|name| mended_name(name).is_none()).collect();
+    let mut services = Vec::new();
     for document in documents {
         let namespace = document.namespace().or(namespace).unwrap_or(DEFAULT_NAMESPACE);
         match (document.group(), document.kind()) {
@@ -97,18 +104,57 @@ pub fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Conver
                 };
                 converted.pool(document, pool, namespace);
             }
-            ("metallb.io", "IPAddressPool" | "L2Advertisement") => {
+            ("metallb.io", kind @ ("IPAddressPool" | "L2Advertisement")) => {
                 let mut value = document.value.clone();
                 value["metadata"]["namespace"] = json!(namespace);
+                if document.version() != VERSION {
+                    let text =
+                        format!("metallb.io/{} is not served: it is {VERSION} now", document.version());
+                    converted.remark(document, &text);
+                    value["apiVersion"] = json!(format!("metallb.io/{VERSION}"));
+                }
+                if kind == "IPAddressPool" {
+                    value["metadata"]["name"] = json!(converted.pool_name(document, document.name()));
+                } else if let Some(name) = mended_name(document.name()) {
+                    converted.remark(
+                        document,
+                        &format!("is called `{name}` now, since Kubernetes takes no such name"),
+                    );
+                    value["metadata"]["name"] = json!(name);
+                }
                 converted.resources.push(value);
             }
+            ("", "Service") => services.push(document),
             ("metallb.io", kind) => {
                 converted.remark(document, &format!("{kind} is not served here (no BGP) and is left out"));
             }
             _ => converted.remark(document, "is no configuration of MetalLB and is left out"),
         }
     }
+    converted.follow_renames();
+    services.into_iter().for_each(|service| converted.service(service));
     Ok(converted)
+}
+
+/// The version of the API that is read.
+const VERSION: &str = "v1beta1";
+
+/// The pools that a document is about, by their old names.
+fn pool_names(document: &Document) -> Vec<String> {
+    let in_config = |config: &Value| -> Vec<String> {
+        let pools = config["address-pools"].as_array().into_iter().flatten();
+        pools.filter_map(|pool| pool["name"].as_str().map(str::to_owned)).collect()
+    };
+    match (document.group(), document.kind()) {
+        ("metallb.io", "AddressPool" | "IPAddressPool") => vec![document.name().to_owned()],
+        ("", "ConfigMap") => {
+            let text = document.value["data"]["config"].as_str().unwrap_or_default();
+            // What does not parse is told when it is converted.
+            let inner = parse(&document.place(), text).unwrap_or_default();
+            inner.iter().flat_map(|config| in_config(&config.value)).collect()
+        }
+        _ => in_config(&document.value),
+    }
 }
 
 impl Converted {
@@ -126,9 +172,6 @@ impl Converted {
         for (_, key) in bgp.iter().filter(|(there, _)| *there) {
             self.remark(document, &format!("`{key}` is for BGP, which is not served here, and is left out"));
         }
-        let fine =
-            config.address_pools.iter().map(|pool| &pool.name).filter(|name| mended_name(name).is_none());
-        self.names.extend(fine.cloned());
         for pool in config.address_pools {
             self.pool(document, pool, namespace);
         }
@@ -166,6 +209,9 @@ impl Converted {
     /// The name of a pool as a resource: its own, where Kubernetes takes it.
     fn pool_name(&mut self, document: &Document, old: &str) -> String {
         let Some(mended) = mended_name(old) else { return old.to_owned() };
+        if let Some(known) = self.renamed.get(old) {
+            return known.clone();
+        }
         let mut name = mended.clone();
         for number in 2.. {
             if self.names.insert(name.clone()) {
@@ -178,7 +224,44 @@ impl Converted {
              `metallb.io/address-pool` of Services that ask for it"
         );
         self.remark(document, &text);
+        self.renamed.insert(old.to_owned(), name.clone());
         name
+    }
+
+    /// What a pool of this old name is called now; nothing when it has kept its name.
+    fn renamed(&self, old: &str) -> Option<String> {
+        self.renamed.get(old).cloned().or_else(|| mended_name(old))
+    }
+
+    /// Advertisements name pools by their new names.
+    fn follow_renames(&mut self) {
+        let mut resources = std::mem::take(&mut self.resources);
+        for value in resources.iter_mut().filter(|value| value["kind"] == "L2Advertisement") {
+            let Some(pools) = value["spec"]["ipAddressPools"].as_array_mut() else { continue };
+            for pool in pools {
+                if let Some(name) = pool.as_str().and_then(|old| self.renamed(old)) {
+                    *pool = json!(name);
+                }
+            }
+        }
+        self.resources = resources;
+    }
+
+    /// A Service is not ours to print: what has to change in it is said.
+    fn service(&mut self, document: &Document) {
+        let keys = [annotations::ADDRESS_POOL.to_owned(), annotations::deprecated(annotations::ADDRESS_POOL)];
+        let wrong = keys.iter().find_map(|key| {
+            let old = document.value["metadata"]["annotations"][key].as_str()?;
+            Some(format!(
+                "annotation `{key}: {old}` has to become `{}: {}`",
+                annotations::ADDRESS_POOL,
+                self.renamed(old)?
+            ))
+        });
+        match wrong {
+            Some(text) => self.remark(document, &text),
+            None => self.remark(document, "is no configuration of MetalLB and is left out"),
+        }
     }
 
     /// The resources as YAML.
@@ -202,126 +285,4 @@ fn resource(kind: &str, name: &str, namespace: &str, spec: Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn converted(text: &str) -> Converted {
-        convert(&parse("test", text).unwrap(), None).unwrap()
-    }
-
-    fn kinds(converted: &Converted) -> Vec<String> {
-        let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
-        converted
-            .resources
-            .iter()
-            .map(|value| format!("{}/{}", text(value, "kind"), text(&value["metadata"], "name")))
-            .collect()
-    }
-
-    #[test]
-    fn the_old_config_map_becomes_pools_and_advertisements() {
-        let text = "
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  namespace: metallb-system
-  name: config
-data:
-  config: |
-    address-pools:
-    - name: default
-      protocol: layer2
-      addresses:
-      - 10.0.42.0/24
-    - name: special
-      protocol: layer2
-      auto-assign: false
-      avoid-buggy-ips: true
-      addresses: [192.168.1.240-192.168.1.250]
-";
-        let converted = converted(text);
-        assert_eq!(
-            kinds(&converted),
-            [
-                "IPAddressPool/default",
-                "L2Advertisement/default",
-                "IPAddressPool/special",
-                "L2Advertisement/special"
-            ]
-        );
-        assert_eq!(converted.resources[0]["spec"], json!({"addresses": ["10.0.42.0/24"]}));
-        assert_eq!(converted.resources[2]["spec"]["autoAssign"], json!(false));
-        assert_eq!(converted.resources[2]["spec"]["avoidBuggyIPs"], json!(true));
-        assert!(converted.remarks.is_empty(), "{:?}", converted.remarks);
-        assert_eq!(parse("out", &converted.yaml().unwrap()).unwrap().len(), 4);
-    }
-
-    #[test]
-    fn pools_whose_names_kubernetes_refuses_are_renamed_with_a_remark() {
-        let converted = converted(
-            "address-pools:\n- {name: my_pool, protocol: layer2, addresses: [10.0.0.0/24]}\n\
-             - {name: Default, protocol: layer2, addresses: [10.0.1.0/24]}\n\
-             - {name: my-pool, protocol: layer2, addresses: [10.0.2.0/24]}\n",
-        );
-        assert_eq!(
-            kinds(&converted),
-            [
-                "IPAddressPool/my-pool-2",
-                "L2Advertisement/my-pool-2",
-                "IPAddressPool/default",
-                "L2Advertisement/default",
-                "IPAddressPool/my-pool",
-                "L2Advertisement/my-pool"
-            ]
-        );
-        assert_eq!(converted.resources[1]["spec"]["ipAddressPools"], json!(["my-pool-2"]));
-        assert_eq!(converted.remarks.len(), 2, "{:?}", converted.remarks);
-        assert!(
-            converted.remarks[0].contains("`my_pool` is called `my-pool-2` now"),
-            "{:?}",
-            converted.remarks
-        );
-    }
-
-    #[test]
-    fn v0_13_manifests_pass_and_bgp_is_named() {
-        let text = "
-apiVersion: metallb.io/v1beta1
-kind: IPAddressPool
-metadata: {name: a, namespace: metallb-system}
-spec: {addresses: [10.0.0.0/24]}
----
-apiVersion: metallb.io/v1beta1
-kind: L2Advertisement
-metadata: {name: empty}
----
-apiVersion: metallb.io/v1beta1
-kind: AddressPool
-metadata: {name: legacy}
-spec: {protocol: layer2, addresses: [10.0.1.0/24], autoAssign: false}
----
-apiVersion: metallb.io/v1beta1
-kind: BGPPeer
-metadata: {name: peer}
----
-kind: Deployment
-apiVersion: apps/v1
-metadata: {name: other}
-";
-        let converted = converted(text);
-        assert_eq!(
-            kinds(&converted),
-            ["IPAddressPool/a", "L2Advertisement/empty", "IPAddressPool/legacy", "L2Advertisement/legacy"]
-        );
-        assert_eq!(converted.remarks.len(), 2, "{:?}", converted.remarks);
-        assert!(converted.remarks[0].contains("BGPPeer/peer"), "{:?}", converted.remarks);
-    }
-
-    #[test]
-    fn pools_for_bgp_are_kept_with_a_remark_and_wrong_ranges_are_named() {
-        let converted =
-            converted("address-pools: [{name: b, protocol: bgp, addresses: [10.0.0.1]}]\npeers: [{}]\n");
-        assert_eq!(kinds(&converted), ["IPAddressPool/b"]);
-        assert_eq!(converted.remarks.len(), 3, "{:?}", converted.remarks);
-    }
-}
+mod tests;

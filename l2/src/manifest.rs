@@ -91,6 +91,12 @@ impl Document {
             .map_or("", |(group, _)| group)
     }
 
+    /// The part of apiVersion after the group.
+    pub fn version(&self) -> &str {
+        let text = self.value["apiVersion"].as_str().unwrap_or_default();
+        text.rsplit_once('/').map_or(text, |(_, version)| version)
+    }
+
     pub fn name(&self) -> &str {
         self.value["metadata"]["name"].as_str().unwrap_or_default()
     }
@@ -99,9 +105,13 @@ impl Document {
         self.value["metadata"]["namespace"].as_str()
     }
 
-    /// `FILE#N Kind/name`.
+    /// `FILE#N Kind/name`, without the latter for a text that is no resource.
     pub fn place(&self) -> String {
-        format!("{}#{} {}/{}", self.file, self.number, self.kind(), self.name())
+        let place = format!("{}#{}", self.file, self.number);
+        match self.kind() {
+            "" => place,
+            kind => format!("{place} {kind}/{}", self.name()),
+        }
     }
 
     /// The document as one type.

@@ -23,6 +23,9 @@ pub enum Command {
     Check {
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// The namespace that the allocator reads; by default the one that most of the files name.
+        #[arg(long)]
+        namespace: Option<String>,
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
@@ -62,8 +65,8 @@ pub enum Command {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Crds => print(&crds::yaml()?),
-        Command::Check { files, output } => {
-            let report = check::check(&documents(&files)?);
+        Command::Check { files, namespace, output } => {
+            let report = check::check(&documents(&files)?, namespace.as_deref());
             output.print(&report, ToString::to_string)?;
             Ok(if report.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }

@@ -51,6 +51,9 @@ pub mod annotations {
     /// Written by the allocator: the pool that the addresses are from.
     pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
 
+    /// Set by people: the node that is to announce the Service, as long as it is able. Not in MetalLB.
+    pub const OWNER: &str = "metallb.io/owner";
+
     /// Written by a speaker on its ConfigurationState: the gateways of its node, comma-separated. The allocator never
     /// gives them to a Service. Not in MetalLB.
     pub const GATEWAYS: &str = "metallb.io/gateways";
@@ -85,4 +88,6 @@ pub mod conditions {
     /// not announced. The message begins with that address and a colon. Removed by the allocator when it has given
     /// another address.
     pub const ADDRESS_CONFLICT: &str = "metallb.io/AddressConflict";
+    /// Written by the allocator: True while somebody else writes the address of the Service again and again.
+    pub const STATUS_CONTESTED: &str = "metallb.io/StatusContested";
 }
