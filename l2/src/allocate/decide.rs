@@ -67,17 +67,17 @@ impl Table {
         if let Some(failure) = held.iter().find_map(|address| self.fits(request, *address).err()) {
             return Some(Reason::Shared(failure));
         }
+        if let Some((address, (_, what))) =
+            held.iter().find_map(|address| Some((address, self.reserved.find(*address)?)))
+        {
+            return Some(Reason::Reserved(*address, what.clone()));
+        }
         // A pool that is refused as a whole is not held against those who have its addresses.
         if pool.gives() && !pool.allows(request.applicant()) {
             return Some(Reason::Incompatible(pool.name.clone()));
         }
         if let Some(address) = held.iter().find(|address| pool.avoid_buggy && range::is_buggy(**address)) {
             return Some(Reason::Buggy(pool.name.clone(), *address));
-        }
-        if let Some((address, (_, what))) =
-            held.iter().find_map(|address| Some((address, self.reserved.find(*address)?)))
-        {
-            return Some(Reason::Reserved(*address, what.clone()));
         }
         if !request.families.accept(held) {
             return Some(Reason::Families(held.to_vec(), request.families));
@@ -123,7 +123,7 @@ impl Table {
     }
 
     /// The missing family, from the same pool only.
-    fn additional(
+    pub(super) fn additional(
         &mut self,
         request: &Request,
         one: IpAddr,
@@ -158,7 +158,7 @@ impl Table {
                 decision
             }
             Err(failure) if reason.is_final() => {
-                self.release(&request.key, now);
+                self.lose(&request.key, now);
                 nothing(Change::Cleared(reason), failure)
             }
             Err(failure) => {

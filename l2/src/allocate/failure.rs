@@ -71,6 +71,10 @@ impl Reason {
     /// Whether the address has to go even when there is no other: it is nobody's to give, or somebody else's.
     /// For every other reason the Service keeps it until a replacement is granted.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::NotInConfig(_) | Self::Shared(_))
+        match self {
+            Self::NotInConfig(_) | Self::Shared(_) => true,
+            Self::Reserved(_, what) => what.is_taken(),
+            _ => false,
+        }
     }
 }

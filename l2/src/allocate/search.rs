@@ -37,6 +37,9 @@ impl Table {
         if let Some(name) = &request.pool {
             return self.by_pool(request, name, avoid, now);
         }
+        if let Some(place) = self.as_before(request, avoid, now) {
+            return Ok(place);
+        }
         let pools = self.pools.clone();
         let lists = pools.automatic(request.applicant());
         for list in &lists {
@@ -99,6 +102,9 @@ impl Table {
         if !pool.allows(request.applicant()) {
             return Err(Failure::Incompatible(pool.name.clone()));
         }
+        if let Some(place) = self.as_before(request, avoid, now) {
+            return Ok(place);
+        }
         let free = self.free(request, i, avoid, now);
         let addresses = match (request.families, free) {
             (Families::Single(family), [v4, v6]) => {
@@ -112,6 +118,33 @@ impl Table {
             return Err(Failure::PoolExhausted(pool.name.clone(), request.families));
         }
         Ok(Place { pool: pool.name.clone(), addresses })
+    }
+
+    /// Where the Service was before it lost its place, were that to be had: a pool that is deleted and made again, or
+    /// a type that is changed forth and back, moves nobody.
+    fn as_before(&mut self, request: &Request, avoid: Option<IpAddr>, now: Instant) -> Option<Place> {
+        let left = self.left(&request.key)?;
+        let pool = self.pools.containing_all(left)?;
+        let asked = request.pool.as_ref().map_or(pool.auto_assign, |name| **name == *pool.name);
+        let free = |address: &IpAddr| {
+            Some(*address) != avoid
+                && !self.rests(*address, &request.key, now)
+                && self.may_give(request, pool, *address, now).is_ok()
+        };
+        let fine = asked
+            && pool.gives()
+            && pool.allows(request.applicant())
+            && request.families.accept(left)
+            && left.iter().all(free);
+        if !fine {
+            return None;
+        }
+        let (pool, mut addresses) = (pool.name.clone(), left.to_vec());
+        if let (Families::PreferBoth { .. }, [one]) = (request.families, left) {
+            // The other family as well, where the pool has it by now.
+            addresses.extend(self.additional(request, *one, &pool, now));
+        }
+        Some(Place { pool, addresses })
     }
 
     /// The first pool that has everything; for a Service that prefers both families, else the first that has its

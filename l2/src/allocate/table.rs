@@ -27,6 +27,8 @@ pub struct Table {
     usage: BTreeMap<Arc<str>, Usage>,
     /// Released lately: until when they rest, and who may have them back before.
     cooling: BTreeMap<IpAddr, (Instant, ServiceKey)>,
+    /// What Services had last that have nothing now: the first choice of each.
+    left: HashMap<ServiceKey, Left>,
     /// Contested on the wire: until when nobody gets them.
     quarantine: BTreeMap<IpAddr, Instant>,
     /// Per pool and range, an address with nothing to give below it. Moves up in a search, down on a release.
@@ -40,6 +42,14 @@ pub struct Holding {
     pub addresses: Vec<IpAddr>,
     pub(super) sharing: Option<Sharing>,
     pub(super) ports: Vec<Port>,
+}
+
+/// What a Service had last.
+#[derive(Clone, Debug)]
+struct Left {
+    addresses: Vec<IpAddr>,
+    /// For a Service that is gone, until when one of the same name may have them back; else as long as it lives.
+    until: Option<Instant>,
 }
 
 /// What of a pool is in use: distinct addresses, and the Services on them.
@@ -61,6 +71,7 @@ impl Table {
             shared: BTreeMap::new(),
             usage: BTreeMap::new(),
             cooling: BTreeMap::new(),
+            left: HashMap::new(),
             quarantine: BTreeMap::new(),
             floors: Vec::new(),
         }
@@ -122,22 +133,43 @@ impl Table {
 
     /// When the next resting address may be given again: a failed allocation is worth another try then.
     pub fn next_release(&self) -> Option<Instant> {
-        self.cooling.values().map(|(until, _)| *until).chain(self.quarantine.values().copied()).min()
+        let cooling = self.cooling.values().map(|(until, _)| *until);
+        let left = self.left.values().filter_map(|left| left.until);
+        cooling.chain(left).chain(self.quarantine.values().copied()).min()
     }
 
     /// Forgets rests that are over.
     pub fn expire(&mut self, now: Instant) {
         self.cooling.retain(|_, (until, _)| *until > now);
         self.quarantine.retain(|_, until| *until > now);
+        self.left.retain(|_, left| left.until.is_none_or(|until| until > now));
     }
 
     /// The Service is gone, or is none of type LoadBalancer any more. Whether it held anything.
     pub fn release(&mut self, key: &ServiceKey, now: Instant) -> bool {
-        let Some(holding) = self.remove(key) else { return false };
-        for address in holding.addresses {
-            self.rest(address, key, now);
+        let held = self.lose(key, now);
+        let until = now + self.cool_down;
+        if self.cool_down.is_zero() {
+            self.left.remove(key);
+        } else if let Some(left) = self.left.get_mut(key) {
+            left.until.get_or_insert(until);
         }
+        held
+    }
+
+    /// The Service holds nothing any more, and lives. Whether it held anything.
+    pub fn lose(&mut self, key: &ServiceKey, now: Instant) -> bool {
+        let Some(holding) = self.remove(key) else { return false };
+        for address in &holding.addresses {
+            self.rest(*address, key, now);
+        }
+        self.left.insert(key.clone(), Left { addresses: holding.addresses, until: None });
         true
+    }
+
+    /// What the Service had last, if it has nothing now.
+    pub(super) fn left(&self, key: &ServiceKey) -> Option<&[IpAddr]> {
+        self.left.get(key).map(|left| &*left.addresses)
     }
 
     pub(super) fn quarantine(&mut self, address: IpAddr, now: Instant) {
@@ -168,6 +200,7 @@ impl Table {
             return;
         }
         self.remove(&request.key);
+        self.left.remove(&request.key);
         self.usage.entry(holding.pool.clone()).or_default().services += 1;
         for address in &holding.addresses {
             self.cooling.remove(address);

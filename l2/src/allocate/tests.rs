@@ -141,6 +141,38 @@ fn a_service_made_again_may_have_its_resting_address_back() {
 }
 
 #[test]
+fn a_pool_that_is_deleted_and_made_again_moves_nobody() {
+    let home = pool("home", &["10.0.0.10-10.0.0.12"]);
+    let mut world = World::new(std::slice::from_ref(&home));
+    let (first, second) = (service("first"), service("second"));
+    assert_eq!(world.held(&first), ["10.0.0.10"]);
+    assert_eq!(world.held(&second), ["10.0.0.11"]);
+    world.release(&first);
+    world.pools(&[]);
+    assert!(world.held(&second).is_empty());
+    // Longer than any rest: it lives, and nobody else has come.
+    world.now += 10 * COOL;
+    world.table.expire(world.now);
+    world.pools(&[home]);
+    assert_eq!(world.held(&second), ["10.0.0.11"]);
+    assert_eq!(world.held(&service("third")), ["10.0.0.10"]);
+}
+
+#[test]
+fn who_comes_back_to_an_address_that_is_taken_gets_another_one() {
+    let home = pool("home", &["10.0.0.10-10.0.0.12"]);
+    let mut world = World::new(std::slice::from_ref(&home));
+    assert_eq!(world.held(&service("a")), ["10.0.0.10"]);
+    world.pools(&[]);
+    assert!(world.held(&service("a")).is_empty());
+    world.pools(&[home]);
+    let mut asks = service("asks");
+    asks.addresses = vec![ip("10.0.0.10")];
+    assert_eq!(world.held(&asks), ["10.0.0.10"]);
+    assert_eq!(world.held(&service("a")), ["10.0.0.11"]);
+}
+
+#[test]
 fn services_with_one_key_share_an_address_if_their_ports_differ() {
     let mut world = World::new(&[pool("a", &["10.0.0.1-10.0.0.9"])]);
     let (mut tcp, mut udp, mut clash, mut other) =

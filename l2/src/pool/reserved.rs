@@ -17,7 +17,10 @@ pub struct Reserved {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Use {
     Node(String),
+    /// Of the node with this name.
     Gateway(String),
+    /// Of the network that the allocator itself is in.
+    OwnGateway,
     PodCidr(String),
     ServiceCidr,
     /// Named on the allocator's command line.
@@ -65,10 +68,17 @@ impl Reserved {
 }
 
 impl Use {
+    /// Whether a Service that holds such an address takes it from another host, or against an order: then it has to go
+    /// even when there is no other. Ranges of pods and Services overlap with the LAN's by mistake only, and harm nobody
+    /// there.
+    pub(crate) fn is_taken(&self) -> bool {
+        matches!(self, Self::Node(_) | Self::Gateway(_) | Self::OwnGateway | Self::Operator)
+    }
+
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Node(_) => "NodeAddress",
-            Self::Gateway(_) => "Gateway",
+            Self::Gateway(_) | Self::OwnGateway => "Gateway",
             Self::PodCidr(_) => "PodCIDR",
             Self::ServiceCidr => "ServiceCIDR",
             Self::Operator => "Reserved",
@@ -81,6 +91,7 @@ impl fmt::Display for Use {
         match self {
             Self::Node(name) => write!(f, "an address of node `{name}`"),
             Self::Gateway(node) => write!(f, "the gateway of node `{node}`"),
+            Self::OwnGateway => f.write_str("the gateway of the allocator's own network"),
             Self::PodCidr(node) => write!(f, "in the pod range of node `{node}`"),
             Self::ServiceCidr => f.write_str("in the cluster's range of Services"),
             Self::Operator => f.write_str("reserved on the allocator's command line"),

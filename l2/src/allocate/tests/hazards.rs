@@ -67,6 +67,27 @@ fn a_node_that_joins_with_a_held_address_moves_the_service_if_it_can() {
 }
 
 #[test]
+fn an_address_that_turns_out_to_be_another_hosts_goes_even_when_there_is_no_other() {
+    let pools = [pool("a", &["10.0.0.1/32"])];
+    for (what, taken) in [
+        (Use::Gateway("n".to_owned()), true),
+        (Use::OwnGateway, true),
+        (Use::Node("n".to_owned()), true),
+        (Use::Operator, true),
+        (Use::ServiceCidr, false),
+    ] {
+        let mut world = World::new(&pools);
+        assert_eq!(world.held(&service("a")), ["10.0.0.1"]);
+        let reserved = Arc::new(Reserved::new(vec![("10.0.0.1/32".parse().unwrap(), what.clone())]));
+        world.table.set_pools(Arc::new(Pools::compile(&pools, &reserved)), reserved);
+        let decision = world.decide(&service("a"));
+        assert_eq!(decision.holding.is_none(), taken, "{what}: {decision:?}");
+        let said = matches!(&decision.change, Change::Cleared(reason) if reason.to_string().contains(&what.to_string()));
+        assert_eq!(said, taken, "{what}: {decision:?}");
+    }
+}
+
+#[test]
 fn a_pool_that_becomes_invalid_takes_nothing_away_and_gives_nothing() {
     let mut world = World::new(&[pool("a", &["10.0.0.1-10.0.0.2", "10.0.1.0/24"])]);
     let mut far = service("far");
