@@ -12,6 +12,8 @@ mod app;
 mod cluster;
 pub mod command;
 mod events;
+mod forget;
+mod gateways;
 mod index;
 mod load;
 mod metrics;

@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
 use crate::allocate::{Families, ServiceKey, Trouble};
 use crate::allocator::{Index, Observed};
-use crate::api::ServiceL2Status;
+use crate::api::{ServiceL2Status, conditions};
 use crate::pool::Pool;
 
 /// The whole story of one Service.
@@ -22,6 +23,8 @@ pub struct Explanation {
     /// What the allocator decides from what is seen now.
     pub verdict: String,
     pub announced: Vec<String>,
+    /// Why nobody announces it, or what else is wrong with that.
+    pub reasons: Vec<String>,
 }
 
 /// One pool from the point of view of the Service.
@@ -34,11 +37,13 @@ pub struct PoolView {
     pub free: String,
 }
 
-/// Explains from an index that has settled with this Service in it. `None` when there is no such Service of our class.
+/// Explains from an index that has settled with this Service in it. `silence` is why the speakers may not announce it.
+/// `None` when there is no such Service of our class.
 pub fn explain(
     index: &mut Index,
     key: &ServiceKey,
     statuses: &[ServiceL2Status],
+    silence: Vec<String>,
     now: Instant,
 ) -> Option<Explanation> {
     let before = index.observed(key)?.ingress.iter().filter_map(|ip| ip.parse().ok()).collect();
@@ -62,7 +67,10 @@ pub fn explain(
         (None, None, None) => "none".to_owned(),
     };
     let pools = index.table().pools().iter().map(|pool| view(index, pool, &observed)).collect();
-    let announced = statuses.iter().filter_map(|status| announcement(status, key)).collect();
+    let announced: Vec<String> = statuses.iter().filter_map(|status| announcement(status, key)).collect();
+    // Whatever speaks against it, it is announced.
+    let mut reasons = if announced.is_empty() { silence } else { Vec::new() };
+    reasons.extend(observed.conditions.iter().filter(|one| one.status == "True").filter_map(trouble));
     Some(Explanation {
         service: key.to_string(),
         wants: wants(&observed),
@@ -70,6 +78,7 @@ pub fn explain(
         pools,
         verdict,
         announced,
+        reasons,
     })
 }
 
@@ -126,6 +135,15 @@ fn view(index: &Index, pool: &Pool, observed: &Observed) -> PoolView {
     PoolView { name: pool.name.to_string(), serves, why, free }
 }
 
+/// Conditions that say why an address that was given is of no use.
+fn trouble(condition: &Condition) -> Option<String> {
+    match condition.type_.as_str() {
+        conditions::ADDRESS_CONFLICT => Some(format!("another host has the address: {}", condition.message)),
+        conditions::STATUS_CONTESTED => Some(condition.message.clone()),
+        _ => None,
+    }
+}
+
 fn announcement(status: &ServiceL2Status, key: &ServiceKey) -> Option<String> {
     let status = status.status.as_ref()?;
     let ours = status.service_name.as_deref() == Some(key.name())
@@ -151,6 +169,9 @@ impl fmt::Display for Explanation {
         let announced =
             if self.announced.is_empty() { "by nobody".to_owned() } else { self.announced.join("; ") };
         writeln!(f, "  announced  {announced}")?;
+        for (i, reason) in self.reasons.iter().enumerate() {
+            writeln!(f, "  {:<10} {reason}", if i == 0 { "because" } else { "and" })?;
+        }
         writeln!(f, "  pools")?;
         for pool in &self.pools {
             let mark = if pool.serves { "yes" } else { "no " };

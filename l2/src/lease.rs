@@ -36,6 +36,10 @@ const RETRY: Duration = Duration::from_millis(700);
 /// One attempt; shorter than what is left between a failed renewal and the deadline.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+/// What the account needs.
+const ROLE: &str =
+    "the Role lacks one of `get`, `list`, `watch` and `update` on this Lease, or `create` on `leases`";
+
 /// Until when this process may act as leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -83,6 +87,7 @@ impl Elector {
     async fn run(self, standing: &watch::Sender<Standing>, drain: &Drain) {
         let mut seen = Seen::default();
         let mut due = Instant::now();
+        let mut complained = false;
         let mut changes = std::pin::pin!(
             watch_object(self.api.clone(), &self.name).backoff(crate::retry::Retry::default())
         );
@@ -91,10 +96,14 @@ impl Elector {
                 biased;
                 () = drain.draining() => break,
                 change = changes.next() => {
-                    if let Some(Ok(lease)) = change
-                        && let Some(free) = seen.take_in(lease, Instant::now())
-                    {
-                        due = due.min(free);
+                    match change {
+                        Some(Ok(lease)) => {
+                            if let Some(free) = seen.take_in(lease, Instant::now()) {
+                                due = due.min(free);
+                            }
+                        }
+                        Some(Err(error)) => self.complain(&mut complained, &error),
+                        None => {}
                     }
                     // A leader keeps its own rhythm; a standby waits for the lease to be free.
                     if !standing.borrow().leads(Instant::now()) {
@@ -104,7 +113,7 @@ impl Elector {
                 }
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-            due = self.attempt(&mut seen, standing).await;
+            due = self.attempt(&mut seen, standing, &mut complained).await;
         }
         if standing.borrow().leads(Instant::now()) {
             standing.send_replace(Standing::default());
@@ -113,13 +122,19 @@ impl Elector {
     }
 
     /// Acquires or renews, and says when to try again.
-    async fn attempt(&self, seen: &mut Seen, standing: &watch::Sender<Standing>) -> Instant {
+    async fn attempt(
+        &self,
+        seen: &mut Seen,
+        standing: &watch::Sender<Standing>,
+        complained: &mut bool,
+    ) -> Instant {
         let began = Instant::now();
         let led = standing.borrow().leads(began);
         let outcome = tokio::time::timeout(ATTEMPT, self.write(seen, led)).await;
         let now = Instant::now();
         match outcome {
             Ok(Ok(true)) => {
+                *complained = false;
                 if !led {
                     info!(lease = %self.name, identity = %self.identity, "leading");
                 }
@@ -127,20 +142,32 @@ impl Elector {
                 return now + RENEW;
             }
             Ok(Ok(false)) => {
+                *complained = false;
                 if led {
                     warn!(lease = %self.name, holder = seen.holder(), "somebody else leads now");
                 }
                 standing.send_replace(Standing::default());
                 return seen.free_at(&self.identity).unwrap_or(now + RETRY).max(now + RETRY);
             }
-            Ok(Err(error)) => debug!(lease = %self.name, %error, "lease not written"),
-            Err(_) => debug!(lease = %self.name, "lease not written within {ATTEMPT:?}"),
+            Ok(Err(error)) => self.complain(complained, &error),
+            Err(_) => self.complain(complained, &format!("no answer within {ATTEMPT:?}")),
         }
         if led && !standing.borrow().leads(now) {
             warn!(lease = %self.name, "not renewed in time, standing by");
             standing.send_replace(Standing::default());
         }
         now + RETRY
+    }
+
+    /// Tells of an outage once. What a Role lacks is in the API server's own words.
+    fn complain(&self, complained: &mut bool, error: &dyn std::fmt::Display) {
+        if std::mem::replace(complained, true) {
+            debug!(lease = %self.name, %error, "lease not read or written");
+        } else {
+            let lacks = error.to_string().contains("forbidden");
+            let mend = if lacks { ROLE } else { "without it nobody leads" };
+            warn!(lease = %self.name, %error, "lease not read or written, trying again; {mend}");
+        }
     }
 
     /// Whether the lease is ours now.
@@ -205,7 +232,8 @@ impl Elector {
         let released = tokio::time::timeout(ATTEMPT, self.api.replace(&self.name, &params, &lease)).await;
         match released {
             Ok(Ok(_)) => info!(lease = %self.name, "released"),
-            _ => debug!(lease = %self.name, "not released, it expires by itself"),
+            Ok(Err(error)) => info!(lease = %self.name, %error, "not released, it expires by itself"),
+            Err(_) => info!(lease = %self.name, "not released within {ATTEMPT:?}, it expires by itself"),
         }
     }
 }

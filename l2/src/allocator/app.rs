@@ -21,6 +21,7 @@ use super::options::Options;
 use super::run::Loop;
 use super::watches;
 use super::writer::Writer;
+use crate::call::Outages;
 use crate::lease::{Elector, Standing};
 
 /// Writes under way have at most this long; no lease of ours outlives it by much.
@@ -57,12 +58,13 @@ impl App {
         let watches = watches::start(&client, &options.namespace, class, &readiness, &drain);
         let standing = elect(&client, options, &identity, watches.synced, &drain);
         let owner = owner(options);
+        let outages = Outages::default();
         let work = Loop {
             index: Index::new(Settings { cool_down: options.cool_down, reserved: options.reserve.clone() }),
             updates: watches.updates,
             standing: standing.clone(),
-            writer: Writer::new(client.clone(), options.namespace.clone(), owner),
-            publisher: Publisher::start(client, identity, &drain),
+            writer: Writer::new(client.clone(), options.namespace.clone(), owner, outages.clone()),
+            publisher: Publisher::start(client, identity, outages, &drain),
             metrics,
         };
         drop(drain.spawn("allocator", work.run(drain.clone())));

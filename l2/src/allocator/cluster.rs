@@ -1,4 +1,4 @@
-//! The addresses that are the cluster's own, from Nodes, ServiceCIDRs and the speakers' reports.
+//! The addresses that are the cluster's own, from Nodes, ServiceCIDRs and what is known of gateways.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
-use crate::api::{ConfigurationState, annotations};
+use super::gateways::Gateways;
 use crate::pool::{Reserved, Use};
 use crate::range::IpRange;
 
@@ -17,15 +17,15 @@ type Entries = Vec<(IpRange, Use)>;
 pub(super) struct Cluster {
     pub(super) nodes: BTreeMap<String, Entries>,
     pub(super) service_ranges: Entries,
-    pub(super) gateways: BTreeMap<String, Entries>,
+    pub(super) gateways: Gateways,
     /// From the command line.
     pub(super) fixed: Entries,
 }
 
 impl Cluster {
     pub(super) fn reserved(&self) -> Reserved {
-        let nodes = self.nodes.values().chain(self.gateways.values()).flatten();
-        Reserved::new(nodes.chain(&self.service_ranges).chain(&self.fixed).cloned().collect())
+        let fixed = self.nodes.values().flatten().chain(&self.service_ranges).chain(&self.fixed);
+        Reserved::new(fixed.cloned().chain(self.gateways.entries()).collect())
     }
 }
 
@@ -47,15 +47,6 @@ pub(super) fn node_entries(node: &Node) -> Entries {
     entries
 }
 
-/// The gateways that a speaker reports of its node.
-pub(super) fn gateway_entries(state: &ConfigurationState) -> Entries {
-    let list = state.annotations().get(annotations::GATEWAYS).map_or("", String::as_str);
-    let parsed = list.split(',').filter_map(|text| text.trim().parse::<IpAddr>().ok());
-    let name = state.name_any();
-    let node = name.strip_prefix("speaker-").unwrap_or(&name).to_owned();
-    parsed.map(|address| (IpRange::single(address), Use::Gateway(node.clone()))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,17 +66,5 @@ mod tests {
         let cluster = Cluster { nodes: BTreeMap::from([("n1".to_owned(), entries)]), ..Cluster::default() };
         let found = cluster.reserved();
         assert_eq!(found.find("192.168.1.10".parse().unwrap()).unwrap().1, &Use::Node("n1".to_owned()));
-    }
-
-    #[test]
-    fn gateways_come_from_the_speakers() {
-        let state: ConfigurationState = serde_json::from_value(json!({
-            "apiVersion": "metallb.io/v1beta1", "kind": "ConfigurationState",
-            "metadata": {"name": "speaker-n1", "annotations": {"metallb.io/gateways": "192.168.1.1, fe80::1,x"}},
-        }))
-        .unwrap();
-        let entries = gateway_entries(&state);
-        assert_eq!(entries.len(), 2);
-        assert_eq!(entries[0].1, Use::Gateway("n1".to_owned()));
     }
 }

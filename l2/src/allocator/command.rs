@@ -13,6 +13,8 @@ use kube::api::ListParams;
 use super::{Index, Settings, load};
 use crate::allocate::ServiceKey;
 use crate::api::{DEFAULT_NAMESPACE, ServiceL2Status};
+use crate::call::Call;
+use crate::speaker::Silence;
 use crate::{check, client, convert, crds, explain, manifest};
 
 #[derive(Subcommand, Debug)]
@@ -79,13 +81,22 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (in_namespace, name) = service.split_once('/').unwrap_or(("default", &service));
             let key = ServiceKey::new(in_namespace, name);
             let client = client::connect(kubeconfig.as_deref()).await?;
+            let class = class.filter(|class| !class.is_empty());
             let mut index = Index::new(Settings { cool_down: Duration::ZERO, reserved: Vec::new() });
+            if kubeconfig.is_none() {
+                // In the allocator's pod its network is ours; elsewhere another machine's gateway would count.
+                index.set_own_gateways(crate::host_routes::gateways());
+            }
             load(&client, &namespace, class.as_deref(), &mut index).await?;
-            let statuses = Api::<ServiceL2Status>::namespaced(client, &namespace);
-            let statuses =
-                statuses.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-            let explanation =
-                explain::explain(&mut index, &key, &statuses, Instant::now()).with_context(|| {
+            let statuses: Api<ServiceL2Status> = Api::namespaced(client.clone(), &namespace);
+            let statuses = Call::new("list", "servicel2statuses")
+                .run(statuses.list(&ListParams::default()))
+                .await?
+                .items;
+            let silence = Silence::look(&client, &namespace, class.as_deref(), in_namespace, name).await?;
+            let reasons = silence.reasons();
+            let explanation = explain::explain(&mut index, &key, &statuses, reasons, Instant::now())
+                .with_context(|| {
                     format!("there is no Service {key} of type LoadBalancer and of this class")
                 })?;
             output.print(&explanation, ToString::to_string)?;

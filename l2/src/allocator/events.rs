@@ -10,12 +10,14 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::index::Note;
+use crate::call::{Call, CallError, Outages};
 
 /// How many events may wait. When the API server is slow, older events are worth more than newer ones, and none of
 /// them is worth memory without end.
 const QUEUE: usize = 512;
 /// The limit of the API server for a message.
 const MAX_MESSAGE_BYTES: usize = 1024;
+const CREATE: Call = Call::new("create", "events");
 /// The component that tools for MetalLB look for.
 const SOURCE: &str = "metallb-controller";
 
@@ -24,7 +26,7 @@ const SOURCE: &str = "metallb-controller";
 pub(super) struct Publisher(mpsc::Sender<Note>);
 
 impl Publisher {
-    pub(super) fn start(client: Client, instance: String, drain: &Drain) -> Self {
+    pub(super) fn start(client: Client, instance: String, outages: Outages, drain: &Drain) -> Self {
         let (sender, mut notes) = mpsc::channel::<Note>(QUEUE);
         let stop = drain.clone();
         drop(drain.spawn("events", async move {
@@ -35,7 +37,7 @@ impl Publisher {
                     note = notes.recv() => note,
                 };
                 let Some(note) = note else { return };
-                publish(&client, note, &instance).await;
+                publish(&client, note, &instance, &outages).await;
             }
         }));
         Self(sender)
@@ -47,7 +49,8 @@ impl Publisher {
     }
 }
 
-async fn publish(client: &Client, note: Note, instance: &str) {
+/// One that fails is not worth a second try: it would hold up those behind it.
+async fn publish(client: &Client, note: Note, instance: &str, outages: &Outages) {
     let now = Timestamp::now();
     let namespace = note.object.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let name = format!("{}.{:x}", note.object.name.as_deref().unwrap_or("unknown"), now.as_nanosecond());
@@ -75,7 +78,13 @@ async fn publish(client: &Client, note: Note, instance: &str) {
         ..Event::default()
     };
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(error) = events.create(&PostParams::default(), &event).await {
-        debug!(%error, "event not published");
+    let result = CREATE.run(events.create(&PostParams::default(), &event)).await;
+    // A namespace that ends takes no events.
+    let ends = |error: &CallError| {
+        error.code() == Some(404)
+            || (error.code() == Some(403) && error.to_string().contains("being terminated"))
+    };
+    if let Err(error) = outages.tell(CREATE, &note.reason, result, ends) {
+        debug!(%error, reason = note.reason, "event not published");
     }
 }

@@ -5,9 +5,12 @@
 //! while it does not, only the objects are kept.
 
 mod configuration;
+mod contest;
+mod rivals;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ use super::observe::Observed;
 use super::watches::{Update, Watched};
 use crate::allocate::{ServiceKey, Table};
 use crate::api::{ConfigurationStateStatus, IPAddressPool, L2Advertisement};
+use crate::chance::Chance;
 use crate::pool::{Pools, Use};
 use crate::range::IpRange;
 
@@ -61,10 +65,25 @@ pub struct Index {
     waiting: BTreeSet<ServiceKey>,
     to_write: BTreeSet<ServiceKey>,
     retries: BTreeSet<(Instant, ServiceKey)>,
-    forgotten: Vec<(ServiceKey, String)>,
+    /// Services with a rival that was told of, by the time at which there is peace.
+    contested: BTreeSet<(Instant, ServiceKey)>,
+    forgotten: Vec<Forgotten>,
     notes: Vec<Note>,
     /// Keys seen in a relist that is under way, per kind: what was not seen at its end is gone.
     relists: BTreeMap<&'static str, BTreeSet<String>>,
+    /// A CRD of MetalLB's own drops the conditions of a pool's status: then they are not missed.
+    drops_conditions: bool,
+    /// Spreads what would happen at once.
+    chance: Chance,
+}
+
+/// A Service that is gone or of another type, and whose output annotation may still be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    pub(super) key: ServiceKey,
+    pub(super) uid: String,
+    /// The version in which it was seen to be of another type, where that is known.
+    pub(super) version: Option<String>,
 }
 
 /// An event to be published.
@@ -97,9 +116,12 @@ impl Index {
             waiting: BTreeSet::new(),
             to_write: BTreeSet::new(),
             retries: BTreeSet::new(),
+            contested: BTreeSet::new(),
             forgotten: Vec::new(),
             notes: Vec::new(),
             relists: BTreeMap::new(),
+            drops_conditions: false,
+            chance: Chance::from_seed(rand::random()),
         }
     }
 
@@ -121,6 +143,11 @@ impl Index {
         self.waiting.len()
     }
 
+    /// Services whose address somebody else writes again and again.
+    pub fn contested(&self) -> usize {
+        self.contested.len()
+    }
+
     /// Begins or ends to decide. A new leader derives everything from the status of the Services.
     pub fn lead(&mut self, leading: bool) {
         if self.leading == leading {
@@ -131,6 +158,7 @@ impl Index {
         self.waiting.clear();
         self.to_write.clear();
         self.retries.clear();
+        self.contested.clear();
         self.forgotten.clear();
         self.notes.clear();
         self.dirty = self.services.keys().cloned().collect();
@@ -145,7 +173,7 @@ impl Index {
                 self.relists.insert(kind, BTreeSet::new());
             }
             Update::Listed(kind) => self.end_relist(kind, now),
-            Update::Gone(kind, key) => self.gone(kind, &key, now),
+            Update::Gone(kind, key, version) => self.gone(kind, &key, version, now),
             Update::Seen(object) => {
                 if let Some(seen) = self.relists.get_mut(object.kind()) {
                     seen.insert(object.key());
@@ -180,30 +208,31 @@ impl Index {
                 self.advertisements
                     .insert(advertisement.metadata.name.clone().unwrap_or_default(), *advertisement);
             }
-            Watched::Gateways(name, entries) => {
-                let before = self.cluster.gateways.insert(name, entries.clone());
-                self.reload |= before.unwrap_or_default() != entries;
-            }
-            Watched::State(status) => self.state = Some(*status),
+            Watched::Gateways(name, report) => self.reload |= self.cluster.gateways.seen(name, report),
+            Watched::State(status) => self.state = status.map(|status| *status),
         }
     }
 
-    fn gone(&mut self, kind: &'static str, key: &str, now: Instant) {
+    fn gone(&mut self, kind: &'static str, key: &str, version: Option<String>, now: Instant) {
         match kind {
-            Watched::SERVICE => self.service_gone(key, now),
+            Watched::SERVICE => self.service_gone(key, version, now),
             Watched::POOL => self.reload |= self.pools.remove(key).is_some(),
             Watched::NAMESPACE => {
                 self.namespaces.remove(key);
                 self.relabel(key);
             }
             Watched::NODE => {
-                self.reload |= self.cluster.nodes.remove(key).is_some_and(|gone| !gone.is_empty())
+                self.reload |= self.cluster.nodes.remove(key).is_some_and(|gone| !gone.is_empty());
+                self.reload |= self.cluster.gateways.node_gone(key);
             }
             Watched::ADVERTISEMENT => {
                 self.advertisements.remove(key);
             }
             Watched::GATEWAYS => {
-                self.reload |= self.cluster.gateways.remove(key).is_some_and(|gone| !gone.is_empty());
+                // Before the first list of nodes nobody can say that one is gone.
+                let nodes = &self.cluster.nodes;
+                let is_node = |node: &str| nodes.is_empty() || nodes.contains_key(node);
+                self.reload |= self.cluster.gateways.gone(key, is_node);
             }
             _ => self.state = None,
         }
@@ -217,10 +246,17 @@ impl Index {
             Watched::NAMESPACE => self.namespaces.keys().cloned().collect(),
             Watched::NODE => self.cluster.nodes.keys().cloned().collect(),
             Watched::ADVERTISEMENT => self.advertisements.keys().cloned().collect(),
-            Watched::GATEWAYS => self.cluster.gateways.keys().cloned().collect(),
+            Watched::GATEWAYS => self.cluster.gateways.states().cloned().collect(),
             _ => self.state.iter().map(|_| Watched::STATE.to_owned()).collect(),
         };
-        known.iter().filter(|key| !seen.contains(*key)).for_each(|key| self.gone(kind, key, now));
+        known.iter().filter(|key| !seen.contains(*key)).for_each(|key| self.gone(kind, key, None, now));
+        // The definition may be another one by now: one write finds out.
+        self.drops_conditions &= kind != Watched::POOL;
+    }
+
+    /// The default gateways of the allocator's own network, looked up now and then.
+    pub fn set_own_gateways(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.reload |= self.cluster.gateways.set_own(addresses);
     }
 
     /// Ranges of ServiceCIDRs, which are listed now and then rather than watched.
@@ -233,6 +269,11 @@ impl Index {
     /// BGP resources that are in the namespace, as `Kind/name`.
     pub fn set_bgp(&mut self, found: Vec<String>) {
         self.bgp = found;
+    }
+
+    /// The names of the pools.
+    pub(super) fn pool_names(&self) -> BTreeSet<String> {
+        self.pools.keys().cloned().collect()
     }
 
     /// Decides whatever is due. Cheap when nothing is.
@@ -252,6 +293,7 @@ impl Index {
         }
         let due = std::mem::take(&mut self.dirty);
         self.decide_all(due, now);
+        self.make_peace(now);
         // One Service that moves may free what the next one wants; a few rounds settle any chain that is not a circle.
         for _ in 0..MAX_ROUNDS {
             if !std::mem::take(&mut self.freed) {
@@ -265,15 +307,16 @@ impl Index {
     /// When something is due by itself: a rest that ends while somebody waits, or a write to be tried again.
     pub fn next_deadline(&self) -> Option<Instant> {
         let rest = self.table.next_release().filter(|_| !self.waiting.is_empty());
-        rest.into_iter().chain(self.retries.first().map(|(at, _)| *at)).min()
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let peace = self.contested.first().map(|(at, _)| *at);
+        [rest, retry, peace].into_iter().flatten().min()
     }
 
     pub(super) fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Services that are gone or of another type, and whose output annotation may still be there: key and uid.
-    pub(super) fn take_forgotten(&mut self) -> Vec<(ServiceKey, String)> {
+    pub(super) fn take_forgotten(&mut self) -> Vec<Forgotten> {
         std::mem::take(&mut self.forgotten)
     }
 

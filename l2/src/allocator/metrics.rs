@@ -28,6 +28,8 @@ pub struct Metrics {
     config_stale: Gauge,
     leader: Gauge,
     pending: Gauge,
+    /// Services whose address somebody else writes again and again.
+    contested: Gauge,
     /// Calls that write to the API server.
     pub(super) writes: Family<Written, Counter>,
     /// From the update that is the cause to the written status, in seconds.
@@ -68,6 +70,7 @@ impl Metrics {
             config_stale: Gauge::default(),
             leader: Gauge::default(),
             pending: Gauge::default(),
+            contested: Gauge::default(),
             writes: Family::default(),
             latency: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             events_dropped: Counter::default(),
@@ -105,6 +108,11 @@ impl Metrics {
             "Services without what they ask for",
             metrics.pending.clone(),
         );
+        registry.register(
+            format!("{ours}_services_contested"),
+            "Services whose address somebody else writes as well",
+            metrics.contested.clone(),
+        );
         registry.register(format!("{ours}_writes"), "Writes to the API server", metrics.writes.clone());
         registry.register(
             format!("{ours}_latency_seconds"),
@@ -120,6 +128,7 @@ impl Metrics {
     pub(super) fn observe(&self, index: &Index) {
         self.leader.set(i64::from(index.is_leading()));
         self.pending.set(i64::try_from(index.waiting()).unwrap_or(i64::MAX));
+        self.contested.set(i64::try_from(index.contested()).unwrap_or(i64::MAX));
         let families = [
             &self.addresses,
             &self.v4,

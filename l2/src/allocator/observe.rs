@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry};
 use kube::ResourceExt;
 use thiserror::Error;
 
+use super::writer::FIELD_MANAGER;
 use crate::allocate::{Families, Port, Protocol, Request, ServiceKey, Sharing};
 use crate::api::{annotations, conditions};
 use crate::range::Family;
@@ -28,6 +29,8 @@ pub struct Observed {
     pub noted_by_old: bool,
     pub deprecated: bool,
     pub conditions: Vec<Condition>,
+    /// Who besides us wrote the address or the output annotation last, by the name that the API server keeps.
+    pub other_writer: Option<Box<str>>,
 }
 
 /// A Service whose wishes cannot be read.
@@ -117,12 +120,26 @@ impl Observed {
             noted_by_old: notes.contains_key(&old),
             deprecated: annotations::uses_deprecated(notes),
             conditions,
+            other_writer: other_writer(service.metadata.managed_fields.as_deref().unwrap_or_default()),
         })
     }
 
     pub fn key(&self) -> &ServiceKey {
         &self.request.key
     }
+}
+
+/// The latest of the others that own the address or the note of its pool. Of the whole list only the name is kept.
+fn other_writer(entries: &[ManagedFieldsEntry]) -> Option<Box<str>> {
+    let note = format!("f:{}", annotations::ALLOCATED_FROM_POOL);
+    let writes = |entry: &&ManagedFieldsEntry| {
+        let Some(fields) = entry.fields_v1.as_ref().map(|fields| &fields.0) else { return false };
+        let address = fields["f:status"].get("f:loadBalancer").is_some();
+        address || fields["f:metadata"]["f:annotations"].get(&note).is_some()
+    };
+    let others =
+        entries.iter().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER)).filter(writes);
+    others.max_by(|a, b| a.time.cmp(&b.time))?.manager.as_deref().map(Box::from)
 }
 
 fn families(spec: &ServiceSpec) -> Result<Families, Unclear> {

@@ -1,6 +1,6 @@
 //! What the allocator can be told: flags, each with an environment variable.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use causeway_daemon::telemetry::Format;
 use clap::Args;
 
 use crate::api::DEFAULT_NAMESPACE;
-use crate::range::IpRange;
+use crate::range::{IpRange, RangeError};
 
 /// Flags of `causeway-allocator run`.
 #[derive(Args, Clone, Debug)]
@@ -22,8 +22,8 @@ pub struct Options {
     /// Rest of a released address before another Service gets it, in seconds; a full pool does not wait.
     #[arg(long, env = "CAUSEWAY_COOL_DOWN", default_value = "60", value_parser = seconds)]
     pub cool_down: Duration,
-    /// A range that is never given, such as the gateway of the LAN; may be repeated or separated by commas.
-    #[arg(long = "reserve", env = "CAUSEWAY_RESERVE", value_delimiter = ',')]
+    /// An address or range that is never given, such as the gateway of the LAN; may be repeated or separated by commas.
+    #[arg(long = "reserve", env = "CAUSEWAY_RESERVE", value_delimiter = ',', value_parser = range)]
     pub reserve: Vec<IpRange>,
     /// The name of the Lease by which replicas agree on one that writes.
     #[arg(long, env = "CAUSEWAY_LEASE", default_value = "causeway-allocator")]
@@ -49,6 +49,25 @@ pub struct Options {
     pub log_level: String,
 }
 
+/// A range as in a pool, or a single address: here nobody can have meant anything else.
+fn range(text: &str) -> Result<IpRange, RangeError> {
+    let single = text.trim().parse::<IpAddr>().map(|address| IpRange::single(address.to_canonical()));
+    single.or_else(|_| text.parse())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     causeway_daemon::config::duration::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::range;
+
+    #[test]
+    fn the_routers_address_is_reserved_as_it_is_written() {
+        for text in ["192.168.1.1", " 192.168.1.1/32", "192.168.1.1-192.168.1.1"] {
+            assert_eq!(range(text).unwrap().to_string(), "192.168.1.1/32", "{text}");
+        }
+        assert!(range("router").is_err());
+    }
 }

@@ -28,34 +28,50 @@ pub(super) struct ServicePatch {
 }
 
 impl Desired {
-    pub(super) fn new(holding: Option<&Holding>, trouble: Option<&str>, observed: &Observed) -> Self {
+    /// What follows from the decision: `trouble` for the condition about the allocation, `rival` for the one about
+    /// somebody else who writes.
+    pub(super) fn new(
+        holding: Option<&Holding>,
+        trouble: Option<&str>,
+        rival: Option<&str>,
+        observed: &Observed,
+    ) -> Self {
         let addresses = holding.map_or(&[][..], |holding| &holding.addresses);
         let mut list = observed.conditions.clone();
         // A conflict is over when the address is given up.
         let contested = observed.request.contested.filter(|address| !addresses.contains(address));
         list.retain(|condition| contested.is_none() || condition.type_ != conditions::ADDRESS_CONFLICT);
-        let known = list.iter().position(|condition| condition.type_ == conditions::ADDRESS_ALLOCATED);
-        // A Service that never had trouble gets no condition: the status of most Services stays as MetalLB's.
-        let (status, reason, message) = match trouble {
-            Some(message) => ("False", "AllocationFailed", message),
-            None => ("True", "Allocated", ""),
+        let allocated = |list: &[Condition]| {
+            list.iter().any(|condition| condition.type_ == conditions::ADDRESS_ALLOCATED)
         };
-        let now = || Time(Timestamp::now());
-        match known {
-            Some(i) if list[i].status == status && list[i].message == message => {}
-            Some(i) => {
-                let last_transition_time =
-                    if list[i].status == status { list[i].last_transition_time.clone() } else { now() };
-                list[i] = condition(status, reason, message, last_transition_time);
+        // A Service that never had trouble gets no condition: the status of most Services stays as MetalLB's.
+        match trouble {
+            Some(message) => {
+                set(&mut list, conditions::ADDRESS_ALLOCATED, ["False", "AllocationFailed", message])
             }
-            None if trouble.is_some() => list.push(condition(status, reason, message, now())),
+            None if allocated(&list) => {
+                set(&mut list, conditions::ADDRESS_ALLOCATED, ["True", "Allocated", ""])
+            }
             None => {}
+        }
+        match rival {
+            Some(message) => set(&mut list, conditions::STATUS_CONTESTED, ["True", "OtherWriter", message]),
+            None => list.retain(|condition| condition.type_ != conditions::STATUS_CONTESTED),
         }
         Self {
             ingress: addresses.iter().map(ToString::to_string).collect(),
             pool: holding.map(|holding| holding.pool.to_string()),
             conditions: list,
         }
+    }
+
+    /// Whether the address and the note of its pool are as the decision has them.
+    pub(super) fn stands(holding: Option<&Holding>, observed: &Observed) -> bool {
+        let addresses = holding.map_or(&[][..], |holding| &holding.addresses);
+        addresses.len() == observed.ingress.len()
+            && addresses.iter().zip(&observed.ingress).all(|(ours, there)| *there == ours.to_string())
+            && holding.map(|holding| &*holding.pool) == observed.noted_pool.as_deref()
+            && !observed.noted_by_old
     }
 
     /// Whether the API server says all of it already.
@@ -103,22 +119,35 @@ impl Desired {
     }
 }
 
-/// The patch for a Service that is of another type now, so that it does not claim a pool any more. If it was deleted
-/// instead, the uid does not match or nothing is there: both are as well.
-pub(super) fn forget(uid: &str) -> Value {
+/// The patch for a Service that is of another type now, so that it does not claim a pool any more: good for the one
+/// version that was seen to be of another type. If it was deleted instead, nothing is there, which is as well.
+pub(super) fn forget(uid: &str, version: &str) -> Value {
     json!({
-        "metadata": {"uid": uid, "annotations": {annotations::ALLOCATED_FROM_POOL: null}},
+        "metadata": {
+            "uid": uid, "resourceVersion": version, "annotations": {annotations::ALLOCATED_FROM_POOL: null},
+        },
         "status": {"loadBalancer": {"ingress": null}},
     })
 }
 
-fn condition(status: &str, reason: &str, message: &str, last_transition_time: Time) -> Condition {
-    Condition {
-        type_: conditions::ADDRESS_ALLOCATED.to_owned(),
+/// Makes the list say so: in place, and with the time of the last change of status.
+fn set(list: &mut Vec<Condition>, type_: &str, [status, reason, message]: [&str; 3]) {
+    let known = list.iter().position(|condition| condition.type_ == type_);
+    if known.is_some_and(|i| list[i].status == status && list[i].message == message) {
+        return;
+    }
+    let since = known.map(|i| &list[i]).filter(|known| known.status == status);
+    let since = since.map_or_else(|| Time(Timestamp::now()), |known| known.last_transition_time.clone());
+    let condition = Condition {
+        type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        last_transition_time,
+        last_transition_time: since,
         observed_generation: None,
+    };
+    match known {
+        Some(i) => list[i] = condition,
+        None => list.push(condition),
     }
 }

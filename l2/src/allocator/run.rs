@@ -16,7 +16,8 @@ use super::metrics::{Kind, Metrics, Written};
 use super::watches::Update;
 use super::writer::Writer;
 use crate::allocate::ServiceKey;
-use crate::api::{ConfigurationStateStatus, IPAddressPoolStatus};
+use crate::api::{ConfigurationStateStatus, IPAddressPool};
+use crate::host_routes;
 use crate::lease::Standing;
 use crate::range::IpRange;
 
@@ -28,6 +29,8 @@ const BATCH: usize = 512;
 const STATUS_PACE: Duration = Duration::from_secs(1);
 /// What is not watched is listed at this pace.
 const SURVEY_PACE: Duration = Duration::from_secs(600);
+/// A survey or a sweep that failed is tried again after this.
+const RETRY_PACE: Duration = Duration::from_secs(30);
 
 pub(super) struct Loop {
     pub(super) index: Index,
@@ -41,11 +44,14 @@ pub(super) struct Loop {
 /// What a piece of work came to.
 enum Done {
     Service(ServiceKey, Instant, Outcome),
-    Pool(String, IPAddressPoolStatus, bool),
+    /// What the API server has made of the status.
+    Pool(Option<Box<IPAddressPool>>),
     State(ConfigurationStateStatus, bool),
-    Survey(Vec<IpRange>, Vec<String>),
+    /// Nothing for what could not be listed.
+    Survey(Option<Vec<IpRange>>, Option<Vec<String>>),
     GossipKey(bool),
-    Forgot,
+    /// Whether Services of other types are without our note, as far as this piece went.
+    Forgot(bool),
 }
 
 type Work = FuturesUnordered<BoxFuture<'static, Done>>;
@@ -60,8 +66,9 @@ impl Loop {
         survey.ran(Instant::now());
         survey.due();
         let mut gossip_key = false;
+        let mut sweep = Pace::new(RETRY_PACE);
         loop {
-            let deadline = self.deadline(&statuses, &survey);
+            let deadline = self.deadline([&statuses, &survey, &sweep]);
             // Outcomes first: they make room. Each arm is cancel safe.
             tokio::select! {
                 biased;
@@ -70,7 +77,7 @@ impl Loop {
                     services_under_way -= usize::from(matches!(done, Done::Service(..)));
                     // Without the key no speaker starts: it is tried again with the next thing that happens.
                     gossip_key &= !matches!(done, Done::GossipKey(false));
-                    self.done(done, &mut statuses);
+                    self.done(done, [&mut statuses, &mut survey, &mut sweep]);
                 }
                 changed = self.standing.changed() => if changed.is_err() { break },
                 update = self.updates.recv() => {
@@ -82,6 +89,10 @@ impl Loop {
             }
             let now = Instant::now();
             let leads = self.standing.borrow().leads(now);
+            if leads && !self.index.is_leading() {
+                // What happened while nobody led.
+                sweep.due();
+            }
             self.index.lead(leads);
             self.index.settle(now);
             for note in self.index.take_notes() {
@@ -96,6 +107,11 @@ impl Loop {
             if leads {
                 services_under_way += self.start_writes(&work, services_under_way, now);
                 self.start_statuses(&work, &mut statuses, now);
+                if sweep.is_due(now) {
+                    sweep.ran(now);
+                    let (writer, pools) = (self.writer.clone(), self.index.pool_names());
+                    work.push(async move { Done::Forgot(writer.sweep(&pools).await) }.boxed());
+                }
             }
             if survey.is_due(now) {
                 survey.ran(now);
@@ -106,7 +122,7 @@ impl Loop {
         }
         // Writes under way are ours to finish; what is not written yet is the next leader's.
         while let Some(done) = work.next().await {
-            self.done(done, &mut statuses);
+            self.done(done, [&mut statuses, &mut survey, &mut sweep]);
         }
     }
 
@@ -122,9 +138,9 @@ impl Loop {
     }
 
     fn start_writes(&mut self, work: &Work, under_way: usize, now: Instant) -> usize {
-        for (key, uid) in self.index.take_forgotten() {
+        for forgotten in self.index.take_forgotten() {
             let writer = self.writer.clone();
-            work.push(async move { writer.forget(&key, &uid).map(|()| Done::Forgot).await }.boxed());
+            work.push(async move { Done::Forgot(writer.forget(&forgotten).await) }.boxed());
         }
         let writes = self.index.next_writes(MAX_WRITES.saturating_sub(under_way), now);
         let count = writes.len();
@@ -147,10 +163,7 @@ impl Loop {
         let time = Time(Timestamp::now());
         for (name, status) in self.index.pool_statuses(&time) {
             let writer = self.writer.clone();
-            let call = async move {
-                let written = writer.pool(&name, &status).await;
-                Done::Pool(name, status, written)
-            };
+            let call = async move { Done::Pool(writer.pool(&name, &status).await.map(Box::new)) };
             work.push(call.boxed());
         }
         if let Some(status) = self.index.state_to_write(&time) {
@@ -163,12 +176,14 @@ impl Loop {
         }
     }
 
-    fn survey(&self) -> BoxFuture<'static, Done> {
+    /// Looks at what is not watched. The route table is read at once: it is a file of a few lines.
+    fn survey(&mut self) -> BoxFuture<'static, Done> {
+        self.index.set_own_gateways(host_routes::gateways());
         let writer = self.writer.clone();
-        async move { Done::Survey(writer.service_ranges().await, writer.bgp().await) }.boxed()
+        async move { Done::Survey(writer.service_ranges().await.ok(), writer.bgp().await.ok()) }.boxed()
     }
 
-    fn done(&mut self, done: Done, statuses: &mut Pace) {
+    fn done(&mut self, done: Done, [statuses, survey, sweep]: [&mut Pace; 3]) {
         let (kind, written) = match done {
             Done::Service(key, since, outcome) => {
                 let written = matches!(outcome, Outcome::Written(_));
@@ -179,13 +194,13 @@ impl Loop {
                 statuses.due();
                 (Kind::Service, written)
             }
-            Done::Pool(name, status, written) => {
-                if written {
-                    self.index.wrote_pool(&name, status);
-                } else {
-                    statuses.due();
+            Done::Pool(written) => {
+                let is_written = written.is_some();
+                match written {
+                    Some(pool) => self.index.wrote_pool(*pool),
+                    None => statuses.due(),
                 }
-                (Kind::Pool, written)
+                (Kind::Pool, is_written)
             }
             Done::State(status, written) => {
                 if written {
@@ -196,12 +211,26 @@ impl Loop {
                 (Kind::ConfigurationState, written)
             }
             Done::Survey(ranges, bgp) => {
-                self.index.set_service_ranges(ranges);
-                self.index.set_bgp(bgp);
+                // What is known stays in force while it cannot be seen.
+                if ranges.is_none() || bgp.is_none() {
+                    survey.due_in(RETRY_PACE);
+                }
+                if let Some(ranges) = ranges {
+                    self.index.set_service_ranges(ranges);
+                }
+                if let Some(bgp) = bgp {
+                    self.index.set_bgp(bgp);
+                }
                 statuses.due();
                 return;
             }
-            Done::Forgot | Done::GossipKey(_) => return,
+            Done::Forgot(complete) => {
+                if !complete {
+                    sweep.due();
+                }
+                return;
+            }
+            Done::GossipKey(_) => return,
         };
         self.metrics.writes.get_or_create(&Written { kind }).inc();
         if !written {
@@ -209,10 +238,12 @@ impl Loop {
         }
     }
 
-    fn deadline(&self, statuses: &Pace, survey: &Pace) -> Instant {
+    fn deadline(&self, [statuses, survey, sweep]: [&Pace; 3]) -> Instant {
         let now = Instant::now();
         let standing = self.standing.borrow().until().filter(|until| *until > now);
-        let times = [self.index.next_deadline(), statuses.at(), survey.at(), standing];
+        // Only a leader sweeps: a standby's turn is no time to wake up for.
+        let sweep = sweep.at().filter(|_| self.index.is_leading());
+        let times = [self.index.next_deadline(), statuses.at(), survey.at(), sweep, standing];
         let first = times.into_iter().flatten().min();
         // Never twice in a row without a pause, whatever the parts say.
         first.unwrap_or(now + STATUS_PACE).max(now + Duration::from_millis(1))
@@ -233,6 +264,11 @@ impl Pace {
 
     fn due(&mut self) {
         self.wanted.get_or_insert_with(Instant::now);
+    }
+
+    /// Sooner than the period says.
+    fn due_in(&mut self, wait: Duration) {
+        (self.last, self.wanted) = (None, Some(Instant::now() + wait));
     }
 
     fn ran(&mut self, now: Instant) {

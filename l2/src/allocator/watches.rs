@@ -20,9 +20,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-use super::cluster::{gateway_entries, node_entries};
+use super::cluster::node_entries;
+use super::gateways::Report;
 use super::observe::Observed;
-use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, L2Advertisement};
+use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, L2Advertisement, labels};
 use crate::pool::Use;
 use crate::range::IpRange;
 
@@ -39,7 +40,8 @@ pub(crate) enum Update {
     /// A list begins: what it will not show is gone.
     Restart(&'static str),
     Seen(Watched),
-    Gone(&'static str, String),
+    /// Out of sight, and in which version of the object, where that is known.
+    Gone(&'static str, String, Option<String>),
     /// The list is complete.
     Listed(&'static str),
 }
@@ -52,8 +54,9 @@ pub(crate) enum Watched {
     Namespace(String, BTreeMap<String, String>),
     Node(String, Vec<(IpRange, Use)>),
     Advertisement(Box<L2Advertisement>),
-    Gateways(String, Vec<(IpRange, Use)>),
-    State(Box<ConfigurationStateStatus>),
+    Gateways(String, Report),
+    /// Our own ConfigurationState; nothing when it is not as we make it.
+    State(Option<Box<ConfigurationStateStatus>>),
 }
 
 impl Watched {
@@ -153,12 +156,13 @@ pub(super) fn start(
     // An older MetalLB has not installed this kind: nothing waits for it.
     let states = Api::<ConfigurationState>::namespaced(client.clone(), namespace);
     starter.optional(Watched::GATEWAYS, states.clone(), any(), |state| {
-        let entries = gateway_entries(&state);
-        Some(Watched::Gateways(state.name_any(), entries))
+        Some(Watched::Gateways(state.name_any(), Report::of(&state)))
     });
     let own = any().fields(&format!("metadata.name={STATE_NAME}"));
     starter.optional(Watched::STATE, states, own, |state| {
-        Some(Watched::State(Box::new(state.status.unwrap_or_default())))
+        // Without its label it is written anew, as if it were not there.
+        let whole = state.labels().get(labels::COMPONENT_TYPE).is_some_and(|of| of == "controller");
+        Some(Watched::State(whole.then(|| Box::new(state.status.unwrap_or_default()))))
     });
     Watches { updates, synced: Synced(synced) }
 }
@@ -177,7 +181,8 @@ impl Starter<'_> {
         F: FnMut(K) -> Option<Watched> + Send + 'static,
     {
         let first = Some((self.readiness.hold(kind), self.missing.clone()));
-        let task = follow(kind, api, config, map, self.sender.clone(), first, self.drain.clone());
+        let out = Out { sender: self.sender.clone(), first, is_optional: false };
+        let task = follow(kind, api, config, map, out, self.drain.clone());
         drop(self.drain.spawn(kind, task));
     }
 
@@ -186,9 +191,19 @@ impl Starter<'_> {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         F: FnMut(K) -> Option<Watched> + Send + 'static,
     {
-        let task = follow(kind, api, config, map, self.sender.clone(), None, self.drain.clone());
+        let out = Out { sender: self.sender.clone(), first: None, is_optional: true };
+        let task = follow(kind, api, config, map, out, self.drain.clone());
         drop(self.drain.spawn(kind, task));
     }
+}
+
+/// Where a watch's updates go.
+struct Out {
+    sender: mpsc::Sender<Update>,
+    /// Until the first list is complete.
+    first: Option<(Guard, Arc<watch::Sender<usize>>)>,
+    /// The API server may lack the kind for good.
+    is_optional: bool,
 }
 
 async fn follow<K, F>(
@@ -196,8 +211,7 @@ async fn follow<K, F>(
     api: Api<K>,
     config: watcher::Config,
     mut map: F,
-    sender: mpsc::Sender<Update>,
-    mut first: Option<(Guard, Arc<watch::Sender<usize>>)>,
+    mut out: Out,
     drain: Drain,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -226,17 +240,21 @@ async fn follow<K, F>(
                 match event {
                     Event::Init => Update::Restart(kind),
                     Event::Apply(object) | Event::InitApply(object) => {
-                        let key = key(&object);
-                        map(object).map_or(Update::Gone(kind, key), Update::Seen)
+                        let (key, version) = (key(&object), object.resource_version());
+                        map(object).map_or(Update::Gone(kind, key, version), Update::Seen)
                     }
-                    Event::Delete(object) => Update::Gone(kind, key(&object)),
+                    Event::Delete(object) => Update::Gone(kind, key(&object), object.resource_version()),
                     Event::InitDone => Update::Listed(kind),
                 }
             }
             Some(Err(error)) => {
                 // Once per outage: the API server's absence is known to whoever runs it.
-                if std::mem::replace(&mut complained, true) || first.is_none() {
+                let absent = out.is_optional && is_absent(&error);
+                if absent || std::mem::replace(&mut complained, true) {
                     debug!(kind, %error, "watch failed, trying again");
+                } else if is_forbidden(&error) {
+                    warn!(kind, %error, "watch refused: the allocator's Role lacks `list` or `watch` for it, \
+                          apply the manifests of this version; trying again, what is known stays in force");
                 } else {
                     warn!(kind, %error, "watch failed, trying again; what is known stays in force");
                 }
@@ -244,14 +262,32 @@ async fn follow<K, F>(
             }
         };
         let listed = matches!(update, Update::Listed(_));
-        if sender.send(update).await.is_err() {
+        if out.sender.send(update).await.is_err() {
             return;
         }
-        if let Some((guard, missing)) = first.take_if(|_| listed) {
+        if let Some((guard, missing)) = out.first.take_if(|_| listed) {
             guard.release();
             missing.send_modify(|missing| *missing -= 1);
         }
     }
+}
+
+fn status(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+fn is_absent(error: &watcher::Error) -> bool {
+    status(error) == Some(404)
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    status(error) == Some(403)
 }
 
 /// Drops what nobody reads, before the object is kept.

@@ -1,81 +1,75 @@
 //! The writes to the API server: each one call, good for the version that was seen.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tracing::{debug, warn};
+use tracing::{error, warn};
 
 use super::index::Outcome;
-use super::patch::{self, ServicePatch};
+use super::patch::ServicePatch;
 use super::watches::STATE_NAME;
 use crate::allocate::ServiceKey;
 use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, IPAddressPoolStatus, labels};
+use crate::call::{Call, CallError, Outages};
 use crate::range::IpRange;
 
-/// A write that takes longer has failed: the outcome is seen by the watch, if it came through after all.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// MetalLB's names for the same.
 const GOSSIP_SECRET: &str = "memberlist";
 const GOSSIP_KEY: &str = "secretkey";
-const FIELD_MANAGER: &str = "causeway-allocator";
+/// The name under which the API server notes what is ours.
+pub(super) const FIELD_MANAGER: &str = "causeway-allocator";
 /// Kinds that MetalLB serves and that are not served here.
-const BGP_KINDS: [(&str, &str, &str); 4] = [
-    ("v1beta1", "BGPAdvertisement", "bgpadvertisements"),
-    ("v1beta2", "BGPPeer", "bgppeers"),
-    ("v1beta1", "BFDProfile", "bfdprofiles"),
-    ("v1beta1", "Community", "communities"),
+const BGP_KINDS: [(&str, &str, Call); 4] = [
+    ("v1beta1", "BGPAdvertisement", Call::new("list", "bgpadvertisements")),
+    ("v1beta2", "BGPPeer", Call::new("list", "bgppeers")),
+    ("v1beta1", "BFDProfile", Call::new("list", "bfdprofiles")),
+    ("v1beta1", "Community", Call::new("list", "communities")),
 ];
+pub(super) const PATCH_SERVICE: Call = Call::new("patch", "services/status");
+const PATCH_POOL: Call = Call::new("patch", "ipaddresspools/status");
+const PATCH_STATE: Call = Call::new("patch", "configurationstates");
+const PATCH_STATE_STATUS: Call = Call::new("patch", "configurationstates/status");
+const CREATE_SECRET: Call = Call::new("create", "secrets");
+const LIST_SERVICE_CIDRS: Call = Call::new("list", "servicecidrs");
 
 /// Writes what the index wants written.
 #[derive(Clone)]
 pub(super) struct Writer {
-    client: Client,
+    pub(super) client: Client,
     namespace: String,
     owner: Option<OwnerReference>,
+    pub(super) outages: Outages,
 }
 
 impl Writer {
-    pub(super) fn new(client: Client, namespace: String, owner: Option<OwnerReference>) -> Self {
-        Self { client, namespace, owner }
+    pub(super) fn new(
+        client: Client,
+        namespace: String,
+        owner: Option<OwnerReference>,
+        outages: Outages,
+    ) -> Self {
+        Self { client, namespace, owner, outages }
     }
 
     pub(super) async fn service(&self, write: ServicePatch) -> (ServiceKey, Instant, Outcome) {
         let services: Api<Service> = Api::namespaced(self.client.clone(), write.key.namespace());
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(&write.body);
-        let call = services.patch_status(write.key.name(), &params, &patch);
-        let outcome = match tokio::time::timeout(DEADLINE, call).await {
-            Ok(Ok(service)) => Outcome::Written(service.resource_version().unwrap_or_default()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Outcome::Conflict,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Gone,
-            Ok(Err(error)) => {
-                warn!(service = %write.key, %error, "status not written, trying again");
-                Outcome::Failed
-            }
-            Err(_) => {
-                warn!(service = %write.key, "status not written within {DEADLINE:?}, trying again");
-                Outcome::Failed
-            }
+        let result = PATCH_SERVICE.run(services.patch_status(write.key.name(), &params, &patch)).await;
+        let expected = |error: &CallError| matches!(error.code(), Some(404 | 409));
+        let outcome = match self.outages.tell(PATCH_SERVICE, &write.key, result, expected) {
+            Ok(service) => Outcome::Written(service.resource_version().unwrap_or_default()),
+            Err(error) if error.code() == Some(409) => Outcome::Conflict,
+            Err(error) if error.code() == Some(404) => Outcome::Gone,
+            Err(_) => Outcome::Failed,
         };
         (write.key, write.since, outcome)
-    }
-
-    /// Takes the output annotation from a Service that is of another type now.
-    pub(super) async fn forget(&self, key: &ServiceKey, uid: &str) {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), key.namespace());
-        let body = patch::forget(uid);
-        let (params, patch) = (PatchParams::default(), Patch::Merge(&body));
-        let call = services.patch_status(key.name(), &params, &patch);
-        match tokio::time::timeout(DEADLINE, call).await {
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
-            Ok(Err(error)) => debug!(service = %key, %error, "annotation not removed"),
-            _ => {}
-        }
     }
 
     /// Makes the Secret that the speakers seal their gossip with, unless there is one; it is never read here, nor
@@ -83,6 +77,7 @@ impl Writer {
     pub(super) async fn ensure_gossip_key(&self) -> bool {
         let mut key = [0u8; 32];
         if aws_lc_rs::rand::fill(&mut key).is_err() {
+            error!("the system gives no randomness: the Secret `{GOSSIP_SECRET}` is not made; trying again");
             return false;
         }
         let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -92,25 +87,31 @@ impl Writer {
             ..Secret::default()
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let params = PostParams::default();
-        match tokio::time::timeout(DEADLINE, secrets.create(&params, &secret)).await {
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => true,
-            // Not allowed to: then whoever installed it that way brings the key as well.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                debug!(secret = GOSSIP_SECRET, "not made: no permission");
+        let result = CREATE_SECRET.run(secrets.create(&PostParams::default(), &secret)).await;
+        match result {
+            // Whoever installed it that way brings the key as well.
+            Err(error @ CallError::Forbidden { .. }) => {
+                warn!(
+                    "the Secret `{GOSSIP_SECRET}` is not made, the speakers need it from elsewhere: {error}"
+                );
                 true
             }
-            made => report("Secret", GOSSIP_SECRET, made),
+            made => {
+                let is_there = |error: &CallError| error.code() == Some(409);
+                let made = self.outages.tell(CREATE_SECRET, &GOSSIP_SECRET, made, is_there);
+                made.map_or_else(|error| is_there(&error), |_| true)
+            }
         }
     }
 
-    /// Whether the pool's status was written.
-    pub(super) async fn pool(&self, name: &str, status: &IPAddressPoolStatus) -> bool {
+    /// Writes a pool's status; what the API server has made of it.
+    pub(super) async fn pool(&self, name: &str, status: &IPAddressPoolStatus) -> Option<IPAddressPool> {
         let pools: Api<IPAddressPool> = Api::namespaced(self.client.clone(), &self.namespace);
         let body = json!({"status": status});
         let (params, patch) = (PatchParams::default(), Patch::Merge(&body));
-        let call = pools.patch_status(name, &params, &patch);
-        report("pool", name, tokio::time::timeout(DEADLINE, call).await)
+        let result = PATCH_POOL.run(pools.patch_status(name, &params, &patch)).await;
+        // It was deleted meanwhile, which its watch says as well.
+        self.outages.tell(PATCH_POOL, &name, result, |error| error.code() == Some(404)).ok()
     }
 
     /// Whether our ConfigurationState was written; it is made if it is not there.
@@ -128,53 +129,63 @@ impl Writer {
         let object = header(json!({"metadata": {
             "labels": {labels::COMPONENT_TYPE: "controller"}, "ownerReferences": self.owner.as_slice(),
         }}));
-        let patch = Patch::Apply(&object);
-        let make = states.patch(STATE_NAME, &params, &patch);
-        match tokio::time::timeout(DEADLINE, make).await {
-            // An older MetalLB's CRDs: there is no such kind, and nobody misses it.
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return true,
-            made => {
-                if !report("ConfigurationState", STATE_NAME, made) {
-                    return false;
-                }
-            }
+        // An older MetalLB's CRDs have no such kind, and nobody misses it. Should it come, the watch will show that
+        // our object is not there.
+        let absent = |error: &CallError| error.code() == Some(404);
+        let result = PATCH_STATE.run(states.patch(STATE_NAME, &params, &Patch::Apply(&object))).await;
+        match self.outages.tell(PATCH_STATE, &STATE_NAME, result, absent) {
+            Err(error) if absent(&error) => return true,
+            Err(_) => return false,
+            Ok(_) => {}
         }
         let object = header(json!({"status": status}));
         let patch = Patch::Apply(&object);
         let write = states.patch_status(STATE_NAME, &params, &patch);
-        report("ConfigurationState", STATE_NAME, tokio::time::timeout(DEADLINE, write).await)
+        let result = PATCH_STATE_STATUS.run(write).await;
+        self.outages.tell(PATCH_STATE_STATUS, &STATE_NAME, result, |_| false).is_ok()
     }
 
     /// Ranges of the cluster's ServiceCIDRs; none where the API server has no such kind.
-    pub(super) async fn service_ranges(&self) -> Vec<IpRange> {
+    pub(super) async fn service_ranges(&self) -> Result<Vec<IpRange>, CallError> {
         let kind = ApiResource::from_gvk_with_plural(
             &GroupVersionKind::gvk("networking.k8s.io", "v1", "ServiceCIDR"),
             "servicecidrs",
         );
-        let found =
-            Api::<DynamicObject>::all_with(self.client.clone(), &kind).list(&ListParams::default()).await;
-        let found = found.inspect_err(|error| debug!(%error, "ServiceCIDRs not listed"));
-        let objects = found.map(|list| list.items).unwrap_or_default();
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &kind);
+        let objects = self.list_if_any(LIST_SERVICE_CIDRS, &api).await?;
         let cidrs =
             objects.iter().flat_map(|object| object.data["spec"]["cidrs"].as_array().into_iter().flatten());
-        cidrs.filter_map(|cidr| cidr.as_str()?.parse().ok()).collect()
+        Ok(cidrs.filter_map(|cidr| cidr.as_str()?.parse().ok()).collect())
     }
 
     /// BGP resources, as `Kind/name`.
-    pub(super) async fn bgp(&self) -> Vec<String> {
+    pub(super) async fn bgp(&self) -> Result<Vec<String>, CallError> {
         let mut found = Vec::new();
-        for (version, kind, plural) in BGP_KINDS {
+        for (version, kind, call) in BGP_KINDS {
             let resource = ApiResource::from_gvk_with_plural(
                 &GroupVersionKind::gvk("metallb.io", version, kind),
-                plural,
+                call.resource,
             );
             let api: Api<PartialObjectMeta<DynamicObject>> =
                 Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-            if let Ok(list) = api.list(&ListParams::default()).await {
-                found.extend(list.items.iter().map(|object| format!("{kind}/{}", object.name_any())));
-            }
+            let list = self.list_if_any(call, &api).await?;
+            found.extend(list.iter().map(|object| format!("{kind}/{}", object.name_any())));
         }
-        found
+        Ok(found)
+    }
+
+    /// All objects; none where the API server has no such kind.
+    async fn list_if_any<K>(&self, call: Call, api: &Api<K>) -> Result<Vec<K>, CallError>
+    where
+        K: kube::Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let result = call.run(api.list(&ListParams::default())).await;
+        let absent = |error: &CallError| error.code() == Some(404);
+        match self.outages.tell(call, &"", result, absent) {
+            Ok(list) => Ok(list.items),
+            Err(error) if absent(&error) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -187,21 +198,6 @@ fn merge(base: &mut Value, more: Value) {
         }
         (_, Value::Null) => {}
         (base, more) => *base = more,
-    }
-}
-
-fn report<T, E: std::fmt::Display>(
-    kind: &str,
-    name: &str,
-    result: Result<Result<T, E>, tokio::time::error::Elapsed>,
-) -> bool {
-    match result {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => {
-            debug!(kind, name, %error, "status not written, trying again");
-            false
-        }
-        Err(_) => false,
     }
 }
 

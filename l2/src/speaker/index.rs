@@ -265,5 +265,7 @@ fn share(known: &mut Demand, other: &Demand) {
     }
 }
 
+mod silence;
+
 #[cfg(test)]
 mod tests;

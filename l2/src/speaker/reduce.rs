@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// Moves a Service's addresses to the node it names, as long as that node is able. Not in MetalLB.
-pub const OWNER_ANNOTATION: &str = "metallb.io/owner";
-const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub const OWNER_ANNOTATION: &str = annotations::OWNER;
+pub(super) const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// None for a Service that is not ours, or has no address and had none.
 pub(super) fn service(service: &objects::Service, class: Option<&str>) -> Option<Service> {

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Index;
 use crate::api::{
-    Condition, ConditionStatus, ConfigurationResult, ConfigurationStateStatus, IPAddressPoolStatus,
-    L2AdvertisementSpec, LabelSelector,
+    Condition, ConditionStatus, ConfigurationResult, ConfigurationStateStatus, IPAddressPool,
+    IPAddressPoolStatus, L2AdvertisementSpec, LabelSelector,
 };
 use crate::pool::{Finding, Pool};
 use crate::selector::Selector;
@@ -36,19 +36,24 @@ impl Index {
             let same = before.is_some_and(|before| {
                 let conditions = before.conditions.len() == status.conditions.len()
                     && before.conditions.iter().zip(&status.conditions).all(|(a, b)| a.says_same(b));
-                // A CRD of MetalLB's own keeps no conditions: then the counters are all there is to compare.
-                let pruned = before.conditions.is_empty();
-                (conditions || pruned) && counters(before) == counters(&status)
+                let dropped = self.drops_conditions && before.conditions.is_empty();
+                (conditions || dropped) && counters(before) == counters(&status)
             });
             (!same).then(|| (pool.name.to_string(), status))
         });
         pools.collect()
     }
 
-    /// Makes the seen status what was written, until the watch brings it.
-    pub(in crate::allocator) fn wrote_pool(&mut self, name: &str, status: IPAddressPoolStatus) {
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.status = Some(status);
+    /// Makes the seen status what the API server has made of our write, unless the watch has brought a newer one.
+    pub(in crate::allocator) fn wrote_pool(&mut self, written: IPAddressPool) {
+        self.drops_conditions = written.status.as_ref().is_none_or(|status| status.conditions.is_empty());
+        let name = written.metadata.name.unwrap_or_default();
+        let Some(pool) = self.pools.get_mut(&name) else { return };
+        let version = |version: &Option<String>| version.as_ref()?.parse::<u64>().ok();
+        let seen = version(&pool.metadata.resource_version);
+        if seen.is_none_or(|seen| version(&written.metadata.resource_version).is_none_or(|ours| ours > seen))
+        {
+            pool.status = written.status;
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::{Index, Note};
-use crate::allocate::{Change, Decision, Request, ServiceKey, Trouble};
+use super::rivals::Rival;
+use super::{Forgotten, Index, Note};
+use crate::allocate::{Change, Decision, Holding, Request, ServiceKey, Trouble};
 use crate::allocator::observe::Observed;
 use crate::allocator::patch::{Desired, ServicePatch};
 use crate::version::is_older;
@@ -30,8 +31,12 @@ pub(in crate::allocator) struct Entry {
     /// The version that our last write made: what is older was seen before that write.
     written: Option<String>,
     failures: u32,
-    not_before: Option<Instant>,
+    pub(super) not_before: Option<Instant>,
     warned_deprecated: bool,
+    /// Somebody else who writes what is ours.
+    pub(super) rival: Option<Box<Rival>>,
+    /// Whether the condition that a former leader left about a rival was taken over.
+    pub(super) rival_inherited: bool,
     /// When the update came that led to the write that is due, for the histogram.
     since: Instant,
 }
@@ -50,9 +55,29 @@ pub(in crate::allocator) enum Outcome {
 impl Entry {
     pub(super) fn forget_writes(&mut self) {
         (self.said, self.trouble, self.writing, self.not_before) = (None, None, None, None);
-        self.failures = 0;
+        (self.failures, self.rival, self.rival_inherited) = (0, None, false);
         let addresses = self.observed.ingress.iter().filter_map(|ip| ip.parse().ok());
         self.observed.request.held = addresses.map(|ip: IpAddr| ip.to_canonical()).collect();
+    }
+
+    fn desired(&self, holding: Option<&Holding>) -> Desired {
+        let rival = self.rival.as_ref().and_then(|rival| rival.message());
+        Desired::new(holding, self.trouble.as_deref(), rival, &self.observed)
+    }
+
+    pub(super) fn is_contested(&self) -> bool {
+        self.rival.as_ref().is_some_and(|rival| rival.message().is_some())
+    }
+
+    pub(super) fn object(&self, key: &ServiceKey) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: Some(key.namespace().to_owned()),
+            name: Some(key.name().to_owned()),
+            uid: Some(self.observed.uid.clone()),
+            ..ObjectReference::default()
+        }
     }
 }
 
@@ -71,6 +96,8 @@ impl Index {
                 failures: 0,
                 not_before: None,
                 warned_deprecated: false,
+                rival: None,
+                rival_inherited: false,
                 since: now,
             };
             self.services.insert(key, entry);
@@ -78,25 +105,36 @@ impl Index {
         };
         if entry.observed.uid != observed.uid {
             // Deleted and made again between two looks.
-            self.service_gone(&key.to_string(), now);
+            self.service_gone(&key.to_string(), None, now);
             return self.service(observed, now);
         }
         if entry.written.as_ref().is_some_and(|written| is_older(&observed.resource_version, written)) {
             return;
         }
-        if self.leading {
+        let alone = self.is_left_alone(&key, &observed);
+        let Some(entry) = self.services.get_mut(&key) else { return };
+        let mut replaced = false;
+        if self.leading && !alone {
             // What was decided counts, not how far its write has come.
             observed.request.held = std::mem::take(&mut entry.observed.request.held);
+            let holding = self.table.holding(&key);
+            replaced = Desired::stands(holding, &entry.observed) && !Desired::stands(holding, &observed);
         }
         entry.observed = observed;
         entry.since = now;
-        if let Some(at) = entry.not_before.take() {
+        if !entry.is_contested()
+            && let Some(at) = entry.not_before.take()
+        {
             self.retries.remove(&(at, key.clone()));
+        }
+        if replaced {
+            self.replaced(&key, now);
         }
         self.dirty.insert(key);
     }
 
-    pub(super) fn service_gone(&mut self, key: &str, now: Instant) {
+    /// A Service went out of sight; `version` is that of the object in which it did, where that is known.
+    pub(super) fn service_gone(&mut self, key: &str, version: Option<String>, now: Instant) {
         let (namespace, name) = key.split_once('/').unwrap_or(("", key));
         let key = ServiceKey::new(namespace, name);
         let Some(entry) = self.services.remove(&key) else { return };
@@ -107,8 +145,11 @@ impl Index {
         if let Some(at) = entry.not_before {
             self.retries.remove(&(at, key.clone()));
         }
+        if let Some(rival) = &entry.rival {
+            self.contested.remove(&(rival.peace_at(), key.clone()));
+        }
         if self.leading && entry.observed.noted_pool.is_some() {
-            self.forgotten.push((key, entry.observed.uid));
+            self.forgotten.push(Forgotten { key, uid: entry.observed.uid, version });
         }
     }
 
@@ -128,7 +169,13 @@ impl Index {
     }
 
     fn decide(&mut self, key: &ServiceKey, now: Instant) {
+        self.inherit(key, now);
         let Some(entry) = self.services.get(key) else { return };
+        if self.is_left_alone(key, &entry.observed) {
+            self.waiting.remove(key);
+            self.to_write.remove(key);
+            return;
+        }
         let request = &entry.observed.request;
         let holds = self.table.holding(key).is_some() || !request.held.is_empty();
         let before = self.table.holding(key).cloned();
@@ -138,7 +185,7 @@ impl Index {
             Some(unclear) => {
                 problem = Some((unclear.event(holds), unclear.to_string()));
                 if unclear.clears() || !holds {
-                    self.freed |= self.table.release(key, now);
+                    self.freed |= self.table.lose(key, now);
                     Decision { holding: None, change: Change::None, trouble: None }
                 } else {
                     // It asks for something that cannot be read: what it has stays.
@@ -148,9 +195,16 @@ impl Index {
             }
         };
         // One who waits may fit now: an address was left, or its holder's terms of sharing are others.
-        self.freed |= before.is_some_and(|before| decision.holding.as_ref() != Some(&before));
-        self.freed |= matches!(decision.change, Change::Replaced(_) | Change::Cleared(_));
+        let same = before.is_none_or(|before| decision.holding.as_ref() == Some(&before));
+        self.freed |= !same || matches!(decision.change, Change::Replaced(_) | Change::Cleared(_));
         if let Some(entry) = self.services.get_mut(key) {
+            // A war is about the old decision: a new one does not wait for its end.
+            if decision.change != Change::None
+                && entry.is_contested()
+                && let Some(at) = entry.not_before.take()
+            {
+                self.retries.remove(&(at, key.clone()));
+            }
             let held = decision.holding.as_ref().map(|holding| holding.addresses.clone());
             entry.observed.request.held = held.unwrap_or_default();
         }
@@ -172,14 +226,7 @@ impl Index {
     /// Events, under MetalLB's names; each once.
     fn tell(&mut self, key: &ServiceKey, decision: &Decision, problem: Option<(&'static str, String)>) {
         let Some(entry) = self.services.get_mut(key) else { return };
-        let object = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(key.namespace().to_owned()),
-            name: Some(key.name().to_owned()),
-            uid: Some(entry.observed.uid.clone()),
-            ..ObjectReference::default()
-        };
+        let object = entry.object(key);
         let mut note = |warning, reason, message| {
             self.notes.push(Note { object: object.clone(), warning, reason, message });
         };
@@ -221,9 +268,9 @@ impl Index {
     }
 
     /// Queues a write if what is seen is not what was decided.
-    fn mark(&mut self, key: &ServiceKey) {
+    pub(super) fn mark(&mut self, key: &ServiceKey) {
         let Some(entry) = self.services.get(key) else { return };
-        let desired = Desired::new(self.table.holding(key), entry.trouble.as_deref(), &entry.observed);
+        let desired = entry.desired(self.table.holding(key));
         if desired.is_in(&entry.observed) {
             self.to_write.remove(key);
         } else {
@@ -254,7 +301,7 @@ impl Index {
         for key in due {
             self.to_write.remove(&key);
             let Some(entry) = self.services.get_mut(&key) else { continue };
-            let desired = Desired::new(self.table.holding(&key), entry.trouble.as_deref(), &entry.observed);
+            let desired = entry.desired(self.table.holding(&key));
             writes.push(desired.patch(key, &entry.observed, entry.since));
             entry.writing = Some(desired);
         }
@@ -267,8 +314,11 @@ impl Index {
         let Some(desired) = entry.writing.take() else { return };
         let wait = match outcome {
             Outcome::Written(version) => {
-                desired.apply_to(&mut entry.observed);
-                entry.observed.resource_version.clone_from(&version);
+                // A newer version may have come by the watch before the answer to the write: that one counts.
+                if !is_older(&version, &entry.observed.resource_version) {
+                    desired.apply_to(&mut entry.observed);
+                    entry.observed.resource_version.clone_from(&version);
+                }
                 entry.written = Some(version);
                 entry.failures = 0;
                 None

@@ -23,6 +23,12 @@ impl World {
         self.see(Watched::Pool(Box::new(serde_json::from_value(pool).unwrap())));
     }
 
+    fn see_status(&mut self, name: &str, status: Value) {
+        let mut pool = self.index.pools[name].clone();
+        pool.status = serde_json::from_value(status).unwrap();
+        self.see(Watched::Pool(Box::new(pool)));
+    }
+
     fn see(&mut self, object: Watched) {
         self.index.update(Update::Seen(object), self.now);
     }
@@ -43,7 +49,7 @@ impl World {
     }
 
     fn gone(&mut self, name: &str) {
-        self.index.update(Update::Gone(Watched::SERVICE, format!("default/{name}")), self.now);
+        self.index.update(Update::Gone(Watched::SERVICE, format!("default/{name}"), None), self.now);
     }
 
     /// Settles, and hands out what would be written, as `name → patch`.
@@ -67,6 +73,12 @@ impl World {
     fn events(&mut self) -> Vec<String> {
         self.index.take_notes().into_iter().map(|note| format!("{} {}", note.reason, note.message)).collect()
     }
+}
+
+/// A pool as the API server answers to the write of its status.
+fn written_pool(name: &str, status: Value) -> IPAddressPool {
+    let pool = json!({"metadata": {"name": name}, "spec": {"addresses": ["10.0.0.0/30"]}, "status": status});
+    serde_json::from_value(pool).unwrap()
 }
 
 fn ingress(patch: &Value) -> &Value {
@@ -292,16 +304,26 @@ fn a_pools_status_counts_and_says_what_is_wrong() {
     assert_eq!(said("home", "Valid"), (ConditionStatus::True, "Reconciled".to_owned()));
     assert_eq!(said("home", "Advertised"), (ConditionStatus::False, "NoL2Advertisement".to_owned()));
     assert_eq!(said("younger", "Valid"), (ConditionStatus::False, "PoolsOverlap".to_owned()));
-    for (name, status) in statuses {
-        world.index.wrote_pool(&name, status);
+    for (name, status) in &statuses {
+        world.index.wrote_pool(written_pool(name, json!(status)));
     }
     assert!(world.index.pool_statuses(&now).is_empty(), "written only on change");
+    let mut without = statuses["home"].clone();
+    without.conditions.clear();
+    world.index.wrote_pool(written_pool("younger", json!(statuses["younger"])));
+    world.see_status("home", json!(without));
+    assert_eq!(world.index.pool_statuses(&now).len(), 1, "somebody took the conditions away");
+    world.index.wrote_pool(written_pool("home", json!(without)));
+    assert!(world.index.pool_statuses(&now).is_empty(), "a CRD of MetalLB's own keeps none");
+    for (name, status) in &statuses {
+        world.index.wrote_pool(written_pool(name, json!(status)));
+    }
     let state = world.index.state_to_write(&now).unwrap();
     assert_eq!(state.result, Some(crate::api::ConfigurationResult::Invalid));
     assert!(state.error_summary.contains("pool \"younger\""), "{}", state.error_summary);
     world.index.wrote_state(state);
     assert!(world.index.state_to_write(&now).is_none());
-    world.index.update(Update::Gone(Watched::STATE, String::new()), world.now);
+    world.index.update(Update::Gone(Watched::STATE, String::new(), None), world.now);
     assert!(world.index.state_to_write(&now).is_some(), "s65: made again when it was deleted");
 }
 
@@ -318,3 +340,18 @@ fn unreadable_wishes_leave_what_is_held_and_are_told_by_metallbs_event() {
     assert!(world.events().iter().any(|event| event.starts_with("LoadBalancerFailed")));
     assert_eq!(world.index.table().len(), 1);
 }
+
+#[test]
+fn the_note_of_a_service_that_changed_its_type_goes_by_the_version_that_was_seen() {
+    let mut world = World::new(&["10.0.0.1-10.0.0.9"]);
+    world.index.lead(true);
+    world.service("web", json!(null), json!({}));
+    world.written();
+    let key = "default/web".to_owned();
+    world.index.update(Update::Gone(Watched::SERVICE, key, Some("321".to_owned())), world.now);
+    let forgotten = world.index.take_forgotten();
+    assert_eq!(forgotten[0].version.as_deref(), Some("321"));
+    assert_eq!(forgotten[0].uid, "uid-web");
+}
+
+mod rivals;

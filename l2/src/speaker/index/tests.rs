@@ -1,20 +1,20 @@
 use super::*;
 use crate::api::LabelSelector;
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-fn selector(pairs: &[(&str, &str)]) -> Selector {
+pub(super) fn selector(pairs: &[(&str, &str)]) -> Selector {
     Selector::compile(&LabelSelector { match_labels: labels(pairs), ..LabelSelector::default() }).unwrap()
 }
 
-fn key(name: &str) -> Arc<ServiceKey> {
+pub(super) fn key(name: &str) -> Arc<ServiceKey> {
     Arc::new(ServiceKey { namespace: "default".into(), name: name.into() })
 }
 
 /// Three nodes, a pool, one advertisement of all, and a Service with an endpoint on node1.
-fn index() -> Index {
+pub(super) fn index() -> Index {
     let mut index = Index::default();
     for name in ["node1", "node2", "node3"] {
         index.nodes.insert(name.into(), Node { labels: labels(&[("name", name)]), ..Node::default() });
