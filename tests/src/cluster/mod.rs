@@ -156,6 +156,16 @@ impl Cluster {
         })
     }
 
+    /// See [`ours::explain`].
+    pub fn explain(&self, account: &str, service: &str) -> Result<String> {
+        ours::explain(&self.control, &self.lan.control, account, &format!("{TEST}/{service}"))
+    }
+
+    /// Applies the manifests once more, as after an upgrade or a removal of the definitions.
+    pub fn install(&self) -> Result<()> {
+        ours::install(&self.control)
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

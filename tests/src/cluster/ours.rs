@@ -38,6 +38,17 @@ pub fn allocator(args: &[&str]) -> Result<String> {
     super::netns::run(Command::new(find()?.join("causeway-allocator")).args(args))
 }
 
+/// What `causeway-allocator explain` says of a Service to whoever has an account of the manifests, as in
+/// `kubectl exec deploy/causeway-allocator`.
+pub(super) fn explain(control: &Control, host: &Host, account: &str, service: &str) -> Result<String> {
+    let user = format!("system:serviceaccount:{SYSTEM}:{account}");
+    let config = control.kubeconfig(&user)?;
+    let program = find()?.join("causeway-allocator");
+    let mut command = host.namespace.command(program.to_str().context("path")?);
+    command.args(["explain", service, "--namespace", SYSTEM, "--kubeconfig"]).arg(config);
+    super::netns::run(&mut command)
+}
+
 /// The manifests that people apply, as kustomize puts them together: definitions, accounts and what they may do, and
 /// the workloads, which nobody here starts but the harness.
 pub(super) fn install(control: &Control) -> Result<()> {

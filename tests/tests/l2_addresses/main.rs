@@ -1,12 +1,16 @@
-//! The allocator against a real API server: which address a Service gets, keeps and loses (scenarios 7, 8, 13-36, 58, 60-65).
+//! The allocator against a real API server: which address a Service gets, keeps and loses (scenarios 7, 8, 13-36, 58,
+//! 60-65), and what it makes of people's hands, rival controllers and its own commands (S15).
 //!
 //! The numbers are explained in tests/kubernetes/README.md.
 
 mod allocation;
+mod commands;
 mod configuration;
 mod crowd;
 mod families;
+mod hands;
 mod pools;
+mod rival;
 
 use std::process::ExitCode;
 
@@ -197,6 +201,71 @@ const SCENARIOS: &[Scenario] = &[
         number: "H190",
         name: "hazard_190: a stolen token reads no Secret, changes no spec, and may what its program needs and no more",
         run: configuration::stolen_token,
+    },
+    Scenario {
+        number: "S15.3a",
+        name: "a gateway stays reserved when the state that named it is deleted",
+        run: hands::gateway_is_remembered,
+    },
+    Scenario {
+        number: "S15.3b",
+        name: "an address that turns out to be a gateway is taken off, and the event says why",
+        run: hands::gateway_is_taken_off,
+    },
+    Scenario {
+        number: "S15.3c",
+        name: "statuses that somebody edits or deletes come back",
+        run: hands::statuses_come_back,
+    },
+    Scenario {
+        number: "S15.3d",
+        name: "definitions that are deleted and installed again cost nobody its address",
+        run: hands::definitions_come_back,
+    },
+    Scenario {
+        number: "S15.4",
+        name: "a rival writer is named once, answered ever slower, and outlasted",
+        run: rival::named_and_outlasted,
+    },
+    Scenario {
+        number: "S15.5a",
+        name: "explain says why nobody announces, under the account of the manual",
+        run: commands::explain_reasons,
+    },
+    Scenario {
+        number: "S15.5b",
+        name: "explain under an account that lacks a verb fails and names the verb",
+        run: commands::explain_refused,
+    },
+    Scenario {
+        number: "S15.6a",
+        name: "check and the API server agree about manifests",
+        run: commands::check_agrees,
+    },
+    Scenario {
+        number: "S15.6b",
+        name: "what convert makes of refused names is applied and used",
+        run: commands::convert_mends_names,
+    },
+    Scenario {
+        number: "S15.7",
+        name: "a pool that is deleted and made again moves nobody",
+        run: hands::pool_made_again,
+    },
+    Scenario {
+        number: "S15.8a",
+        name: "a type that flips forth and back leaves its Service an address and its note",
+        run: hands::type_flips,
+    },
+    Scenario {
+        number: "S15.8b",
+        name: "a type that changed while no allocator ran leaves no note behind",
+        run: hands::type_changed_meanwhile,
+    },
+    Scenario {
+        number: "S15.9",
+        name: "without any pool a foreign address is left alone",
+        run: hands::foreign_address,
     },
     Scenario {
         number: "C1",
