@@ -16,6 +16,8 @@ use crate::call::{Call, CallError};
 pub(crate) struct Silence {
     index: Index,
     key: ServiceKey,
+    /// Advertisements that no speaker uses, since a selector of theirs is wrong.
+    broken: Vec<String>,
 }
 
 impl Silence {
@@ -32,7 +34,7 @@ impl Silence {
     ) -> Result<Self, CallError> {
         let all = ListParams::default();
         let key = ServiceKey { namespace: service_namespace.to_owned(), name: name.to_owned() };
-        let mut index = Index::default();
+        let (mut index, mut broken) = (Index::default(), Vec::new());
         let services: Api<objects::Service> = Api::namespaced(client.clone(), service_namespace);
         let service = Call::new("get", "services").run(services.get_opt(name)).await?;
         if let Some(service) = service.and_then(|service| reduce::service(&service, class)) {
@@ -55,15 +57,22 @@ impl Silence {
         }
         let advertisements: Api<L2Advertisement> = Api::namespaced(client.clone(), namespace);
         for one in Call::new("list", "l2advertisements").run(advertisements.list(&all)).await? {
-            if let Some(reduced) = reduce::advertisement(&one) {
-                index.advertisements.insert(one.name_any(), reduced);
+            match reduce::advertisement(&one) {
+                Some(reduced) => drop(index.advertisements.insert(one.name_any(), reduced)),
+                None => broken.push(one.name_any()),
             }
         }
-        Ok(Self { index, key })
+        Ok(Self { index, key, broken })
     }
 
     /// Each reason in words that name the mend.
     pub(crate) fn reasons(&self) -> Vec<String> {
-        self.index.silence(&self.key)
+        let mut reasons = self.index.silence(&self.key);
+        reasons.extend(self.broken.iter().map(|name| {
+            format!(
+                "L2Advertisement `{name}` is not used: a selector of it is wrong (causeway-allocator check)"
+            )
+        }));
+        reasons
     }
 }
