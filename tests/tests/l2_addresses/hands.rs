@@ -52,7 +52,8 @@ pub(super) fn gateway_is_remembered(c: &mut Cluster) -> Result<()> {
         c.api.delete(&path("Node", "", GHOST))?;
         c.wait_exactly("asks", &[&net.v4(10)])
     })();
-    outcome.and(exorcise(c))
+    let cleaned = exorcise(c);
+    outcome.and(cleaned)
 }
 
 pub(super) fn gateway_is_taken_off(c: &mut Cluster) -> Result<()> {
@@ -71,7 +72,8 @@ pub(super) fn gateway_is_taken_off(c: &mut Cluster) -> Result<()> {
         c.respec("IPAddressPool", "single", &json!({ "addresses": [net.range4(10, 11)] }))?;
         c.wait_exactly("web", &[&net.v4(11)])
     });
-    outcome.and(exorcise(c))
+    let cleaned = exorcise(c);
+    outcome.and(cleaned)
 }
 
 pub(super) fn statuses_come_back(c: &mut Cluster) -> Result<()> {

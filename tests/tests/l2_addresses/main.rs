@@ -219,7 +219,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         number: "S15.3d",
-        name: "definitions that are deleted and installed again cost nobody its address",
+        name: "after definitions were deleted and installed again each Service has its address back",
         run: hands::definitions_come_back,
     },
     Scenario {
