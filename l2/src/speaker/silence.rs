@@ -38,7 +38,7 @@ impl Silence {
         let services: Api<objects::Service> = Api::namespaced(client.clone(), service_namespace);
         let service = Call::new("get", "services").run(services.get_opt(name)).await?;
         if let Some(service) = service.and_then(|service| reduce::service(&service, class)) {
-            index.services.insert(Arc::new(key.clone()), service);
+            index.put_service(Arc::new(key.clone()), service);
         }
         let slices: Api<objects::EndpointSlice> = Api::namespaced(client.clone(), service_namespace);
         let of_service = ListParams::default().labels(&format!("{}={name}", reduce::SERVICE_NAME_LABEL));
@@ -53,7 +53,7 @@ impl Silence {
         }
         let pools: Api<IPAddressPool> = Api::namespaced(client.clone(), namespace);
         for pool in Call::new("list", "ipaddresspools").run(pools.list(&all)).await? {
-            index.pools.insert(pool.name_any(), reduce::pool(&pool));
+            index.put_pool(&pool.name_any(), reduce::pool(&pool));
         }
         let advertisements: Api<L2Advertisement> = Api::namespaced(client.clone(), namespace);
         for one in Call::new("list", "l2advertisements").run(advertisements.list(&all)).await? {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Advertisement, Index, Node, Service, Shared, Slice, Traffic};
+use super::{Advertisement, Home, Index, Node, Service, Shared, Slice, Traffic};
 use crate::node_name::NodeName;
 use crate::speaker::reduce::EXCLUDE_LABEL;
 use crate::speaker::wanted::ServiceKey;
@@ -11,7 +11,7 @@ use crate::speaker::wanted::ServiceKey;
 impl Index {
     /// Each reason in words that name the mend; the last resort is that the speakers themselves are at fault.
     pub(crate) fn silence(&self, key: &ServiceKey) -> Vec<String> {
-        let Some(service) = self.services.get(key) else {
+        let Some(service) = self.services.get(key).filter(|service| !service.addresses.is_empty()) else {
             return vec!["it has no address yet".to_owned()];
         };
         let slices = self.endpoints.get(key).map_or(&[][..], Vec::as_slice);
@@ -40,9 +40,12 @@ impl Index {
 
     fn silence_of(&self, address: IpAddr, service: &Service, slices: &[Slice]) -> Option<String> {
         let advertisements: Vec<&Advertisement> = self.advertisements.values().collect();
-        let matching = self.matching(&advertisements, address, service);
+        let Some(pool) = self.home(address) else {
+            return Some(format!("{address} is in no IPAddressPool, so that nobody may announce it"));
+        };
+        let matching = Self::matching(&advertisements, &pool, service);
         if matching.is_empty() {
-            return Some(self.unadvertised(address));
+            return Some(self.unadvertised(&pool));
         }
         let all = self.candidates(&advertisements, &matching, service, slices, &mut Shared::new());
         if all.is_empty() {
@@ -53,16 +56,13 @@ impl Index {
             .then(|| format!("the nodes that may announce it are not Ready: {}", list(all.keys())))
     }
 
-    /// There is no advertisement for an address.
-    fn unadvertised(&self, address: IpAddr) -> String {
-        let within = |ranges: &[crate::range::IpRange]| ranges.iter().any(|range| range.contains(address));
-        let Some((name, pool)) = self.pools.iter().find(|(_, pool)| within(&pool.ranges)) else {
-            return format!("{address} is in no IPAddressPool, so that nobody may announce it");
-        };
+    /// There is no advertisement for the addresses of a pool.
+    fn unadvertised(&self, pool: &Home) -> String {
+        let name = &pool.name;
         if self.advertisements.is_empty() {
             return format!("there is no L2Advertisement: make one that selects pool `{name}`");
         }
-        let selecting = self.advertisements.iter().filter(|(_, one)| one.selects_pool(name, pool));
+        let selecting = self.advertisements.iter().filter(|(_, one)| one.selects_pool(pool));
         let names: Vec<&String> = selecting.map(|(name, _)| name).collect();
         if names.is_empty() {
             return format!(
