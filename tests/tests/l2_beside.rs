@@ -1,5 +1,6 @@
 //! MetalLB's own programs on the same cluster: the change from them to ours and back, and, in the long form, the same
-//! kills and the same crowd side by side; with the argument `crowd`, the crowd alone.
+//! faults and the same crowd side by side; with the argument `crowd` or `faults`, that part alone, and with `metallb` or
+//! `causeway` of one of them. `CAUSEWAY_ROUNDS` says how often each fault strikes.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -8,13 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use causeway_tests::cluster::scenarios::{self, is_long};
 use causeway_tests::cluster::{
-    Changed, Cluster, SYSTEM, TEST, UnderTest, Vip, allocator, annotate, metallb_is_here, path, report,
-    service, with,
+    Changed, Cluster, FAULT_P95, FAULT_WORST, Fault, SYSTEM, TEST, UnderTest, Vip, allocator, annotate,
+    metallb_is_here, path, report, service, with,
 };
 use serde_json::json;
 
-const KILLS: usize = 20;
-const HAND_OVERS: usize = 10;
+const ROUNDS: usize = 100;
 const SERVICES: u16 = 1000;
 const REST: Duration = Duration::from_secs(30);
 /// MetalLB needs its time.
@@ -46,21 +46,34 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    if is_wanted("change", &["change", "crowd", "faults"]) {
+        rehearse()?;
+    }
+    if !is_long() {
+        return Ok(());
+    }
+    for (who, under_test) in [("metallb", UnderTest::MetalLb), ("causeway", UnderTest::Causeway)] {
+        if is_wanted(who, &["metallb", "causeway"]) {
+            println!("{who}");
+            compare(under_test)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the arguments name it, or none of `all`.
+fn is_wanted(part: &str, all: &[&str]) -> bool {
+    let named = |part: &str| std::env::args().skip(1).any(|a| a == part);
+    named(part) || !all.iter().any(|part| named(part))
+}
+
+fn rehearse() -> Result<()> {
     let mut cluster = Cluster::start_with("change", 3, UnderTest::MetalLb)?;
     let changed = change_and_back(&mut cluster);
     if changed.is_err() {
         println!("{}logs are in {}", cluster.tails(20), cluster.keep_logs().display());
     }
-    changed?;
-    drop(cluster);
-    if !is_long() {
-        return Ok(());
-    }
-    for (who, under_test) in [("MetalLB", UnderTest::MetalLb), ("Causeway", UnderTest::Causeway)] {
-        println!("{who}");
-        compare(under_test)?;
-    }
-    Ok(())
+    changed
 }
 
 /// Every Service keeps its address through the change, and through the way back, while a client visits one of them.
@@ -128,21 +141,44 @@ fn tell(what: &str, changed: Changed) {
 }
 
 fn compare(under_test: UnderTest) -> Result<()> {
+    const PARTS: &[&str] = &["crowd", "faults"];
     let mut cluster = Cluster::start_with("beside", 3, under_test)?;
-    if std::env::args().any(|a| a == "crowd") {
-        return crowd(&mut cluster);
+    if is_wanted("faults", PARTS) {
+        let compared = faults(&mut cluster, under_test);
+        if compared.is_err() {
+            println!("{}logs are in {}", cluster.tails(20), cluster.keep_logs().display());
+        }
+        compared?;
+        cluster.reset()?;
     }
-    let [crashes, cuts] = cluster.kills(KILLS)?;
-    report("process killed", crashes);
-    report("link cut", cuts);
-    cluster.reset()?;
-    let (times, failed, straddlers) = cluster.hand_overs(HAND_OVERS)?;
+    if is_wanted("crowd", PARTS) {
+        crowd(&mut cluster)?;
+    }
+    Ok(())
+}
+
+/// The same faults for both; only ours are held to the promise.
+fn faults(cluster: &mut Cluster, under_test: UnderTest) -> Result<()> {
+    let rounds = std::env::var("CAUSEWAY_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let (times, failed, straddlers) = cluster.hand_overs(rounds)?;
     report("stop to new owner", times);
     println!(
-        "    connections failed in {HAND_OVERS} hand-overs: {failed}; {straddlers} more were reset in the instant of a move"
+        "    connections failed in {rounds} hand-overs: {failed}; {straddlers} more were reset in the instant of a move"
     );
-    cluster.reset()?;
-    crowd(&mut cluster)
+    let mut broken = Vec::new();
+    for fault in Fault::ALL {
+        cluster.reset()?;
+        match cluster.strikes(fault, rounds)?.report(fault.name()) {
+            Ok((p95, worst)) if p95 <= FAULT_P95 && worst <= FAULT_WORST => {}
+            Ok((p95, worst)) => broken.push(format!("{}: p95 {p95:.0?}, max {worst:.0?}", fault.name())),
+            Err(error) => broken.push(format!("{error:#}")),
+        }
+    }
+    if failed > 0 {
+        broken.push(format!("{failed} connections failed in hand-overs"));
+    }
+    ensure!(under_test == UnderTest::MetalLb || broken.is_empty(), "{broken:?}");
+    Ok(())
 }
 
 fn crowd(cluster: &mut Cluster) -> Result<()> {

@@ -10,9 +10,10 @@
 //! ```
 //! The bridges have a namespace of their own: nothing on the host (Docker's filter, for one) sees their frames.
 
+use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::netns::Namespace;
 
@@ -50,6 +51,8 @@ pub struct Lan {
     pub far: Namespace,
     pub nodes: Vec<NodeHost>,
     test: String,
+    /// Further IPv4 networks of the first LAN: the first three octets of its hosts, and the prefix' length.
+    more: Vec<([u8; 3], u8)>,
 }
 
 const QUIET: &[(&str, &str)] = &[
@@ -77,8 +80,9 @@ impl Lan {
         ))?;
         router.namespace.sysctl(&[("ipv4/ip_forward", "1")])?;
         far.ip("addr add 10.79.0.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.79.0.1\n")?;
+        let test = test.to_owned();
         let mut lan =
-            Self { switch, control, client, router, client2, far, nodes: Vec::new(), test: test.to_owned() };
+            Self { switch, control, client, router, client2, far, nodes: Vec::new(), test, more: Vec::new() };
         for number in 1..=nodes {
             lan.add_node(number)?;
         }
@@ -120,6 +124,16 @@ impl Lan {
         Ok(())
     }
 
+    /// A further IPv4 network on the first LAN: every host has an address in it, with the last octet of its first one.
+    pub fn add_network(&mut self, octets: [u8; 3], prefix: u8) -> Result<()> {
+        let nodes = self.nodes.iter().map(|node| &node.host);
+        for host in [&self.router, &self.client].into_iter().chain(nodes) {
+            host.namespace.ip(&more_of(host, (octets, prefix)))?;
+        }
+        self.more.push((octets, prefix));
+        Ok(())
+    }
+
     /// Takes a cable out (`lan` 0 or 1): the host sees its carrier go as well.
     pub fn cut(&self, host: &str, lan: u8) -> Result<()> {
         self.switch.ip(&format!("link set {host}-{lan} down\n"))
@@ -127,6 +141,33 @@ impl Lan {
 
     pub fn mend(&self, host: &str, lan: u8) -> Result<()> {
         self.switch.ip(&format!("link set {host}-{lan} up\n"))
+    }
+
+    /// A node loses the IPv4 address of its eth0 and with it the routes over it, as at the end of a DHCP lease; its
+    /// carrier stays up, and so does everything else that it has.
+    pub fn take_address(&self, node: &str) -> Result<()> {
+        self.node(node)?.host.namespace.output("ip", &["-4", "addr", "flush", "dev", "eth0"]).map(drop)
+    }
+
+    /// The address comes back, and the routes; nothing happens where it is there.
+    pub fn give_address(&self, node: &str) -> Result<()> {
+        self.node(node)?.host.namespace.ip(&self.address_and_routes(node)?)
+    }
+
+    /// The lines for `ip -batch` that give a node what [`Self::take_address`] took.
+    pub fn address_and_routes(&self, node: &str) -> Result<String> {
+        let host = &self.node(node)?.host;
+        let mut lines =
+            format!("addr replace {}/16 dev eth0\nroute replace default via {}\n", host.v4, self.router.v4);
+        lines.extend(self.more.iter().map(|net| more_of(host, *net)));
+        for (number, other) in (1u8..).zip(&self.nodes).filter(|(_, other)| other.host.name != node) {
+            let _ = writeln!(lines, "route replace 10.244.{number}.0/24 via {}", other.host.v4);
+        }
+        Ok(lines)
+    }
+
+    fn node(&self, name: &str) -> Result<&NodeHost> {
+        self.nodes.iter().find(|n| n.host.name == name).with_context(|| format!("no node is called {name}"))
     }
 
     /// Parts the first LAN in the switch: no frame passes between `left` and `right`; every carrier stays up.
@@ -148,6 +189,10 @@ impl Lan {
     pub fn plug_host(&self, role: &str, last: u8) -> Result<Host> {
         host(&self.test, &self.switch, role, 0, last)
     }
+}
+
+fn more_of(host: &Host, ([a, b, c], prefix): ([u8; 3], u8)) -> String {
+    format!("addr replace {a}.{b}.{c}.{}/{prefix} dev eth0\n", host.v4.octets()[3])
 }
 
 /// The addresses of the pod on node `number`.

@@ -40,7 +40,7 @@ pub use objects::{SYSTEM, TEST, advertisement, annotate, path, pool, service, se
 pub use ours::allocator;
 pub use pod::PodServer;
 pub use process::Process;
-pub use strike::{Moved, Vip, report};
+pub use strike::{FAULT_P95, FAULT_WORST, Fault, Moved, Struck, Vip, report};
 pub use visits::{Outage, Visit, Visits, outage, visit, visit_udp};
 pub use wire::{Heard, Kind, Mac, Said, Wire};
 pub mod frames {
@@ -243,6 +243,7 @@ impl Cluster {
             for lan in [0, 1] {
                 self.lan.mend(&name, lan)?;
             }
+            self.lan.give_address(&name)?;
             self.reset_node(node)?;
             if self.nodes[node].speaker.as_mut().is_none_or(|s| s.check().is_err()) {
                 self.start_speaker(node)?;

@@ -1,9 +1,11 @@
-//! Nodes and links that fail, and planned moves (A1-A5, A9, K, H).
+//! Nodes and links that fail, and planned moves (A1-A5, A9, K, L, H).
 
-use super::{OVERLAP, P95, WORST};
+use super::{OVERLAP, WORST};
 use anyhow::{Result, ensure};
 use causeway_tests::cluster::scenarios::is_long;
-use causeway_tests::cluster::{Cluster, SOON, Signal, Visits, eventually, outage, pause, report};
+use causeway_tests::cluster::{
+    Cluster, FAULT_P95, FAULT_WORST, Fault, SOON, Signal, Visits, eventually, outage, pause, report,
+};
 use std::net::IpAddr;
 use std::time::Duration;
 use std::time::Instant;
@@ -129,12 +131,22 @@ pub(super) fn paused_owner(c: &mut Cluster) -> Result<()> {
 }
 
 pub(super) fn kills(c: &mut Cluster) -> Result<()> {
-    let [crashes, cuts] = c.kills(if is_long() { 100 } else { 6 })?;
-    let all = [crashes.clone(), cuts.clone()].concat();
-    report("process killed", crashes);
-    report("link cut", cuts);
-    let (p95, worst) = report("both", all);
-    ensure!(p95 <= P95 && worst <= WORST, "p95 {p95:?}, max {worst:?}");
+    let kills = strikes(c, Fault::Crash);
+    c.reset()?;
+    let cuts = strikes(c, Fault::Cut);
+    kills?;
+    cuts
+}
+
+pub(super) fn address_losses(c: &mut Cluster) -> Result<()> {
+    strikes(c, Fault::AddressLoss)
+}
+
+fn strikes(c: &mut Cluster, fault: Fault) -> Result<()> {
+    let rounds = if is_long() { 100 } else { 3 };
+    let (p95, worst) = c.strikes(fault, rounds)?.report(fault.name())?;
+    // Of three the 95th of a hundred is the worst.
+    ensure!(worst <= FAULT_WORST && (rounds < 20 || p95 <= FAULT_P95), "p95 {p95:?}, max {worst:?}");
     Ok(())
 }
 

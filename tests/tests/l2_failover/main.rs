@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use causeway_tests::cluster::scenarios::{self, Scenario};
 
-/// What a crash may cost at most, and what 95 of 100 may cost.
+/// What a crash may cost at most.
 const WORST: Duration = Duration::from_secs(2);
-const P95: Duration = Duration::from_secs(1);
 /// Two nodes may answer for so long after a single fault.
 const OVERLAP: Duration = Duration::from_secs(1);
 
@@ -137,6 +136,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "a pool that shrinks while no allocator leads takes nothing away",
         run: hands::shrunk_while_nobody_leads,
     },
-    Scenario { number: "K", name: "kills of the owner, process and link in turn", run: crashes::kills },
+    Scenario { number: "K", name: "kills of the owner: its process, then its link", run: crashes::kills },
+    Scenario {
+        number: "L",
+        name: "an owner that loses its address and keeps its carrier",
+        run: crashes::address_losses,
+    },
     Scenario { number: "H", name: "hand-overs without a failed connection", run: crashes::hand_overs },
 ];
