@@ -16,6 +16,10 @@ use super::netns::Namespace;
 /// How often `eventually` looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Longer than the API server itself works on a request before it gives up and says so (60 s): on a busy machine a call
+/// waits, it does not fail. What must be quick has a limit of its own, in `eventually`.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
@@ -45,7 +49,7 @@ impl Api {
         config.auth_info.token = Some(token.to_owned().into());
         // The test talks to the server that it started a moment ago, in a namespace that nobody else is in.
         config.accept_invalid_certs = true;
-        config.read_timeout = Some(Duration::from_secs(10));
+        config.read_timeout = Some(PATIENCE);
         let _guard = runtime.enter();
         let client = Client::try_from(config)?;
         drop(_guard);

@@ -225,13 +225,16 @@ impl Cluster {
         Ok(text.lines().filter(ours).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// The metrics of the allocator that leads.
+    /// The metrics of the allocator that leads; waits until one does, and until it finds time to answer.
     pub fn allocator_metrics(&self) -> Result<String> {
-        let ports = (ours::ADMIN..).take(self.allocators.len());
-        let mut texts = ports.filter_map(|port| http_get(&self.lan.control.namespace, port, "/metrics").ok());
-        texts
-            .find(|text| text.lines().any(|l| l == "causeway_allocator_leader_bool 1"))
-            .context("no allocator leads")
+        eventually(3 * SOON, "an allocator leads", || {
+            let ports = (ours::ADMIN..).take(self.allocators.len());
+            let mut texts =
+                ports.filter_map(|port| http_get(&self.lan.control.namespace, port, "/metrics").ok());
+            texts
+                .find(|text| text.lines().any(|l| l == "causeway_allocator_leader_bool 1"))
+                .context("none does")
+        })
     }
 
     pub fn speaker_metrics(&self, node: usize) -> Result<String> {
@@ -278,7 +281,7 @@ impl Cluster {
 fn http_get(namespace: &Namespace, port: u16, path: &str) -> Result<String> {
     namespace.enter(|| {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.set_read_timeout(Some(SOON))?;
         stream.write_all(
             format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes(),
         )?;
