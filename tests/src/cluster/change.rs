@@ -88,7 +88,7 @@ impl Cluster {
     }
 
     /// Starts the allocators and a speaker on every node.
-    pub(super) fn start_all(&mut self) -> Result<()> {
+    pub fn start_all(&mut self) -> Result<()> {
         let replicas = match self.under_test {
             UnderTest::Causeway => ours::REPLICAS,
             UnderTest::MetalLb => 1,

@@ -1,5 +1,6 @@
 //! The control plane: etcd, kube-apiserver and kube-controller-manager in the control namespace.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use super::process::Process;
 const START_LIMIT: Duration = Duration::from_secs(90);
 const SERVICE_NETS: &str = "10.96.0.0/16,fd96::/108";
 const POD_NETS: &str = "10.244.0.0/16,fd44::/48";
+/// What Services need; whoever counts calls to the API server wants no other.
+const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller";
 
 /// Where `tests/kubernetes/prepare` put the programs.
 #[derive(Clone, Debug)]
@@ -43,6 +46,10 @@ impl Programs {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 
@@ -115,13 +122,20 @@ impl Control {
             _etcd: etcd,
         };
         control.start_server()?;
-        let manager = format!(
-            "--kubeconfig={} --leader-elect=false --controllers=endpointslice-controller,garbage-collector-controller \
-             --concurrent-gc-syncs=2 --bind-address=127.0.0.1",
-            control.kubeconfig("system:kube-controller-manager")?.display()
-        );
-        control.manager = Some(control.run("kube-controller-manager", &manager)?);
+        control.start_manager(CONTROLLERS)?;
         Ok(control)
+    }
+
+    /// Starts kube-controller-manager with these controllers, in place of the one that runs.
+    pub fn start_manager(&mut self, controllers: &str) -> Result<()> {
+        self.manager = None;
+        let flags = format!(
+            "--kubeconfig={} --leader-elect=false --controllers={controllers} --concurrent-gc-syncs=2 \
+             --bind-address=127.0.0.1",
+            self.kubeconfig("system:kube-controller-manager")?.display()
+        );
+        self.manager = Some(self.run("kube-controller-manager", &flags)?);
+        Ok(())
     }
 
     /// Starts kube-apiserver and waits until it is ready.
@@ -160,23 +174,25 @@ impl Control {
         Process::start(&self.host.namespace, &self.folder, name, &self.programs.path(name), &args, &[])
     }
 
-    /// A kubeconfig for one of the users.
+    /// A kubeconfig for one of the users, inside of the control namespace.
     pub fn kubeconfig(&self, user: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{}.kubeconfig", token(user)));
-        let certificate = self.folder.join("pki/apiserver.crt");
-        std::fs::write(
-            &path,
-            format!(
-                "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-                 clusters: [{{name: test, cluster: {{server: \"https://{}:6443\", certificate-authority: {} }}}}]\n\
-                 users: [{{name: test, user: {{token: {}}}}}]\n\
-                 contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
-                self.host.v4,
-                certificate.display(),
-                token(user)
-            ),
-        )?;
+        std::fs::write(&path, self.kubeconfig_at(user, &SocketAddr::from((self.host.v4, 6443))))?;
         Ok(path)
+    }
+
+    /// The text of a kubeconfig for whoever reaches the API server at `address`.
+    pub fn kubeconfig_at(&self, user: &str, address: &SocketAddr) -> String {
+        // Its certificate does not have the address of whoever forwards to it.
+        let name = if address.ip().is_loopback() { ", tls-server-name: kubernetes.default.svc" } else { "" };
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters: [{{name: test, cluster: {{server: \"https://{address}\", certificate-authority: {}{name} }}}}]\n\
+             users: [{{name: test, user: {{token: {}}}}}]\n\
+             contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
+            self.folder.join("pki/apiserver.crt").display(),
+            token(user)
+        )
     }
 
     /// Runs kubectl as admin with `input` on its standard input, and returns what it printed.

@@ -25,28 +25,39 @@ pub struct PodServer {
 }
 
 impl PodServer {
+    /// The server that the scenarios visit: HTTP on 8080, the echo on 8053.
     pub fn start(namespace: &Namespace, name: &str) -> Result<Self> {
-        let (tcp, udp) = namespace.enter(|| -> Result<_> {
-            let tcp = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None)?;
-            tcp.set_only_v6(false)?;
-            tcp.bind(&std::net::SocketAddr::from((Ipv6Addr::UNSPECIFIED, HTTP_PORT)).into())?;
-            tcp.listen(512)?;
-            Ok((TcpListener::from(tcp), UdpSocket::bind((Ipv6Addr::UNSPECIFIED, UDP_PORT))?))
-        })?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let mut server = Self::start_on(namespace, &[HTTP_PORT], name)?;
+        let udp = namespace.enter(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, UDP_PORT)))?;
         udp.set_read_timeout(Some(POLL))?;
-        let threads = vec![
-            namespace.thread("pod-http", {
-                let (stop, name) = (stop.clone(), name.to_owned());
-                move || serve_http(&tcp, &name, &stop)
-            }),
-            namespace.thread("pod-udp", {
-                let (stop, name) = (stop.clone(), name.to_owned());
-                move || serve_udp(&udp, &name, &stop)
-            }),
-        ];
-        Ok(Self { stop, threads })
+        server.threads.push(namespace.thread("pod-udp", {
+            let (stop, name) = (server.stop.clone(), name.to_owned());
+            move || serve_udp(&udp, &name, &stop)
+        }));
+        Ok(server)
     }
+
+    /// HTTP on these ports; every answer is `body`.
+    pub fn start_on(namespace: &Namespace, ports: &[u16], body: &str) -> Result<Self> {
+        let mut server = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+        for port in ports {
+            let listener = namespace.enter(|| listen(*port))?;
+            server.threads.push(namespace.thread("pod-http", {
+                let (stop, body) = (server.stop.clone(), body.to_owned());
+                move || serve_http(&listener, &body, &stop)
+            }));
+        }
+        Ok(server)
+    }
+}
+
+/// On both families.
+fn listen(port: u16) -> Result<TcpListener> {
+    let tcp = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None)?;
+    tcp.set_only_v6(false)?;
+    tcp.bind(&std::net::SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    tcp.listen(512)?;
+    Ok(TcpListener::from(tcp))
 }
 
 impl Drop for PodServer {
@@ -58,18 +69,18 @@ impl Drop for PodServer {
     }
 }
 
-fn serve_http(listener: &TcpListener, name: &str, stop: &AtomicBool) {
-    let response =
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{name}", name.len())
-            .into_bytes();
+fn serve_http(listener: &TcpListener, body: &str, stop: &AtomicBool) {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let whole = format!("{head}{body}");
     // Accept with a timeout, so that the thread sees the end of the test.
     let _ = socket2::SockRef::from(listener).set_read_timeout(Some(POLL));
     while !stop.load(Ordering::Relaxed) {
         let Ok((mut stream, _)) = listener.accept() else { continue };
         let _ = stream.set_read_timeout(Some(PATIENCE));
-        let mut head = [0u8; 1024];
-        if matches!(stream.read(&mut head), Ok(n) if n > 0) {
-            let _ = stream.write_all(&response);
+        let mut request = [0u8; 1024];
+        if matches!(stream.read(&mut request), Ok(n) if n > 0) {
+            let answer = if request.starts_with(b"HEAD ") { &head } else { &whole };
+            let _ = stream.write_all(answer.as_bytes());
         }
     }
 }
