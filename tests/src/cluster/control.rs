@@ -1,5 +1,6 @@
 //! The control plane: etcd, kube-apiserver and kube-controller-manager in the control namespace.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -177,7 +178,7 @@ impl Control {
     /// A kubeconfig for one of the users, inside of the control namespace.
     pub fn kubeconfig(&self, user: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{}.kubeconfig", token(user)));
-        std::fs::write(&path, self.kubeconfig_at(user, &SocketAddr::from((self.host.v4, 6443))))?;
+        write_whole(&path, self.kubeconfig_at(user, &SocketAddr::from((self.host.v4, 6443))))?;
         Ok(path)
     }
 
@@ -209,6 +210,15 @@ impl Control {
         command.env("HOME", &self.folder);
         super::netns::run(&mut command)
     }
+}
+
+/// Writes a file that a program may be reading at this moment: it finds the old or the new one, and never a part.
+pub(super) fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    let folder = path.parent().context("a file is in a folder")?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content.as_ref())?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn token(user: &str) -> String {

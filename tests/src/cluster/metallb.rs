@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::control::{Control, cache};
+use super::control::{Control, cache, write_whole};
 use super::lan::Host;
 use super::objects::SYSTEM;
 use super::process::Process;
@@ -87,7 +87,7 @@ pub(super) fn start_controller(control: &Control, host: &Host, folder: &Path) ->
 pub(super) fn start_speaker(control: &Control, node: &Host, folder: &Path) -> Result<Process> {
     let secret = folder.join("memberlist");
     std::fs::create_dir_all(&secret)?;
-    std::fs::write(secret.join("secretkey"), "side by side")?;
+    write_whole(&secret.join("secretkey"), "side by side")?;
     let name = format!("speaker-{}", node.name);
     let env = [
         ("KUBECONFIG", kubeconfig(control)?),
@@ -107,7 +107,7 @@ pub(super) fn start_speaker(control: &Control, node: &Host, folder: &Path) -> Re
         return Process::start(&node.namespace, folder, &name, &speaker, &[port], &env);
     }
     let settings = folder.join("memberlist.json");
-    std::fs::write(&settings, tuned())?;
+    write_whole(&settings, tuned())?;
     // As the kubelet mounts a ConfigMap: the mount is seen by this process alone, `ip netns exec` gave it a view of its own.
     let script = format!(
         "mount -t tmpfs -o size=64k none /etc && mkdir -p {folder} && cp {settings} {SETTINGS} && exec \"$@\"",

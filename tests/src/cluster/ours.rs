@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::SOON;
 use super::api::eventually;
-use super::control::Control;
+use super::control::{Control, write_whole};
 use super::lan::Host;
 use super::objects::{SYSTEM, path};
 use super::process::Process;
@@ -115,7 +115,7 @@ fn mount_key(control: &Control, folder: &Path) -> Result<PathBuf> {
             .context("the Secret has no key")?
             .0;
         std::fs::create_dir_all(file.parent().context("a folder")?)?;
-        std::fs::write(&file, key)?;
+        write_whole(&file, key)?;
     }
     Ok(file)
 }

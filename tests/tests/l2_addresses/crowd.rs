@@ -124,8 +124,12 @@ fn one_by_one(c: &Cluster) -> Result<()> {
         })?;
         allocator.push(Duration::from_secs_f64(took));
     }
-    let (_, slowest) =
+    // In the long form the test has the machine for itself, and every one counts; else half of them have to be in time.
+    allocator.sort();
+    let half = allocator[allocator.len() / 2];
+    let (_, worst) =
         report("a new Service, from the allocator's watch event to the status it has written", allocator);
+    let slowest = if is_long() { worst } else { half };
     let (_, seen) = report("the same, from the client's request to the address at the API server", client);
     ensure!(slowest <= WRITTEN, "{slowest:?} from the watch event to the written status");
     ensure!(seen <= SEEN, "{seen:?} from the request to the address");
