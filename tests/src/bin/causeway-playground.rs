@@ -23,9 +23,6 @@ const NAME: &str = "playground";
 const NODES: u8 = 3;
 /// How often it looks for programs that have ended; they start again at that, as a kubelet would see to.
 const LOOK: Duration = Duration::from_secs(2);
-/// What `kubectl create deployment`, `delete namespace` and the like need beside what Services need.
-const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller,deployment-controller,\
-     replicaset-controller,namespace-controller";
 /// The network of the walk-through in docs/kubernetes.md, so that its addresses can be used as they are written.
 const HOME: ([u8; 3], u8) = ([192, 168, 1], 24);
 /// Of the Service that is there from the start.
@@ -59,7 +56,7 @@ fn play(state: &Path, script: &Path) -> Result<()> {
     println!("Starting etcd, the API server, {NODES} nodes, allocators and speakers …");
     let mut cluster = Cluster::start(NAME, NODES)?;
     std::fs::write(state.join("folder"), cluster.folder().to_str().context("the path is not UTF-8")?)?;
-    cluster.control.start_manager(CONTROLLERS)?;
+    cluster.control.start_manager(Kubelet::CONTROLLERS)?;
     cluster.lan.add_network(HOME.0, HOME.1)?;
     let _kubelet = Kubelet::start(NAME, &cluster.api, &cluster.lan)?;
     cluster.announce_pool(NAME, &[POOL])?;

@@ -47,6 +47,10 @@ struct Played {
 }
 
 impl Kubelet {
+    /// What has to run beside it for `kubectl create deployment`, `delete namespace` and the like.
+    pub const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller,deployment-controller,\
+         replicaset-controller,namespace-controller";
+
     pub fn start(test: &str, api: &Api, lan: &Lan) -> Result<Self> {
         let pods = Pods::default();
         let stop = Arc::new(AtomicBool::new(false));

@@ -16,9 +16,6 @@ use reader::Reader;
 const NAME: &str = "walk";
 /// The networks of the pages, beside the LAN's own.
 const NETWORKS: [([u8; 3], u8); 2] = [([192, 168, 1], 24), ([10, 0, 0], 16)];
-/// What people who type `kubectl create deployment` expect to be there.
-const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller,deployment-controller,\
-     replicaset-controller,namespace-controller";
 
 /// What somebody has who comes from MetalLB, as far as the page touches it: its programs and the way of the change are
 /// the business of l2_beside.
@@ -57,7 +54,7 @@ fn the_commands_of_the_walkthroughs_do_what_the_pages_say() -> Result<()> {
 }
 
 fn walk(c: &mut Cluster) -> Result<()> {
-    c.control.start_manager(CONTROLLERS)?;
+    c.control.start_manager(Kubelet::CONTROLLERS)?;
     for (octets, prefix) in NETWORKS {
         c.lan.add_network(octets, prefix)?;
     }
