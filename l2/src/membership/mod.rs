@@ -59,6 +59,8 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Up(Identity),
+    /// It has another address.
+    Moved(Identity),
     Down(NodeName),
     Suspect(Identity),
     /// The others had declared this node down; it is a member again.
@@ -311,10 +313,13 @@ impl Membership {
                     // A new life of the same node; while it stays active no Up follows.
                     if let Some(member) = self.members.get_mut(&identity.name) {
                         let reborn = member.identity.boot != identity.boot;
+                        let moved = member.identity.addr != identity.addr;
                         member.identity = identity.clone();
                         if member.up && reborn {
                             (member.since, member.found) = (now, false);
                             self.events.push_back(Event::Up(identity));
+                        } else if moved {
+                            self.events.push_back(Event::Moved(identity));
                         }
                     }
                 }

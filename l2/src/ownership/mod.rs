@@ -111,6 +111,8 @@ pub enum Event {
         vips: Vec<IpAddr>,
     },
     MemberUp(NodeName),
+    /// It has another address.
+    MemberMoved(Identity),
     MemberDown(NodeName),
     Fenced,
     Unfenced,
@@ -433,6 +435,10 @@ impl Ownership {
                     self.reunited = Some(now);
                     self.spared.clear();
                     self.events.push_back(Event::MemberUp(identity.name));
+                }
+                Member::Moved(identity) => {
+                    self.peers.meet(&identity, now);
+                    self.events.push_back(Event::MemberMoved(identity));
                 }
                 Member::Down(name) => {
                     self.settled = None;

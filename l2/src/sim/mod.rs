@@ -486,7 +486,11 @@ impl World {
                 let item = Item::Looked { node: index, boot, suspect: suspect.name, verdict };
                 self.push(self.now + after, item);
             }
-            Event::MemberUp(_) | Event::MemberDown(_) | Event::Fenced | Event::Unfenced => {}
+            Event::MemberUp(_)
+            | Event::MemberMoved(_)
+            | Event::MemberDown(_)
+            | Event::Fenced
+            | Event::Unfenced => {}
         }
     }
 

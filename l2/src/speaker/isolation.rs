@@ -40,6 +40,11 @@ impl Isolation {
         if others.is_empty() { Self::None } else { Self::Alone(others) }
     }
 
+    /// Whether the API server is most likely out of reach as well.
+    pub(super) fn is_cut_off(&self) -> bool {
+        matches!(self, Self::NoAddress | Self::NoCarrier)
+    }
+
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::None => "Heard",

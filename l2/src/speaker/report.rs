@@ -36,7 +36,7 @@ const MANAGER: &str = "causeway-speaker";
 const GATHER: Duration = Duration::from_millis(30);
 /// The kernel's routes and switches are looked at so often.
 const HOST_EVERY: Duration = Duration::from_secs(60);
-/// A write in the last stage of a stop.
+/// A write in the last stage of a stop, or while this node is cut off.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What is said of one Service.
@@ -165,6 +165,13 @@ impl Reporter {
         let state = self.sources.state.borrow_and_update().clone();
         let isolation = self.sources.isolation.borrow_and_update().clone();
         let Some(wanted) = wanted else { return Ok(()) };
+        if isolation.is_cut_off() {
+            // What is said of VIPs is the others' now; of this node it is told if the API server can be reached all the same.
+            return match tokio::time::timeout(LAST_WORDS, self.write_node_state(isolation)).await {
+                Ok(written) => written,
+                Err(_) => Ok(()),
+            };
+        }
         let desired = desired(&self.options.node_name, &state, &wanted);
         self.write_statuses(&desired.statuses, &state).await?;
         self.write_conflicts(&desired, &wanted).await?;

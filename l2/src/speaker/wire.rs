@@ -426,6 +426,9 @@ impl Wire {
                 }
             }
             Event::MemberUp(node) => info!(%node, "speaker up"),
+            Event::MemberMoved(at) => {
+                info!(node = %at.name, address = %at.addr, "speaker at another address")
+            }
             Event::MemberDown(node) => warn!(%node, "speaker down"),
             Event::Fenced => {
                 warn!("this process stood still or was cut off; asking the peers before answering");

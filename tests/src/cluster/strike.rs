@@ -1,6 +1,7 @@
 //! Something happens to the owner of a VIP while a client visits it: how long until another owns it, and what the client lost.
 
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,7 +11,7 @@ use super::api::eventually;
 use super::objects::{service, with};
 use super::visits::{Outage, Visits, outage, take_straddlers};
 use super::wire::{Mac, Said};
-use super::{Cluster, SOON, UnderTest};
+use super::{Cluster, Host, SOON, UnderTest};
 
 /// A claim by another node must come within this, and visits succeed so long after it, whoever is under test.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -203,9 +204,25 @@ impl Cluster {
             self.start_speaker(vip.owner)?;
         }
         self.wait_member(vip.owner)?;
+        // A kernel that asked for a neighbour while its link was down asks again a second later: what comes through it
+        // until then waits. That would be a second fault.
+        let node = &self.nodes[vip.owner].host.host;
+        for host in [&self.lan.control, &self.lan.client] {
+            eventually(SOON, &format!("{} reaches {}", node.name, host.name), || reaches(node, host))?;
+        }
         let owner = self.wait_owner(&vip.ip.to_string())?;
         vip.owner = self.node(&owner)?;
         Ok(())
+    }
+}
+
+/// Whether a host answers another one: nothing listens at that port, and it says so.
+fn reaches(from: &Host, to: &Host) -> Result<()> {
+    let at = SocketAddr::new(to.v4.into(), 9);
+    let answer = from.namespace.enter(|| TcpStream::connect_timeout(&at, Duration::from_millis(200)));
+    match answer {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        other => bail!("{other:?}"),
     }
 }
 
