@@ -39,7 +39,11 @@ pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             "neither a kubeconfig nor a service account was found: set --kubeconfig, or run in the cluster",
         )?,
     };
-    ensure!(config.proxy_url.is_none(), "a kubeconfig with a proxy-url is not supported: take it out");
+    ensure!(
+        config.proxy_url.is_none(),
+        "a proxy on the way to the API server is not supported: take `proxy-url` out of the kubeconfig, or HTTPS_PROXY out \
+         of the environment"
+    );
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_keepalive(Some(KEEPALIVE));

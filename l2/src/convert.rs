@@ -27,6 +27,8 @@ pub struct Converted {
     pub remarks: Vec<String>,
     /// Names of pools that are taken: two old ones may become one new one.
     names: BTreeSet<String>,
+    /// The same of advertisements.
+    advertisements: BTreeSet<String>,
     /// Pools under another name now, by the old one.
     renamed: BTreeMap<String, String>,
 }
@@ -74,6 +76,8 @@ pub fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Conver
     let mut converted = Converted::default();
     let names = documents.iter().flat_map(pool_names);
     converted.names = names.filter(|name| mended_name(name).is_none()).collect();
+    let advertisements = documents.iter().filter(|document| document.kind() == "L2Advertisement");
+    converted.advertisements = advertisements.map(|document| document.name().to_owned()).collect();
     let mut services = Vec::new();
     for document in documents {
         let namespace = document.namespace().or(namespace).unwrap_or(DEFAULT_NAMESPACE);
@@ -115,7 +119,8 @@ pub fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Conver
                 }
                 if kind == "IPAddressPool" {
                     value["metadata"]["name"] = json!(converted.pool_name(document, document.name()));
-                } else if let Some(name) = mended_name(document.name()) {
+                } else if let Some(mended) = mended_name(document.name()) {
+                    let name = unused(&mut converted.advertisements, &mended);
                     converted.remark(
                         document,
                         &format!("is called `{name}` now, since Kubernetes takes no such name"),
@@ -134,6 +139,15 @@ pub fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Conver
     converted.follow_renames();
     services.into_iter().for_each(|service| converted.service(service));
     Ok(converted)
+}
+
+/// The name, or with the first number that makes it another one than those that are taken.
+fn unused(taken: &mut BTreeSet<String>, name: &str) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let free = std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name));
+    let free = free.expect("numbers do not end");
+    taken.insert(free.clone());
+    free
 }
 
 /// The version of the API that is read.
@@ -195,7 +209,8 @@ impl Converted {
         self.resources.push(resource("IPAddressPool", &name, namespace, spec));
         if pool.protocol == "layer2" {
             let spec = json!({"ipAddressPools": [&name]});
-            self.resources.push(resource("L2Advertisement", &name, namespace, spec));
+            let advertisement = unused(&mut self.advertisements, &name);
+            self.resources.push(resource("L2Advertisement", &advertisement, namespace, spec));
         } else {
             let text = format!(
                 "pool `{}` had protocol `{}`, which is not served here: its addresses will be given and not announced; \
@@ -212,13 +227,7 @@ impl Converted {
         if let Some(known) = self.renamed.get(old) {
             return known.clone();
         }
-        let mut name = mended.clone();
-        for number in 2.. {
-            if self.names.insert(name.clone()) {
-                break;
-            }
-            name = format!("{mended}-{number}");
-        }
+        let name = unused(&mut self.names, &mended);
         let text = format!(
             "pool `{old}` is called `{name}` now, since Kubernetes takes no such name: change it in the annotation \
              `metallb.io/address-pool` of Services that ask for it"

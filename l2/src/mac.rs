@@ -21,6 +21,25 @@ impl Mac {
     }
 }
 
+/// Text that is no Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not six octets as in 02:00:00:00:00:01")]
+pub struct NoMac;
+
+impl std::str::FromStr for Mac {
+    type Err = NoMac;
+
+    fn from_str(text: &str) -> Result<Self, NoMac> {
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or(NoMac)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| NoMac)?;
+        }
+        if parts.next().is_some() { Err(NoMac) } else { Ok(Self(octets)) }
+    }
+}
+
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
@@ -31,5 +50,20 @@ impl fmt::Display for Mac {
 impl fmt::Debug for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(octets: [u8; 6], junk in ".{0,20}") {
+            prop_assert_eq!(Mac(octets).to_string().parse(), Ok(Mac(octets)));
+            let _ = junk.parse::<Mac>();
+        }
     }
 }

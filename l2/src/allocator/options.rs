@@ -45,7 +45,7 @@ pub struct Options {
     pub log_format: Format,
     /// error, warn, info, debug, trace, or per part as in `info,causeway_l2=debug`. By default the client's own lines
     /// are left out: whatever fails is told once by the part that it fails for.
-    #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "info,kube_client::client::builder=off")]
+    #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
 }
 

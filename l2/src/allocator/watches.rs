@@ -118,7 +118,7 @@ pub(super) fn start(
     drain: &Drain,
 ) -> Watches {
     let (sender, updates) = mpsc::channel(QUEUE);
-    let (missing, synced) = watch::channel(5);
+    let (missing, synced) = watch::channel(6);
     let starter = Starter { sender, missing: Arc::new(missing), drain, readiness };
     let class: Option<Arc<str>> = class.map(Arc::from);
 
@@ -153,13 +153,14 @@ pub(super) fn start(
     starter.watch(Watched::NODE, Api::<Node>::all(client.clone()), any(), |node| {
         Some(Watched::Node(node.name_any(), node_entries(&node)))
     });
-    // An older MetalLB has not installed this kind: nothing waits for it.
+    // An older MetalLB has not installed this kind: then nothing waits for it. Else nothing is given before the gateways
+    // are known.
     let states = Api::<ConfigurationState>::namespaced(client.clone(), namespace);
-    starter.optional(Watched::GATEWAYS, states.clone(), any(), |state| {
+    starter.optional(Watched::GATEWAYS, true, states.clone(), any(), |state| {
         Some(Watched::Gateways(state.name_any(), Report::of(&state)))
     });
     let own = any().fields(&format!("metadata.name={STATE_NAME}"));
-    starter.optional(Watched::STATE, states, own, |state| {
+    starter.optional(Watched::STATE, false, states, own, |state| {
         // Without its label it is written anew, as if it were not there.
         let whole = state.labels().get(labels::COMPONENT_TYPE).is_some_and(|of| of == "controller");
         Some(Watched::State(whole.then(|| Box::new(state.status.unwrap_or_default()))))
@@ -186,12 +187,14 @@ impl Starter<'_> {
         drop(self.drain.spawn(kind, task));
     }
 
-    fn optional<K, F>(&self, kind: &'static str, api: Api<K>, config: watcher::Config, map: F)
+    /// A kind that the API server may lack; `awaited` until it is listed or known to be lacking.
+    fn optional<K, F>(&self, kind: &'static str, awaited: bool, api: Api<K>, config: watcher::Config, map: F)
     where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         F: FnMut(K) -> Option<Watched> + Send + 'static,
     {
-        let out = Out { sender: self.sender.clone(), first: None, is_optional: true };
+        let first = awaited.then(|| (self.readiness.hold(kind), self.missing.clone()));
+        let out = Out { sender: self.sender.clone(), first, is_optional: true };
         let task = follow(kind, api, config, map, out, self.drain.clone());
         drop(self.drain.spawn(kind, task));
     }
@@ -204,6 +207,15 @@ struct Out {
     first: Option<(Guard, Arc<watch::Sender<usize>>)>,
     /// The API server may lack the kind for good.
     is_optional: bool,
+}
+
+impl Out {
+    fn seen_once(&mut self) {
+        if let Some((guard, missing)) = self.first.take() {
+            guard.release();
+            missing.send_modify(|missing| *missing -= 1);
+        }
+    }
 }
 
 async fn follow<K, F>(
@@ -250,6 +262,9 @@ async fn follow<K, F>(
             Some(Err(error)) => {
                 // Once per outage: the API server's absence is known to whoever runs it.
                 let absent = out.is_optional && is_absent(&error);
+                if absent {
+                    out.seen_once();
+                }
                 if absent || std::mem::replace(&mut complained, true) {
                     debug!(kind, %error, "watch failed, trying again");
                 } else if is_forbidden(&error) {
@@ -265,9 +280,8 @@ async fn follow<K, F>(
         if out.sender.send(update).await.is_err() {
             return;
         }
-        if let Some((guard, missing)) = out.first.take_if(|_| listed) {
-            guard.release();
-            missing.send_modify(|missing| *missing -= 1);
+        if listed {
+            out.seen_once();
         }
     }
 }

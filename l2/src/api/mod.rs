@@ -57,6 +57,9 @@ pub mod annotations {
     /// Written by a speaker on its ConfigurationState: the gateways of its node, comma-separated. The allocator never
     /// gives them to a Service. Not in MetalLB.
     pub const GATEWAYS: &str = "metallb.io/gateways";
+    /// Written by a speaker on its ConfigurationState: the hardware addresses of its node, comma-separated, by which speakers
+    /// that do not hear it know it on the wire. Not in MetalLB.
+    pub const STATIONS: &str = "metallb.io/stations";
     /// Written by a speaker on its ServiceL2Status: what it claims, for speakers that do not hear it. Not in MetalLB.
     pub const CLAIMS: &str = "metallb.io/claims";
 

@@ -76,6 +76,8 @@ pub struct Member {
     pub since: Instant,
     /// It is down though the second path found it to the last: it runs, and cannot take part.
     pub found: bool,
+    /// Its host said last that no speaker runs there.
+    pub refused: bool,
 }
 
 #[derive(Debug)]
@@ -182,7 +184,12 @@ impl Membership {
                 suspicion.found = Some(now);
                 self.accuse(name);
             }
-            Verdict::Refused => self.outbox.hasten(name, (suspicion.since + MIN_SUSPICION).max(now)),
+            Verdict::Refused => {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.refused = true;
+                }
+                self.outbox.hasten(name, (suspicion.since + MIN_SUSPICION).max(now));
+            }
             Verdict::Silent => {}
         }
     }
@@ -298,7 +305,13 @@ impl Membership {
             match note {
                 Note::Up(identity) => {
                     self.suspicions.remove(&identity.name);
-                    let member = Member { identity: identity.clone(), up: true, since: now, found: false };
+                    let member = Member {
+                        identity: identity.clone(),
+                        up: true,
+                        since: now,
+                        found: false,
+                        refused: false,
+                    };
                     self.members.insert(identity.name.clone(), member);
                     self.events.push_back(Event::Up(identity));
                 }
@@ -316,7 +329,7 @@ impl Membership {
                         let moved = member.identity.addr != identity.addr;
                         member.identity = identity.clone();
                         if member.up && reborn {
-                            (member.since, member.found) = (now, false);
+                            (member.since, member.found, member.refused) = (now, false, false);
                             self.events.push_back(Event::Up(identity));
                         } else if moved {
                             self.events.push_back(Event::Moved(identity));

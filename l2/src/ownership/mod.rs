@@ -148,6 +148,7 @@ pub struct Ownership {
     /// The others cannot reach this node: its address or carrier is gone.
     cut: bool,
     contests: BTreeMap<IpAddr, Contest>,
+    stations: BTreeMap<NodeName, Vec<Mac>>,
     /// VIPs that were left to a speaker which is not heard here, and until when; cleared when anybody is heard.
     spared: BTreeMap<IpAddr, Instant>,
     offers: BTreeMap<IpAddr, Offer>,
@@ -215,6 +216,7 @@ impl Ownership {
             fence: Some(fence),
             cut: false,
             contests: BTreeMap::new(),
+            stations: BTreeMap::new(),
             spared: BTreeMap::new(),
             offers: BTreeMap::new(),
             records: Table::default(),
@@ -371,14 +373,15 @@ impl Ownership {
         self.tenure_here(vip) == Some(Hold::Probing)
     }
 
-    /// The speaker that has this hardware address.
-    pub fn speaker_of(&self, mac: Mac) -> Option<NodeName> {
-        self.peers.by_mac(mac)
-    }
-
     /// Whether the others cannot reach this node.
     pub fn is_cut_off(&self) -> bool {
         self.is_cut()
+    }
+
+    /// Nodes whose speakers said that they stop, or whose hosts say that none runs.
+    pub fn stopped(&self) -> impl Iterator<Item = &NodeName> {
+        let refused = self.membership.members().filter(|member| !member.up && member.refused);
+        self.peers.left().chain(refused.map(|member| &member.identity.name))
     }
 
     pub fn is_fenced(&self) -> bool {

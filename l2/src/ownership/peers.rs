@@ -48,8 +48,12 @@ impl Peers {
         self.by_name.is_empty()
     }
 
+    pub(super) fn left(&self) -> impl Iterator<Item = &NodeName> {
+        self.by_name.values().filter(|peer| peer.left).map(|peer| &peer.identity.name)
+    }
+
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.by_name.values().map(|peer| peer.identity.addr)
+        self.by_name.values().map(|peer| peer.identity.addr).filter(|addr| addr.port() != 0)
     }
 
     pub(super) fn by_mac(&self, mac: Mac) -> Option<NodeName> {
@@ -77,9 +81,20 @@ impl Peers {
         } else if peer.identity.boot > identity.boot {
             return None;
         }
+        let moved = peer.identity.addr != identity.addr;
         peer.identity = identity.clone();
         peer.heard = now;
-        Some(peer)
+        if moved {
+            self.forget_address(identity);
+        }
+        self.by_name.get_mut(&identity.name)
+    }
+
+    /// An address that has passed to another node is no sign of life of the one that had it.
+    fn forget_address(&mut self, identity: &Identity) {
+        let had =
+            |peer: &&mut Peer| peer.identity.name != identity.name && peer.identity.addr == identity.addr;
+        self.by_name.values_mut().filter(had).for_each(|peer| peer.identity.addr.set_port(0));
     }
 
     pub(super) fn heard_from(&mut self, addr: SocketAddr, now: Instant) {

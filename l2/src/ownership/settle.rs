@@ -49,6 +49,7 @@ impl Ownership {
         self.dirty = false;
         self.settled = Some(now);
         self.declined.retain(|_, until| *until > now);
+        self.forget_spared(&demands, now);
         self.forget_records(now);
         self.read_records(now);
         self.release_undemanded(now);

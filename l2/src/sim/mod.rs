@@ -213,11 +213,15 @@ impl World {
 
     fn settle_in(&mut self, index: usize) {
         let demands = self.demands();
+        let stations =
+            self.nodes.iter().enumerate().map(|(at, node)| (node.name.clone(), vec![mac(at)])).collect();
         let local = self.local(index);
         let core = &mut self.nodes[index].core;
         let networks = vec!["10.0.0.0/8".parse().unwrap()];
         core.handle_interfaces(BTreeSet::new(), vec![mac(index)], networks, local);
         core.handle_demands(Arc::new(demands), local);
+        // As their ConfigurationStates say.
+        core.handle_stations(stations);
         self.drain(index);
     }
 

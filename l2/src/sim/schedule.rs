@@ -120,7 +120,7 @@ fn fault(world: &mut World) -> Result<(), String> {
         11 | 12 if !last => address(world, node, span, kind == 12)?,
         13 => {
             // Those who hear each other at the API server only, and somebody who deletes what they wrote there.
-            world.run_while(limit(world), World::is_reunited).ok_or("nodes did not meet at all")?;
+            reunited(world)?;
             world.nodes[node].side = usize::from(!last);
             world.run_for(span);
             world.delete_written();
@@ -137,7 +137,13 @@ fn fault(world: &mut World) -> Result<(), String> {
 
 /// Frames pass, datagrams and the second path do not: while it lasts one of the others, or this one, stays the owner.
 fn deaf(world: &mut World, node: usize, span: Duration) -> Result<(), String> {
+    reunited(world)?;
     world.nodes[node].deaf = true;
+    if world.chance.percent(20) {
+        // The first thing that people try.
+        world.nodes[node].life = Life::Killed;
+        world.restart(node);
+    }
     // It is found on the wire for a while; then the others take it for dead.
     world.run_while(limit(world) * 2, |world| world.longest_overlap > MAX_OVERLAP);
     world.last_fault = world.now;
@@ -146,15 +152,18 @@ fn deaf(world: &mut World, node: usize, span: Duration) -> Result<(), String> {
         return Err("not one owner each beside a deaf node".into());
     }
     world.nodes[node].deaf = false;
-    // A death before they meet again would be a second fault.
-    world
-        .run_while(limit(world), World::is_reunited)
-        .map(drop)
-        .ok_or_else(|| "nodes did not meet again".into())
+    reunited(world)
+}
+
+/// A death before they meet again would be a second fault.
+fn reunited(world: &mut World) -> Result<(), String> {
+    let met = world.run_while(limit(world), World::is_reunited);
+    met.map(drop).ok_or_else(|| "nodes did not meet again".into())
 }
 
 /// The node's address goes, the carrier stays; later it, or another one, comes.
 fn address(world: &mut World, node: usize, span: Duration, other: bool) -> Result<(), String> {
+    reunited(world)?;
     let at_once = other && world.chance.percent(30);
     if !at_once {
         world.set_lost(node, true);

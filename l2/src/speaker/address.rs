@@ -62,7 +62,7 @@ impl Own {
         let any = |link: &&Link| link.networks.iter().any(|net| self.is_global(net.addr()));
         match self.given {
             // Never on an interface, and there are others: translated on its way, as in some clouds.
-            Some(given) if self.seen_on.is_none() && usable.iter().any(any) => {
+            Some(given) if self.may_be_translated(given) && usable.iter().any(any) => {
                 self.current = Some(given);
                 if usable.iter().any(|link| link.up) { Reach::Connected } else { Reach::NoCarrier }
             }
@@ -76,7 +76,7 @@ impl Own {
         links: &'a BTreeMap<u32, Link>,
         exclusions: &Exclusions,
     ) -> Option<(IpAddr, &'a Link)> {
-        if self.given.is_some() && self.seen_on.is_none() {
+        if self.given.is_some_and(|given| self.may_be_translated(given)) {
             return None;
         }
         let candidates = interfaces::usable(links, exclusions).into_iter();
@@ -87,6 +87,11 @@ impl Own {
             let ip = link.networks.iter().map(ipnet::IpNet::addr).find(|ip| self.is_global(*ip))?;
             Some((ip, link))
         })
+    }
+
+    /// What the Node object does not have is an old one, not a translated one.
+    fn may_be_translated(&self, given: IpAddr) -> bool {
+        self.seen_on.is_none() && (self.of_node.is_empty() || self.of_node.contains(&given))
     }
 
     fn is_global(&self, ip: IpAddr) -> bool {
@@ -180,6 +185,9 @@ mod tests {
         let mut own = Own { given: Some(ip("203.0.113.7")), ..fresh() };
         let behind: &[(u32, &str, bool, &[&str])] = &[(1, "eth0", true, &["10.0.0.5/24"])];
         assert_eq!(look(&mut own, behind), (Some(ip("203.0.113.7")), Reach::Connected));
+        // The Node object has another one by now: the given one is from before the last lease.
+        own.of_node = vec![ip("10.0.0.77")];
+        assert_eq!(look(&mut own, behind), (Some(ip("10.0.0.5")), Reach::Connected));
         // Nothing at all: the lease has not come yet.
         let mut own = Own { given: Some(ip("10.77.0.11")), ..fresh() };
         assert_eq!(look(&mut own, &[(1, "eth0", true, &["fe80::1/64"])]).1, Reach::NoAddress);

@@ -1,7 +1,11 @@
 //! Whether this speaker is cut off from the others or alone where there should be others, and in which words that is said:
 //! on `/ready`, in its ConfigurationState, in an event on its Node.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use causeway_daemon::{
     drain::Drain,
@@ -12,6 +16,9 @@ use tracing::{info, warn};
 
 use super::{address::Reach, state::State, wanted::Wanted, written::Written};
 use crate::node_name::NodeName;
+
+/// A speaker that is restarted is back within this: who waits for it is not called alone.
+const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Isolation {
@@ -33,10 +40,12 @@ impl Isolation {
         if state.boot == 0 || state.fenced || state.members.iter().any(|member| member.up) {
             return Self::None;
         }
-        // A node that the control plane gave up is no proof of anything.
-        let gone = |name: &NodeName| wanted.is_some_and(|wanted| wanted.unready.contains(name));
-        let others: BTreeSet<_> =
-            written.speakers().filter(|name| name.as_str() != node && !gone(name)).cloned().collect();
+        // A node that the control plane gave up, or whose speaker does not run, is no proof of anything.
+        let runs = |name: &&NodeName| {
+            let lives = |wanted: &Wanted| wanted.nodes.contains_key(*name) && !wanted.unready.contains(*name);
+            name.as_str() != node && !state.stopped.contains(*name) && wanted.is_some_and(lives)
+        };
+        let others: BTreeSet<_> = written.speakers().filter(runs).cloned().collect();
         if others.is_empty() { Self::None } else { Self::Alone(others) }
     }
 
@@ -100,14 +109,23 @@ pub(super) fn follow(
     let mut written = written.subscribe();
     let stop = drain.clone();
     drop(drain.spawn("isolation", async move {
-        let mut guard = None;
+        let (mut guard, mut alone_since) = (None, None);
         loop {
-            let now = Isolation::judge(
+            let mut now = Isolation::judge(
                 &node,
                 &state.borrow_and_update().clone(),
                 wanted.borrow_and_update().clone().as_deref(),
                 &written.borrow_and_update(),
             );
+            let mut due = None;
+            if matches!(now, Isolation::Alone(_)) {
+                let since = *alone_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < GRACE {
+                    (now, due) = (Isolation::None, Some(since + GRACE));
+                }
+            } else {
+                alone_since = None;
+            }
             sender.send_if_modified(|known| {
                 let changed = *known != now;
                 if changed {
@@ -126,6 +144,7 @@ pub(super) fn follow(
                 changed = state.changed() => changed,
                 changed = wanted.changed() => changed,
                 changed = written.changed() => changed,
+                () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()).await }, if due.is_some() => Ok(()),
             };
             if changed.is_err() {
                 return;
@@ -141,8 +160,11 @@ mod tests {
     use crate::speaker::state::Member;
 
     fn judge(state: &State, others: &[&str], unready: &[&str]) -> Isolation {
-        let wanted =
-            Wanted { unready: unready.iter().map(|name| (*name).into()).collect(), ..Wanted::default() };
+        let wanted = Wanted {
+            nodes: ["node1", "node2", "node3"].map(|name| (name.into(), Vec::new())).into(),
+            unready: unready.iter().map(|name| (*name).into()).collect(),
+            ..Wanted::default()
+        };
         Isolation::judge("node1", state, Some(&wanted), &Written::with_speakers(others))
     }
 
@@ -153,6 +175,13 @@ mod tests {
         assert_eq!(judge(&alone, &["node1", "node2"], &[]), Isolation::Alone(["node2".into()].into()));
         assert_eq!(judge(&alone, &["node1", "node2"], &["node2"]), Isolation::None, "its host is off");
         assert_eq!(judge(&alone, &["node1"], &[]), Isolation::None, "a cluster of one node");
+        assert_eq!(
+            judge(&alone, &["node1", "node9"], &[]),
+            Isolation::None,
+            "what a node left that is no more"
+        );
+        let left = State { stopped: ["node2".into()].into(), ..alone };
+        assert_eq!(judge(&left, &["node1", "node2"], &[]), Isolation::None, "it said that it stops");
         let joined = State { boot: 1, members: vec![member(true)], ..State::default() };
         assert_eq!(judge(&joined, &["node1", "node2", "node3"], &[]), Isolation::None);
         let lost = State { reach: Reach::NoAddress, ..joined };

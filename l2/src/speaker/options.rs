@@ -67,7 +67,7 @@ pub struct Options {
     #[arg(long, env = "CAUSEWAY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
     /// error, warn, info, debug, trace, or per part as in `info,causeway_l2=debug`.
-    #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "info,kube_client::client::builder=off")]
+    #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
 }
 

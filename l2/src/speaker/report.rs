@@ -4,6 +4,7 @@
 
 mod conditions;
 mod node_state;
+mod restore;
 mod statuses;
 mod tell;
 
@@ -30,6 +31,7 @@ use super::{
 };
 use crate::{api::GROUP, mac::Mac, node_name::NodeName, ownership::Gain};
 use node_state::NodeState;
+use restore::Restored;
 
 const MANAGER: &str = "causeway-speaker";
 /// Changes that come together are written together.
@@ -98,6 +100,7 @@ pub(super) struct Reporter {
     /// Conditions of ours that were seen on their Services.
     seen_in_conflict: BTreeSet<Arc<ServiceKey>>,
     node: NodeState,
+    restored: Restored,
     /// The last event could not be published; that is said once.
     events_fail: bool,
 }
@@ -111,6 +114,7 @@ impl Reporter {
             said: Desired::default(),
             seen_in_conflict: BTreeSet::new(),
             node: NodeState::default(),
+            restored: Restored::default(),
             events_fail: false,
         }
     }
@@ -145,6 +149,7 @@ impl Reporter {
                 Ok(()) => {
                     backoff.reset();
                     complained = false;
+                    retry = self.restored.next();
                 }
                 Err(error) => {
                     if std::mem::replace(&mut complained, true) {
@@ -173,11 +178,13 @@ impl Reporter {
             };
         }
         let desired = desired(&self.options.node_name, &state, &wanted);
-        self.write_statuses(&desired.statuses, &state).await?;
-        self.write_conflicts(&desired, &wanted).await?;
+        // What fails for one does not keep the others from being written.
+        let node_state = self.write_node_state(isolation).await;
+        let statuses = self.write_statuses(&desired.statuses, &state).await;
+        let conflicts = self.write_conflicts(&desired, &wanted).await;
         self.tell_contests(&desired).await;
         self.tell_stranded(&desired).await;
-        self.write_node_state(isolation).await
+        node_state.and(statuses).and(conflicts)
     }
 
     /// An object of ours, which goes when the pod does.

@@ -26,10 +26,14 @@ pub(super) struct State {
     /// Where the other speakers find this one, and whether they can.
     pub(super) address: SocketAddr,
     pub(super) reach: Reach,
+    /// Of its interfaces.
+    pub(super) macs: Vec<Mac>,
     /// Nothing is answered while the speaker asks its peers what it missed.
     pub(super) fenced: bool,
     pub(super) draining: bool,
     pub(super) members: Vec<Member>,
+    /// Nodes whose speakers said that they stop, or whose hosts say that none runs.
+    pub(super) stopped: BTreeSet<NodeName>,
     /// What is claimed by anybody, in the order of the addresses.
     pub(super) claims: Vec<Claim>,
     /// VIPs that this node announces.
@@ -48,9 +52,11 @@ impl Default for State {
             boot: 0,
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             reach: Reach::default(),
+            macs: Vec::new(),
             fenced: false,
             draining: false,
             members: Vec::new(),
+            stopped: BTreeSet::new(),
             claims: Vec::new(),
             held: BTreeMap::new(),
             conflicts: BTreeMap::new(),

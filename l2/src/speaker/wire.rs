@@ -197,6 +197,7 @@ impl Wire {
                 Some(record) = self.inputs.records.recv() => match record {
                     Record::Written(claims) => self.ownership.handle_records(claims, Instant::now()),
                     Record::Withdrawn(claims) => self.ownership.handle_withdrawn(claims, Instant::now()),
+                    Record::Stations(stations) => self.ownership.handle_stations(stations),
                 },
                 command = self.inputs.commands.recv() => match command {
                     Some(Command::Drain) => {
@@ -523,9 +524,11 @@ impl Wire {
             boot: membership.identity().boot,
             address: membership.identity().addr,
             reach: self.reach,
+            macs: self.ports.macs(),
             fenced: self.ownership.is_fenced(),
             draining: self.draining,
             members: members.collect(),
+            stopped: self.ownership.stopped().cloned().collect(),
             claims: self.ownership.claims().cloned().collect(),
             held: self.held.clone(),
             conflicts: self.conflicts.clone(),

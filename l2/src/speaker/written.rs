@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::{objects, options::Options, record, wanted::ServiceKey, watches::PAGE};
 use crate::{
     api::{annotations, labels},
+    mac::Mac,
     node_name::NodeName,
     ownership::Claim,
     version,
@@ -49,8 +50,9 @@ pub(super) struct Status {
 pub(super) struct Configuration {
     pub(super) uid: String,
     pub(super) node: NodeName,
-    /// As written in the annotation.
+    /// As written in the annotations.
     pub(super) gateways: String,
+    pub(super) stations: String,
 }
 
 /// The objects of one kind, by name.
@@ -94,6 +96,12 @@ impl<T> Objects<T> {
 }
 
 impl Written {
+    /// The hardware addresses that each speaker has written down.
+    fn stations(&self) -> BTreeMap<NodeName, Vec<Mac>> {
+        let macs = |text: &str| text.split(',').filter_map(|mac| mac.parse().ok()).collect();
+        self.configurations.all().map(|(_, state)| (state.node.clone(), macs(&state.stations))).collect()
+    }
+
     /// Nodes with a speaker: its ConfigurationState goes when its pod does.
     pub(super) fn speakers(&self) -> impl Iterator<Item = &NodeName> {
         self.configurations.all().map(|(_, state)| &state.node)
@@ -102,8 +110,9 @@ impl Written {
     #[cfg(test)]
     pub(super) fn with_speakers(nodes: &[&str]) -> Self {
         let state = |node: &&str| {
-            let state = Configuration { uid: String::new(), node: (*node).into(), gateways: String::new() };
-            (format!("speaker-{node}"), state)
+            let (node, none) = ((*node).into(), String::new);
+            let state = Configuration { uid: none(), node, gateways: none(), stations: none() };
+            (format!("speaker-{}", state.node), state)
         };
         let known = nodes.iter().map(state).collect();
         Self { configurations: Objects { known, complete: true }, ..Self::default() }
@@ -145,15 +154,18 @@ pub(super) fn status(object: &impl ResourceExt) -> Option<Status> {
 
 fn configuration(object: &objects::Configuration) -> Option<Configuration> {
     let node = object.labels().get(labels::NODE_NAME)?.as_str().into();
-    let gateways = object.annotations().get(annotations::GATEWAYS).cloned().unwrap_or_default();
-    Some(Configuration { uid: object.uid()?, node, gateways })
+    let note = |name| object.annotations().get(name).cloned().unwrap_or_default();
+    let (gateways, stations) = (note(annotations::GATEWAYS), note(annotations::STATIONS));
+    Some(Configuration { uid: object.uid()?, node, gateways, stations })
 }
 
-/// Claims that are written down, or are not any more.
+/// What speakers write down for those that do not hear them.
 #[derive(Debug)]
 pub(super) enum Record {
     Written(Vec<Claim>),
     Withdrawn(Vec<Claim>),
+    /// Which hardware addresses speakers have, all of them.
+    Stations(BTreeMap<NodeName, Vec<Mac>>),
 }
 
 /// What comes out of the watches.
@@ -168,7 +180,7 @@ pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> Follo
     let (sender, records) = mpsc::channel(QUEUE);
     let written = Arc::new(watch::Sender::new(Written::default()));
     let statuses = Api::<objects::Status>::namespaced(client.clone(), &options.namespace);
-    let all = written.clone();
+    let (all, stations) = (written.clone(), sender.clone());
     let task = watch_kind(statuses, Config::default(), drain.clone(), async move |change| match change {
         Change::Seen(object, in_list) => {
             if let Some(status) = status(&object) {
@@ -212,7 +224,8 @@ pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> Follo
                 Change::Listed(names) => all.end_list(&names),
             }
         });
-        true
+        let now = all.borrow().stations();
+        stations.send(Record::Stations(now)).await.is_ok()
     });
     drop(drain.spawn("configurations", task));
     Followed { records, written }

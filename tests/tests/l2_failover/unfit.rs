@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use causeway_tests::cluster::scenarios::is_long;
-use causeway_tests::cluster::{Cluster, SOON, SYSTEM, Vip, eventually, path};
+use causeway_tests::cluster::{Cluster, SOON, SYSTEM, TEST, Vip, eventually, path, throughout};
 use serde_json::{Value, json};
 
 use super::WORST;
@@ -97,7 +97,7 @@ pub(super) fn unheard(c: &mut Cluster) -> Result<()> {
     for highest in [false, true] {
         c.reset()?;
         let vip = c.vip()?;
-        // The hardware address once decided who yields: either way the node that hears nobody does.
+        // The order of the nodes once decided who yields: either way the node that hears nobody does.
         let node = if highest { c.nodes.len() - 1 } else { 0 };
         pin(c, json!(c.nodes[node].name))?;
         c.wait_owner_is(&vip.ip.to_string(), &c.nodes[node].name)?;
@@ -120,7 +120,8 @@ pub(super) fn unheard(c: &mut Cluster) -> Result<()> {
                 Ok(())
             })?;
             wait_condition(c, &name, "False", "Alone")?;
-            wait_node_event(c, &name, "speakerIsolated", "none of the speakers")
+            wait_node_event(c, &name, "speakerIsolated", "none of the speakers")?;
+            if highest { restarted_unheard(c, node, &owner) } else { Ok(()) }
         });
         host.nft("delete table inet deaf\n")?;
         watched?;
@@ -129,6 +130,23 @@ pub(super) fn unheard(c: &mut Cluster) -> Result<()> {
         wait_condition(c, &name, "True", "Heard")?;
     }
     Ok(())
+}
+
+/// The first thing that people try. The speaker that starts has never heard of the owner, and takes it for no stranger.
+fn restarted_unheard(c: &mut Cluster, node: usize, owner: &str) -> Result<()> {
+    let ips = c.ips("web")?;
+    c.kill_speaker(node);
+    c.start_speaker(node)?;
+    throughout(Duration::from_secs(6), "nothing moves", || {
+        let service = c.api.get(&path("Service", TEST, "web"))?;
+        let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conflict = conditions.iter().find(|one| one["type"] == "metallb.io/AddressConflict");
+        ensure!(conflict.is_none(), "{conflict:?}");
+        ensure!(c.ips("web")? == ips, "it has {:?}", c.ips("web")?);
+        let owners = c.answers(ips[0].parse()?)?;
+        ensure!(owners.contains(owner) && owners.len() == 1, "{owners:?} answer");
+        Ok(())
+    })
 }
 
 /// Moves the Service to a node, or lets it go again.

@@ -332,8 +332,14 @@ impl Index {
             }
         };
         if let Some(wait) = wait {
-            entry.not_before = Some(now + wait);
-            self.retries.insert((now + wait, key.clone()));
+            // A longer wait, for a rival that writes as well, stands.
+            let known = entry.not_before.take();
+            let at = known.map_or(now + wait, |known| known.max(now + wait));
+            if let Some(known) = known {
+                self.retries.remove(&(known, key.clone()));
+            }
+            entry.not_before = Some(at);
+            self.retries.insert((at, key.clone()));
         }
         self.mark(key);
     }

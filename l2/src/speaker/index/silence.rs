@@ -141,7 +141,15 @@ mod tests {
             assert!(wanted.demands.values().all(|demand| demand.candidates.is_empty()), "{text}");
         };
         says(&|i| i.endpoints.clear(), "no endpoint is ready");
-        says(&|i| i.pools.clear(), "is in no IPAddressPool");
+        says(
+            &|i| {
+                let web = i.services[&key("web")].clone();
+                i.remove_service(&key("web"));
+                i.pools.clear();
+                i.put_service(key("web"), web);
+            },
+            "is in no IPAddressPool",
+        );
         says(&|i| i.advertisements.clear(), "there is no L2Advertisement");
         let only = |change: fn(&mut Advertisement)| {
             move |index: &mut Index| {

@@ -38,7 +38,7 @@ impl Reporter {
             if wanted.in_conflict.contains(key) {
                 self.seen_in_conflict.insert(key.clone());
             }
-            if said && !taken_away {
+            if said && (!taken_away || !self.may_restore(&format!("condition of {key}"))) {
                 continue;
             }
             let message = format!(

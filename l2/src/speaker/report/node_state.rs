@@ -20,7 +20,7 @@ use crate::{
 /// What was written last, and what is to be told once it can be.
 #[derive(Debug, Default)]
 pub(super) struct NodeState {
-    said: Option<(Host, Isolation)>,
+    said: Option<(Host, Isolation, String)>,
     /// The object that was written.
     uid: Option<String>,
     /// What this speaker is or was cut off by, since when: told when the API server can be reached.
@@ -34,15 +34,19 @@ impl Reporter {
         let host = Host::read();
         let name = format!("speaker-{}", self.options.node_name);
         let gateways = host.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let now = (host, isolation);
-        if self.node.said.as_ref() == Some(&now) && !self.state_was_changed(&name, &gateways) {
+        let macs = self.sources.state.borrow().macs.clone();
+        let stations = macs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let now = (host, isolation, stations);
+        let is_said = self.node.said.as_ref() == Some(&now);
+        if is_said && (!self.state_was_changed(&name, &gateways, &now.2) || !self.may_restore(&name)) {
             return Ok(());
         }
-        let (host, isolation) = now;
+        let (host, isolation, stations) = now;
         let api: Api<objects::Configuration> = Api::namespaced(self.client.clone(), &self.options.namespace);
         let labels = json!({ labels::COMPONENT_TYPE: "speaker", labels::NODE_NAME: self.options.node_name });
         let mut object = self.object("ConfigurationState", &name, &labels);
-        object["metadata"]["annotations"] = json!({ annotations::GATEWAYS: gateways });
+        object["metadata"]["annotations"] =
+            json!({ annotations::GATEWAYS: gateways, annotations::STATIONS: stations });
         let params = PatchParams::apply(MANAGER).force();
         let made = api.patch(&name, &params, &Patch::Apply(&object)).await?;
         if let Some(trouble) = host.trouble {
@@ -54,17 +58,20 @@ impl Reporter {
         });
         api.patch_status(&name, &params, &Patch::Apply(&status)).await?;
         self.node.uid = made.uid();
-        self.node.said = Some((host, isolation));
+        self.node.said = Some((host, isolation, stations));
         Ok(())
     }
 
     /// Whether somebody else deleted it, made another one, or changed what the allocator relies on.
-    fn state_was_changed(&self, name: &str, gateways: &str) -> bool {
+    fn state_was_changed(&self, name: &str, gateways: &str, stations: &str) -> bool {
         let written = self.sources.written.borrow();
         let known = written.configurations.get(name);
         written.configurations.lacks(name)
-            || known
-                .is_some_and(|known| Some(&known.uid) != self.node.uid.as_ref() || known.gateways != gateways)
+            || known.is_some_and(|known| {
+                Some(&known.uid) != self.node.uid.as_ref()
+                    || known.gateways != gateways
+                    || known.stations != stations
+            })
     }
 
     /// An event when this speaker is cut off or alone, if the API server can still be reached then, and one when it is over.

@@ -13,6 +13,7 @@ use super::{Entries, Entry, MANAGER, Reporter, tell::Tone};
 use crate::{
     api::{GROUP, ServiceL2Status, annotations, labels},
     chance::mix,
+    ownership::Claim,
     speaker::{
         objects, record, state,
         state::State,
@@ -33,7 +34,8 @@ impl Reporter {
         }
         for (key, entry) in desired {
             let name = status_name(&self.options.node_name, key);
-            if self.said.statuses.get(key) == Some(entry) && !self.was_changed(&name, entry, state.boot) {
+            let is_said = self.said.statuses.get(key) == Some(entry);
+            if is_said && (!self.was_changed(&name, entry, state.boot) || !self.may_restore(&name)) {
                 continue;
             }
             let first = !self.said.statuses.contains_key(key);
@@ -59,8 +61,10 @@ impl Reporter {
     /// every claim is older than ours: it died, and cannot take it back.
     fn superfluous(&self, desired: &Entries, state: &State) -> Vec<(String, Status)> {
         let node = self.options.node_name.as_str();
-        let outweighed =
-            |vip: &IpAddr, epoch: u64| state.claim(*vip).is_some_and(|claim| claim.epoch > epoch);
+        let outweighed = |vip: &IpAddr, epoch: u64| {
+            let ours = |claim: &&Claim| claim.owner().is_some_and(|owner| owner.name.as_str() == node);
+            state.claim(*vip).filter(ours).is_some_and(|claim| claim.epoch > epoch)
+        };
         let is = |name: &str, status: &Status| {
             let entry = desired.get(&status.service);
             if status.node.as_str() == node {
