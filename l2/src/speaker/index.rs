@@ -102,7 +102,7 @@ pub(crate) struct Index {
     pub nodes: BTreeMap<NodeName, Node>,
     pub pools: BTreeMap<Arc<str>, Pool>,
     pub advertisements: BTreeMap<String, Advertisement>,
-    /// What each Service had from a pool, as long as that may still count.
+    /// What Services had from a pool, where their status or the pools do not say it any more and it still counts.
     given: BTreeMap<Arc<ServiceKey>, Given>,
 }
 

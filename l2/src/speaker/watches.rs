@@ -317,7 +317,7 @@ impl Gather {
                 true
             }
             Kind::Nodes => self.index.nodes.remove(key).is_some(),
-            Kind::Pools => self.index.pools.remove(key).is_some(),
+            Kind::Pools => self.index.remove_pool(key),
             Kind::Advertisements => self.index.advertisements.remove(key).is_some(),
         }
     }

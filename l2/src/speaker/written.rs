@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-use super::{objects, options::Options, record, wanted::ServiceKey, watches::PAGE};
+use super::{objects, options::Options, record, watches::PAGE};
 use crate::{
     api::{annotations, labels},
     mac::Mac,
@@ -36,10 +36,9 @@ const QUEUE: usize = 64;
 /// A ServiceL2Status, in one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Status {
-    pub(super) uid: String,
-    pub(super) version: String,
+    pub(super) uid: Box<str>,
+    pub(super) version: Box<str>,
     pub(super) node: NodeName,
-    pub(super) service: ServiceKey,
     /// Which life of the node claims, and the epoch of each claim.
     pub(super) boot: u64,
     pub(super) epochs: record::Epochs,
@@ -67,6 +66,8 @@ pub(super) struct Objects<T> {
 pub(super) struct Written {
     pub(super) statuses: Objects<Status>,
     pub(super) configurations: Objects<Configuration>,
+    /// Names of nodes that any status had.
+    nodes: BTreeSet<NodeName>,
 }
 
 impl<T> Default for Objects<T> {
@@ -119,7 +120,13 @@ impl Written {
     }
 
     /// Takes in a status that was just written here, unless a newer version was seen already.
-    pub(super) fn put_status(&mut self, name: &str, status: Status) {
+    pub(super) fn put_status(&mut self, name: &str, mut status: Status) {
+        // One copy of each node's name.
+        if let Some(known) = self.nodes.get(&status.node) {
+            status.node = known.clone();
+        } else {
+            self.nodes.insert(status.node.clone());
+        }
         let newer = self.statuses.get(name).is_some_and(|known| {
             known.uid == status.uid && version::is_older(&status.version, &known.version)
         });
@@ -129,7 +136,7 @@ impl Written {
     }
 
     fn remove_status(&mut self, name: &str, uid: &str) {
-        if self.statuses.get(name).is_some_and(|known| known.uid == uid) {
+        if self.statuses.get(name).is_some_and(|known| *known.uid == *uid) {
             self.statuses.known.remove(name);
         }
     }
@@ -137,16 +144,11 @@ impl Written {
 
 /// None for an object that no speaker wrote.
 pub(super) fn status(object: &impl ResourceExt) -> Option<Status> {
-    let label = |name: &str| object.labels().get(name).cloned();
     let (boot, epochs) = record::read(object).unwrap_or_default();
     Some(Status {
-        uid: object.uid()?,
-        version: object.resource_version()?,
-        node: label(labels::NODE)?.as_str().into(),
-        service: ServiceKey {
-            namespace: label(labels::SERVICE_NAMESPACE)?,
-            name: label(labels::SERVICE_NAME)?,
-        },
+        uid: object.uid()?.into(),
+        version: object.resource_version()?.into(),
+        node: object.labels().get(labels::NODE)?.as_str().into(),
         boot,
         epochs,
     })
@@ -296,7 +298,6 @@ mod tests {
             uid: uid.into(),
             version: version.into(),
             node: "node1".into(),
-            service: ServiceKey { namespace: "a".into(), name: "b".into() },
             boot: 1,
             epochs: Box::default(),
         }

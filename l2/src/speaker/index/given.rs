@@ -9,7 +9,7 @@
 //! ```
 //! An address that was never seen in a pool is nobody's to announce: the status is also written by others.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Home, Index, Pool, Service};
 use crate::speaker::wanted::ServiceKey;
@@ -24,12 +24,15 @@ pub(super) struct Given {
 impl Index {
     /// Takes in a Service; whether it is another one than before.
     pub(crate) fn put_service(&mut self, key: Arc<ServiceKey>, service: Service) -> bool {
-        let changed = self.services.get(&key) != Some(&service);
-        if changed {
-            self.services.insert(key.clone(), service);
-            self.remember(&key);
+        let known = self.services.get(&key);
+        if known == Some(&service) {
+            return false;
         }
-        changed
+        let same = known.filter(|known| known.uid == service.uid);
+        let before = same.map(|known| self.addresses(&key, known)).unwrap_or_default();
+        self.services.insert(key.clone(), service);
+        self.remember(&key, before);
+        true
     }
 
     pub(crate) fn remove_service(&mut self, key: &ServiceKey) -> bool {
@@ -41,26 +44,42 @@ impl Index {
     pub(crate) fn put_pool(&mut self, name: &str, pool: Pool) -> bool {
         let changed = self.pools.get(name) != Some(&pool);
         if changed {
-            self.pools.insert(name.into(), pool);
-            self.remember_all();
+            self.change_pools(|pools| drop(pools.insert(name.into(), pool)));
         }
         changed
     }
 
-    fn remember_all(&mut self) {
-        let keys: Vec<_> = self.services.keys().cloned().collect();
-        for key in keys {
-            self.remember(&key);
+    pub(crate) fn remove_pool(&mut self, name: &str) -> bool {
+        let known = self.pools.contains_key(name);
+        if known {
+            self.change_pools(|pools| drop(pools.remove(name)));
+        }
+        known
+    }
+
+    fn change_pools(&mut self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Pool>)) {
+        let before: Vec<_> =
+            self.services.iter().map(|(key, service)| (key.clone(), self.addresses(key, service))).collect();
+        change(&mut self.pools);
+        for (key, addresses) in before {
+            self.remember(&key, addresses);
         }
     }
 
-    fn remember(&mut self, key: &Arc<ServiceKey>) {
+    /// Keeps what a Service had `before` only while the status and the pools do not say it by themselves.
+    fn remember(&mut self, key: &Arc<ServiceKey>, before: Vec<(IpAddr, Home)>) {
         let Some(service) = self.services.get(key) else { return };
-        let given = Given { uid: service.uid.clone(), addresses: self.addresses(key, service) };
-        if given.addresses.is_empty() {
+        let plain = !service.addresses.is_empty()
+            && service.addresses.iter().all(|address| self.home(*address).is_some());
+        if plain || before.is_empty() {
             self.given.remove(key);
-        } else if self.given.get(key) != Some(&given) {
-            self.given.insert(key.clone(), given);
+            return;
+        }
+        let given = Given { uid: service.uid.clone(), addresses: before };
+        self.given.insert(key.clone(), given);
+        // What may not be remembered any more is forgotten for good.
+        if self.addresses(key, &self.services[key]).is_empty() {
+            self.given.remove(key);
         }
     }
 

@@ -93,7 +93,7 @@ fn what_the_allocator_gave_is_announced_until_the_allocator_takes_it_away() {
     add(&mut index, "web", &["10.0.0.1"]);
     index.put_pool("home", Pool { ranges: vec!["10.0.0.128/25".parse().unwrap()], ..Pool::default() });
     assert_eq!(announced(&index), ["10.0.0.1"]);
-    index.pools.clear();
+    index.remove_pool("home");
     assert_eq!(announced(&index), ["10.0.0.1"]);
     // Moved, and what is in no pool any more is not taken back.
     index.put_pool("home", Pool { ranges: vec!["10.0.0.128/25".parse().unwrap()], ..Pool::default() });

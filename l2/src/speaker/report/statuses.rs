@@ -1,6 +1,6 @@
 //! ServiceL2Status of the Services that are announced from here: written, restored, and taken back.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -21,6 +21,8 @@ use crate::{
         written::{self, Status},
     },
 };
+
+const PREFIX: &str = "l2-";
 
 impl Reporter {
     pub(super) async fn write_statuses(
@@ -65,14 +67,12 @@ impl Reporter {
             let ours = |claim: &&Claim| claim.owner().is_some_and(|owner| owner.name.as_str() == node);
             state.claim(*vip).filter(ours).is_some_and(|claim| claim.epoch > epoch)
         };
+        let wanted: BTreeSet<_> = desired.keys().map(|key| status_number(node, key)).collect();
         let is = |name: &str, status: &Status| {
-            let entry = desired.get(&status.service);
             if status.node.as_str() == node {
-                return entry.is_none() || name != status_name(node, &status.service);
+                return number_of(name).is_none_or(|number| !wanted.contains(&number));
             }
-            entry.is_some()
-                && !status.epochs.is_empty()
-                && status.epochs.iter().all(|(vip, epoch)| outweighed(vip, *epoch))
+            !status.epochs.is_empty() && status.epochs.iter().all(|(vip, epoch)| outweighed(vip, *epoch))
         };
         let written = self.sources.written.borrow();
         let found = written.statuses.all().filter(|(name, status)| is(name, status));
@@ -82,7 +82,7 @@ impl Reporter {
     /// Deletes the version that was seen and no other: its writer may be back, and mean it.
     async fn delete_status(&self, name: &str, seen: &Status) -> Result<(), kube::Error> {
         let api: Api<ServiceL2Status> = Api::namespaced(self.client.clone(), &self.options.namespace);
-        let (uid, version) = (seen.uid.clone(), seen.version.clone());
+        let (uid, version) = (seen.uid.to_string(), seen.version.to_string());
         let preconditions = Preconditions { uid: Some(uid), resource_version: Some(version) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match api.delete(name, &params).await {
@@ -134,12 +134,20 @@ impl Reporter {
 
 /// The same for every process on a node, so that writing twice makes one object.
 fn status_name(node: &str, key: &ServiceKey) -> String {
+    format!("{PREFIX}{:016x}", status_number(node, key))
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX).and_then(|number| u64::from_str_radix(number, 16).ok())
+}
+
+fn status_number(node: &str, key: &ServiceKey) -> u64 {
     let text = format!("{node}\n{key}");
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in text.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    format!("l2-{:016x}", mix(hash))
+    mix(hash)
 }
 
 #[cfg(test)]
@@ -151,5 +159,6 @@ mod tests {
         let key = ServiceKey { namespace: "a".into(), name: "b".into() };
         assert_eq!(status_name("n", &key), status_name("n", &key));
         assert_ne!(status_name("n", &key), status_name("m", &key));
+        assert_eq!(number_of(&status_name("n", &key)), Some(status_number("n", &key)));
     }
 }
