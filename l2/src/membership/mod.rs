@@ -341,6 +341,9 @@ impl Membership {
                         continue;
                     }
                     let fresh = Suspicion { since: now, found: None, looked: now };
+                    if let Some(member) = self.members.get_mut(&identity.name) {
+                        (member.found, member.refused) = (false, false);
+                    }
                     self.suspicions.insert(identity.name.clone(), fresh);
                     self.events.push_back(Event::Suspect(identity));
                 }

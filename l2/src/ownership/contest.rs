@@ -12,8 +12,7 @@
 //! The rank is the election's, so that both agree on it. A rival that cannot live, because it said that it stops or its node
 //! is not ready, wins nothing: frames with its hardware address are somebody else's.
 //!
-//! Who yields says that the other owns it, and spares the VIP for a while; then it asks the wire
-//! before it takes it.
+//! Who yields says that the other owns the VIP, and spares it for a while; then it asks the wire before it takes it.
 
 use std::{
     collections::BTreeMap,

@@ -71,7 +71,8 @@ const MAX_ENTRIES: usize = 64;
 /// VIPs that a node may report as impossible for it, per datagram. Beyond that it is not a candidate at all.
 const MAX_UNABLE: usize = 48;
 const MAX_MACS: usize = 16;
-const MAX_NETWORKS: usize = 8;
+/// Networks that a node may say; it does not say any where it is on more.
+pub(super) const MAX_NETWORKS: usize = 8;
 
 impl Message {
     /// One or more datagrams: lists are cut where a datagram is full.

@@ -123,7 +123,7 @@ pub enum Event {
 pub enum WireClaim {
     /// From a speaker; settled between the speakers.
     Settled,
-    /// From a speaker that cannot be reached but must yield: announce once more.
+    /// From a speaker that is not heard: announce once more.
     Defend,
     /// From a host that is no speaker.
     Foreign,
@@ -149,7 +149,7 @@ pub struct Ownership {
     cut: bool,
     contests: BTreeMap<IpAddr, Contest>,
     stations: BTreeMap<NodeName, Vec<Mac>>,
-    /// VIPs that were left to a speaker which is not heard here, and until when; cleared when anybody is heard.
+    /// VIPs that were left to a speaker which is not heard here, and until when; forgotten when a member comes up.
     spared: BTreeMap<IpAddr, Instant>,
     offers: BTreeMap<IpAddr, Offer>,
     /// The claims that stand at the API server.
@@ -266,7 +266,8 @@ impl Ownership {
     ) {
         self.wake(now);
         let listed: Vec<_> = unable.iter().copied().collect();
-        let networks = Some(networks);
+        // More than can be said are not said, here neither: all nodes must elect from the same.
+        let networks = (networks.len() <= message::MAX_NETWORKS).then_some(networks);
         if self.own.unable != listed || self.own.macs != macs || self.own.networks != networks {
             self.unable = Arc::new(unable);
             self.networks = networks.as_deref().map(Arc::from);
@@ -371,11 +372,6 @@ impl Ownership {
 
     pub fn is_probing(&self, vip: IpAddr) -> bool {
         self.tenure_here(vip) == Some(Hold::Probing)
-    }
-
-    /// Whether the others cannot reach this node.
-    pub fn is_cut_off(&self) -> bool {
-        self.is_cut()
     }
 
     /// Nodes whose speakers said that they stop, or whose hosts say that none runs.

@@ -2,6 +2,7 @@
 //! runs in production, under loss, delay, partitions, crashes, pauses, slow nodes, clock jumps, and addresses that go and
 //! change.
 
+mod records;
 mod schedule;
 mod tests;
 
@@ -30,8 +31,6 @@ const PROBING: Duration = Duration::from_millis(600);
 const API: usize = 0;
 /// When a new owner says so on the wire, after the first time.
 const REPEATS_MILLIS: [u64; 4] = [100, 300, 1000, 2000];
-/// A speaker writes together what comes together.
-const WRITE: Duration = Duration::from_millis(30);
 /// What a kernel keeps for a process that does not read.
 const INBOX: usize = 300;
 
@@ -253,16 +252,6 @@ impl World {
         let local = self.local(index);
         self.nodes[index].core.handle_readdress(new, local);
         self.drain(index);
-    }
-
-    /// What was written down is deleted by somebody; each writer puts its own back.
-    pub(crate) fn delete_written(&mut self) {
-        for ((index, vip), claim) in std::mem::take(&mut self.written) {
-            self.tell_record(index, &claim, true);
-            let boot = self.nodes[index].boot;
-            let back = Duration::from_millis(u64::try_from(300 + self.chance.below(300)).unwrap());
-            self.push(self.now + back, Item::Write { by: index, boot, vip });
-        }
     }
 
     pub(crate) fn restart(&mut self, index: usize) {
@@ -496,43 +485,6 @@ impl World {
             | Event::Fenced
             | Event::Unfenced => {}
         }
-    }
-
-    /// What is held is written down a moment later, and again with each change of its epoch.
-    fn write_changes(&mut self, index: usize) {
-        let node = &self.nodes[index];
-        let differs = |vip: &&IpAddr| {
-            let known = self.written.get(&(index, **vip)).map(|claim| claim.epoch);
-            node.core.claim(**vip).map(|claim| claim.epoch) != known
-        };
-        let changed: Vec<_> = node.announced.keys().filter(differs).copied().collect();
-        let boot = node.boot;
-        for vip in changed {
-            if self.nodes[index].writing.insert(vip) {
-                self.push(self.now + WRITE, Item::Write { by: index, boot, vip });
-            }
-        }
-    }
-
-    /// Writes a claim down at the API server, and lets the others read it.
-    fn record(&mut self, index: usize, vip: IpAddr) {
-        if !self.reaches_api(index) {
-            return;
-        }
-        let Some(claim) = self.nodes[index].core.claim(vip).cloned() else { return };
-        self.written.insert((index, vip), claim.clone());
-        self.tell_record(index, &claim, false);
-    }
-
-    fn tell_record(&mut self, index: usize, claim: &Claim, gone: bool) {
-        for to in (0..self.nodes.len()).filter(|to| *to != index) {
-            let delay = Duration::from_millis(u64::try_from(40 + self.chance.below(200)).unwrap());
-            self.push(self.now + delay, Item::Record { to, claim: claim.clone(), gone });
-        }
-    }
-
-    fn reaches_api(&self, index: usize) -> bool {
-        self.nodes[index].group == API && !self.nodes[index].lost
     }
 
     fn hear(&self, one: usize, other: usize) -> bool {

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use causeway_daemon::{backoff::Backoff, drain::Drain};
@@ -149,7 +149,7 @@ impl Reporter {
                 Ok(()) => {
                     backoff.reset();
                     complained = false;
-                    retry = self.restored.next();
+                    retry = self.restored.next(Instant::now());
                 }
                 Err(error) => {
                     if std::mem::replace(&mut complained, true) {

@@ -48,10 +48,12 @@ impl Restored {
         true
     }
 
-    /// How long until the next one that waits.
-    pub(super) fn next(&self) -> Option<Duration> {
-        let due = self.0.values().filter(|round| round.waits).map(|round| round.due).min()?;
-        Some(due.saturating_duration_since(Instant::now()))
+    /// How long until the next of those that were asked for and have to wait. Asked once: one that still waits then is asked
+    /// for again, and one that somebody else has put back is not.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Duration> {
+        let waiting =
+            self.0.values_mut().filter_map(|round| std::mem::take(&mut round.waits).then_some(round.due));
+        waiting.min().map(|due| due.saturating_duration_since(now))
     }
 }
 
@@ -75,6 +77,9 @@ mod tests {
         }
         assert!((7..=9).contains(&count), "{count} times in a minute");
         assert!(restored.allow("b", now), "each for itself");
+        assert!(!restored.allow("b", now));
+        assert_eq!(restored.next(now), Some(FIRST_WAIT));
+        assert_eq!(restored.next(now + FIRST_WAIT), None, "nobody asked for it again");
         assert!(restored.allow("a", now + PEACE), "and forgotten in peace");
     }
 }
