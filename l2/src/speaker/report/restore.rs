@@ -48,6 +48,11 @@ impl Restored {
         true
     }
 
+    /// It is not there to be put back any more: what comes under its name later is another one.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
     /// How long until the next of those that were asked for and have to wait. Asked once: one that still waits then is asked
     /// for again, and one that somebody else has put back is not.
     pub(super) fn next(&mut self, now: Instant) -> Option<Duration> {

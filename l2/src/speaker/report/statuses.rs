@@ -30,7 +30,12 @@ impl Reporter {
         desired: &Entries,
         state: &State,
     ) -> Result<(), kube::Error> {
-        self.said.statuses.retain(|key, _| desired.contains_key(key));
+        let over: Vec<_> =
+            self.said.statuses.keys().filter(|key| !desired.contains_key(*key)).cloned().collect();
+        for key in over {
+            self.said.statuses.remove(&key);
+            self.restored.forget(&status_name(&self.options.node_name, &key));
+        }
         for (name, old) in self.superfluous(desired, state) {
             self.delete_status(&name, &old).await?;
         }
