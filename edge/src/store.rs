@@ -1,34 +1,67 @@
 //! What outlives the process: tunnels, their hostnames and public keys, and the audit log, in one SQL database.
 //!
-//! An embedded SQLite file by default. Every statement here is valid on PostgreSQL too, so that several edges can share
-//! one database later. A change and the `revision` it bumps are one transaction; a running edge polls the revision.
+//! [`Store`] is all that the edge knows of it; a [`Database`] stands behind, an embedded SQLite file by default. Every
+//! [`statement`] is valid on PostgreSQL too, so that several edges can share one database later: another file beside
+//! [`sqlite`]. A change and the `revision` it bumps are one transaction; a running edge polls the revision.
 
 mod error;
-mod tunnels;
+mod record;
+mod sqlite;
+mod statement;
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use causeway_tunnel::TunnelId;
+use futures_util::future::BoxFuture;
+
+use crate::route::Pattern;
+use sqlite::Sqlite;
 
 pub use error::{Fault, StoreError};
-pub use tunnels::{AuditEntry, KeyRecord, NewKey, TunnelRecord};
-
-/// The database's name in the data folder.
-pub const FILE_NAME: &str = "causeway.db";
-/// Another process (the command line beside a running edge) holds the write lock for milliseconds only.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub use record::{AuditEntry, KeyRecord, NewKey, TunnelRecord};
+pub use sqlite::FILE_NAME;
 
 /// A handle on the database; clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: SqlitePool,
-    path: PathBuf,
+    database: Arc<dyn Database>,
+}
+
+type Call<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// What a database does for the store. Each call is one transaction; what changes tunnels bumps the revision in it and
+/// leaves a note in the audit log.
+trait Database: fmt::Debug + Send + Sync {
+    fn revision(&self) -> Call<'_, i64>;
+    /// Fails when the name or a pattern is taken, with nothing done.
+    fn create<'a>(&'a self, tunnel: NewTunnel<'a>, by: By<'a>) -> Call<'a, ()>;
+    /// Adds a key; those before it end after `overlap` at the latest.
+    fn rotate<'a>(&'a self, name: &'a str, key: NewKey, overlap: Duration, by: By<'a>) -> Call<'a, TunnelId>;
+    /// Frees the tunnel's name and patterns, and keeps the rest.
+    fn revoke<'a>(&'a self, name: &'a str, by: By<'a>) -> Call<'a, TunnelId>;
+    fn tunnels(&self) -> Call<'_, Vec<TunnelRecord>>;
+    fn seen(&self, tunnel: TunnelId, now: i64) -> Call<'_, ()>;
+    fn audit<'a>(&'a self, entry: &'a AuditEntry) -> Call<'a, ()>;
+    fn audit_log(&self, limit: u32) -> Call<'_, Vec<AuditEntry>>;
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A tunnel to be: its name is one, and its patterns are some, sorted, each once.
+struct NewTunnel<'a> {
+    id: TunnelId,
+    name: &'a str,
+    patterns: Vec<String>,
+    key: NewKey,
+}
+
+/// Who makes a change, and when, for the audit log.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    actor: &'a str,
+    at: i64,
 }
 
 impl Store {
@@ -37,33 +70,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be opened, is damaged, or was written by a later version.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(FILE_NAME);
-        let fail = |error: sqlx::Error| StoreError::from_sqlx(&path, error);
-        create_private(&path).map_err(|source| StoreError::from_sqlx(&path, sqlx::Error::Io(source)))?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(BUSY_TIMEOUT * 2)
-            .connect_with(options)
-            .await
-            .map_err(fail)?;
-        // A damaged page may lie where today's statements do not look: better to hear of it at start.
-        let (verdict,): (String,) =
-            sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&pool).await.map_err(fail)?;
-        if verdict != "ok" {
-            return Err(StoreError::fault(&path, Fault::Corrupt, sqlx::Error::Protocol(verdict)));
-        }
-        sqlx::migrate!("./migrations")
-            .run(&pool)
-            .await
-            .map_err(|error| StoreError::from_migration(&path, error))?;
-        Ok(Self { pool, path })
+        Ok(Self { database: Arc::new(Sqlite::open(folder).await?) })
     }
 
     /// Grows with every change that a running edge must hear of.
@@ -71,28 +78,105 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn revision(&self) -> Result<i64, StoreError> {
-        let row: (i64,) = sqlx::query_as("SELECT revision FROM state WHERE one = 1")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|error| self.fail(error))?;
-        Ok(row.0)
+        self.database.revision().await
+    }
+
+    /// # Errors
+    /// When the name or a hostname is taken, or the database fails.
+    pub async fn create(
+        &self,
+        id: TunnelId,
+        name: &str,
+        hostnames: &[Pattern],
+        key: NewKey,
+        actor: &str,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        if !is_tunnel_name(name) {
+            return Err(StoreError::BadName(name.to_owned()));
+        }
+        if hostnames.is_empty() {
+            return Err(StoreError::NoHostname);
+        }
+        let mut patterns: Vec<String> = hostnames.iter().map(Pattern::to_string).collect();
+        patterns.sort_unstable();
+        patterns.dedup();
+        self.database.create(NewTunnel { id, name, patterns, key }, By { actor, at: now }).await
+    }
+
+    /// Adds a key; the keys before it stay valid for `overlap`.
+    ///
+    /// # Errors
+    /// When there is no such tunnel, or the database fails.
+    pub async fn rotate(
+        &self,
+        name: &str,
+        key: NewKey,
+        overlap: Duration,
+        actor: &str,
+        now: i64,
+    ) -> Result<TunnelId, StoreError> {
+        self.database.rotate(name, key, overlap, By { actor, at: now }).await
+    }
+
+    /// Ends a tunnel for good; its name and hostnames are free again.
+    ///
+    /// # Errors
+    /// When there is no such tunnel, or the database fails.
+    pub async fn revoke(&self, name: &str, actor: &str, now: i64) -> Result<TunnelId, StoreError> {
+        self.database.revoke(name, By { actor, at: now }).await
+    }
+
+    /// Every tunnel, revoked ones too, by name.
+    ///
+    /// # Errors
+    /// When the database fails or holds what this version cannot read.
+    pub async fn tunnels(&self) -> Result<Vec<TunnelRecord>, StoreError> {
+        self.database.tunnels().await
+    }
+
+    /// The tunnel that bears this name now.
+    ///
+    /// # Errors
+    /// When there is none, or the database fails.
+    pub async fn tunnel(&self, name: &str) -> Result<TunnelRecord, StoreError> {
+        let mut all = self.tunnels().await?;
+        let latest = all.iter().rposition(|t| t.name == name && t.revoked_at.is_none());
+        let latest = latest.or_else(|| all.iter().rposition(|t| t.name == name));
+        latest.map(|at| all.swap_remove(at)).ok_or_else(|| StoreError::NoSuchTunnel(name.to_owned()))
+    }
+
+    /// Notes that the tunnel had a session at `now`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn seen(&self, tunnel: TunnelId, now: i64) -> Result<(), StoreError> {
+        self.database.seen(tunnel, now).await
+    }
+
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        self.database.audit(entry).await
+    }
+
+    /// The latest entries, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.database.audit_log(limit).await
     }
 
     pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
-    fn fail(&self, error: sqlx::Error) -> StoreError {
-        StoreError::from_sqlx(&self.path, error)
+        self.database.close().await;
     }
 }
 
-/// The store holds no secret, but who may serve which name is nobody else's business.
-fn create_private(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
+fn is_tunnel_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Why the store could not do something, in words that name the mend.
 
 use std::io;
-use std::path::{Path, PathBuf};
+
+use sqlx::migrate::MigrateError;
 
 /// What is wrong with the database itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,10 @@ pub enum Fault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store {path} {}", mend(*.fault))]
+    #[error("the store {place} {}", mend(*.fault))]
     Database {
-        path: PathBuf,
+        /// A file, or where a server is.
+        place: String,
         fault: Fault,
         #[source]
         source: sqlx::Error,
@@ -41,25 +43,23 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn fault(path: &Path, fault: Fault, source: sqlx::Error) -> Self {
-        Self::Database { path: path.to_owned(), fault, source }
+    pub(super) fn fault(place: String, fault: Fault, source: sqlx::Error) -> Self {
+        Self::Database { place, fault, source }
     }
 
-    pub(super) fn from_sqlx(path: &Path, error: sqlx::Error) -> Self {
-        Self::fault(path, classify(&error), error)
+    /// `sqlstate`: what the database said, in the words that all of them share.
+    pub(super) fn from_sqlx(place: String, sqlstate: Option<&str>, error: sqlx::Error) -> Self {
+        let fault = sqlstate.map_or_else(|| beside(&error), of_sqlstate);
+        Self::fault(place, fault, error)
     }
 
-    pub(super) fn from_migration(path: &Path, error: sqlx::migrate::MigrateError) -> Self {
-        use sqlx::migrate::MigrateError;
-        match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                Self::from_sqlx(path, error)
-            }
-            newer @ (MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => {
-                Self::fault(path, Fault::Newer, sqlx::Error::Migrate(Box::new(newer)))
-            }
-            other => Self::fault(path, Fault::Other, sqlx::Error::Migrate(Box::new(other))),
-        }
+    /// A migration that could not even be tried.
+    pub(super) fn from_migration(place: String, error: MigrateError) -> Self {
+        let fault = match &error {
+            MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Fault::Newer,
+            _ => Fault::Other,
+        };
+        Self::fault(place, fault, sqlx::Error::Migrate(Box::new(error)))
     }
 
     /// What is wrong with the database, when it is that.
@@ -71,7 +71,25 @@ impl StoreError {
     }
 }
 
-fn classify(error: &sqlx::Error) -> Fault {
+/// By the class of the SQLSTATE, its first two characters; whole codes where a class says too little.
+fn of_sqlstate(code: &str) -> Fault {
+    match code {
+        "53100" => Fault::Full,
+        "25006" => Fault::ReadOnly,
+        "55P03" => Fault::Busy,
+        "XX001" | "XX002" => Fault::Corrupt,
+        _ => match code.get(..2) {
+            // Connection exception, invalid authorization, invalid catalog, operator intervention, system error.
+            Some("08" | "28" | "3D" | "57" | "58") => Fault::CannotOpen,
+            // Transaction rollback (deadlock, serialization), too many connections or too little memory.
+            Some("40" | "53") => Fault::Busy,
+            _ => Fault::Other,
+        },
+    }
+}
+
+/// When it is not the database that speaks.
+fn beside(error: &sqlx::Error) -> Fault {
     match error {
         sqlx::Error::Io(error) => match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
@@ -79,17 +97,6 @@ fn classify(error: &sqlx::Error) -> Fault {
             _ => Fault::CannotOpen,
         },
         sqlx::Error::PoolTimedOut => Fault::Busy,
-        // The low byte is SQLite's primary result code, the rest only refines it.
-        sqlx::Error::Database(error) => {
-            match error.code().and_then(|code| code.parse::<u32>().ok()).map(|c| c & 0xff) {
-                Some(11 | 26) => Fault::Corrupt,
-                Some(13) => Fault::Full,
-                Some(8) => Fault::ReadOnly,
-                Some(3 | 14 | 23) => Fault::CannotOpen,
-                Some(5 | 6) => Fault::Busy,
-                _ => Fault::Other,
-            }
-        }
         _ => Fault::Other,
     }
 }
@@ -113,5 +120,29 @@ fn mend(fault: Fault) -> &'static str {
             "was written by a later version of Causeway: update this program, or restore an older backup"
         }
         Fault::Other => "could not be used",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_known_by_the_class_of_its_sqlstate() {
+        for (code, fault) in [
+            ("53100", Fault::Full),
+            ("53300", Fault::Busy),
+            ("40001", Fault::Busy),
+            ("55P03", Fault::Busy),
+            ("25006", Fault::ReadOnly),
+            ("08006", Fault::CannotOpen),
+            ("28P01", Fault::CannotOpen),
+            ("XX001", Fault::Corrupt),
+            ("XX000", Fault::Other),
+            ("42P01", Fault::Other),
+            ("", Fault::Other),
+        ] {
+            assert_eq!(of_sqlstate(code), fault, "{code}");
+        }
     }
 }

@@ -117,12 +117,13 @@ async fn hazard_167_a_damaged_page_is_found_at_start() {
 #[tokio::test]
 async fn hazard_166_a_full_disk_is_named_and_nothing_is_half_written() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let sqlite = Arc::new(Sqlite::open(folder.path()).await.unwrap());
+    let store = Store { database: Arc::clone(&sqlite) as Arc<dyn Database> };
     created(&store, "before", &["before.example"]).await.unwrap();
     // SQLite's own quota gives the same answer as a full disk.
-    let (pages,): (i64,) = sqlx::query_as("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
+    let (pages,): (i64,) = sqlx::query_as("PRAGMA page_count").fetch_one(&sqlite.pool).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))
-        .execute(&store.pool)
+        .execute(&sqlite.pool)
         .await
         .unwrap();
     let names: Vec<String> =

@@ -1,0 +1,33 @@
+//! The statements, each valid on SQLite and on PostgreSQL: an implementation binds them and reads their rows.
+
+/// Takes the write lock, so that checks made after it in the same transaction stay true until it commits.
+pub(super) const CHANGE: &str = "UPDATE state SET revision = revision + 1 WHERE one = 1";
+pub(super) const REVISION: &str = "SELECT revision FROM state WHERE one = 1";
+
+pub(super) const TUNNELS: &str =
+    "SELECT id, name, created_at, revoked_at, last_seen_at FROM tunnels ORDER BY name, created_at";
+pub(super) const HOSTNAMES: &str = "SELECT tunnel_id, pattern FROM hostnames ORDER BY pattern";
+pub(super) const KEYS: &str =
+    "SELECT tunnel_id, id, public_key, created_at, not_after FROM tunnel_keys ORDER BY created_at, id";
+
+/// The tunnel that bears a name now.
+pub(super) const ACTIVE: &str = "SELECT id FROM tunnels WHERE name = $1 AND revoked_at IS NULL";
+/// Who was granted a pattern.
+pub(super) const OWNER: &str =
+    "SELECT t.name FROM hostnames h JOIN tunnels t ON t.id = h.tunnel_id WHERE h.pattern = $1";
+
+pub(super) const ADD_TUNNEL: &str = "INSERT INTO tunnels (id, name, created_at) VALUES ($1, $2, $3)";
+pub(super) const GRANT: &str = "INSERT INTO hostnames (pattern, tunnel_id) VALUES ($1, $2)";
+pub(super) const ADD_KEY: &str =
+    "INSERT INTO tunnel_keys (id, tunnel_id, public_key, created_at) VALUES ($1, $2, $3, $4)";
+/// Never lengthens an older key's life.
+pub(super) const RETIRE_KEYS: &str =
+    "UPDATE tunnel_keys SET not_after = $1 WHERE tunnel_id = $2 AND (not_after IS NULL OR not_after > $1)";
+pub(super) const FREE_HOSTNAMES: &str = "DELETE FROM hostnames WHERE tunnel_id = $1";
+pub(super) const REVOKE: &str = "UPDATE tunnels SET revoked_at = $1 WHERE id = $2";
+pub(super) const SEEN: &str = "UPDATE tunnels SET last_seen_at = $1 WHERE id = $2";
+
+pub(super) const NOTE: &str =
+    "INSERT INTO audit (id, at, actor, action, tunnel, detail) VALUES ($1, $2, $3, $4, $5, $6)";
+pub(super) const AUDIT_LOG: &str =
+    "SELECT at, actor, action, tunnel, detail FROM audit ORDER BY at DESC, id LIMIT $1";
