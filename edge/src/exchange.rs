@@ -15,10 +15,10 @@ pub use causeway_tunnel::{BodyKind, Host, RequestId, Scheme};
 use crate::access::Record;
 pub use crate::http::page::{Hop, Page, Style};
 pub use body::{Abort, InBody, InError, OutBody};
-pub(crate) use body::{Arriving, Gate};
-pub(crate) use interim::Target;
+pub(crate) use body::{Arriving, ContinueGate};
+pub(crate) use interim::InterimSink;
 pub use interim::{Interim, MAX_INTERIM};
-pub(crate) use upgrade::{Origin as UpgradeOrigin, RawLimits, gone, poll_capacity};
+pub(crate) use upgrade::{RawHalves, RawLimits, RawSink, RawSource, Wish};
 pub use upgrade::{RawIn, RawOut, Upgrade};
 
 /// Who sends requests on one connection, and how. Shared by all requests of that connection.
@@ -50,7 +50,7 @@ pub struct Exchange {
     /// For the core both are the same GET request; answered with 101 both become raw bytes.
     pub upgrade: Option<Upgrade>,
     /// The visitor waits for 100 before it sends the body. `interim.send(100)` lets it go on; polling the body does
-    /// so too, after [`Gate::PATIENCE`].
+    /// so too, after [`ContinueGate::PATIENCE`].
     pub expect_continue: bool,
     pub interim: Interim,
     pub record: Record,

@@ -86,7 +86,7 @@ pub struct InBody {
 
 /// Before 100 was sent: the gate, and how long we wait for it.
 struct Waiting {
-    gate: Arc<Gate>,
+    gate: Arc<ContinueGate>,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -110,7 +110,11 @@ impl InBody {
         Self { source: Source::Bytes(bytes), gate: None, record: None, done }
     }
 
-    pub(crate) fn arriving(source: Box<dyn Arriving>, gate: Option<Arc<Gate>>, record: Record) -> Self {
+    pub(crate) fn arriving(
+        source: Box<dyn Arriving>,
+        gate: Option<Arc<ContinueGate>>,
+        record: Record,
+    ) -> Self {
         let gate = gate.map(|gate| Waiting { gate, patience: None });
         Self { source: Source::Arriving(source), gate, record: Some(record), done: false }
     }
@@ -201,12 +205,12 @@ impl std::fmt::Debug for InBody {
 
 /// Holds a body back that waits for 100, until 100 was sent or patience ends.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct ContinueGate {
     open: AtomicBool,
     waiting: AtomicWaker,
 }
 
-impl Gate {
+impl ContinueGate {
     /// How long the origin may take to say 100 before we say it (hazard 33).
     pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::{HeaderMap, StatusCode};
 
-use super::Gate;
+use super::ContinueGate;
 use crate::http::headers;
 
 /// How many informational responses one request may get (hazard 145); the rest are dropped.
 pub const MAX_INTERIM: u8 = 16;
 
 /// Where informational responses go.
-pub(crate) trait Target: Send + Sync {
+pub(crate) trait InterimSink: Send + Sync {
     /// Sends one at once. The fields are cleaned already.
     fn interim(&self, status: StatusCode, headers: HeaderMap);
 }
@@ -22,8 +22,8 @@ pub(crate) trait Target: Send + Sync {
 #[derive(Clone)]
 pub struct Interim {
     /// None: this visitor cannot take any.
-    to: Option<Arc<dyn Target>>,
-    gate: Option<Arc<Gate>>,
+    to: Option<Arc<dyn InterimSink>>,
+    gate: Option<Arc<ContinueGate>>,
     sent: Arc<AtomicU8>,
 }
 
@@ -33,7 +33,7 @@ impl Interim {
         Self { to: None, gate: None, sent: Arc::default() }
     }
 
-    pub(crate) fn new(to: Option<Arc<dyn Target>>, gate: Option<Arc<Gate>>) -> Self {
+    pub(crate) fn new(to: Option<Arc<dyn InterimSink>>, gate: Option<Arc<ContinueGate>>) -> Self {
         Self { to, gate, sent: Arc::default() }
     }
 

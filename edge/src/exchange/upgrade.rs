@@ -1,39 +1,60 @@
 //! A visitor's connection or stream after an accepted upgrade: raw bytes both ways, with half-close and an idle limit.
-//! One that is broken off ends in a reset, never in what looks like a half-close.
+//! One that is broken off ends in a reset, never in what looks like a half-close. How an HTTP version does that is its
+//! own: it implements [`RawSource`] and [`RawSink`].
 
 use std::future::poll_fn;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::Abort;
 use crate::access::Record;
-use crate::http::guard::{Alarm, Limits, Meter, Side};
-use crate::http::h2::intake::Intake;
+use crate::http::timing::{Alarm, Limits, Meter};
 
 /// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
 pub struct Upgrade {
     protocol: &'static str,
-    origin: Origin,
+    wish: Wish,
+    halves: BoxFuture<'static, Result<RawHalves, Abort>>,
     limits: RawLimits,
     record: Record,
 }
 
-pub(crate) enum Origin {
-    /// Its end is a reset until the side says otherwise.
-    H1(hyper::upgrade::OnUpgrade, Arc<Side>),
-    /// The sending half exists only once the front end has sent the response head.
-    H2(h2::RecvStream, oneshot::Receiver<h2::SendStream<Bytes>>),
+/// How the visitor asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// By `Upgrade`, which only 101 grants.
+    Upgrade,
+    /// By extended CONNECT (RFC 8441).
+    Connect,
+}
+
+/// The two directions of what was upgraded.
+pub(crate) type RawHalves = (Box<dyn RawSource>, Box<dyn RawSink>);
+
+/// Where raw bytes of a visitor come from. Holds no buffer while nothing comes.
+pub(crate) trait RawSource: Send {
+    /// The next bytes; `None` when the visitor half-closed. An error when it broke off.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>>;
+    /// Ready when the visitor broke off, ahead of what came before. Keeps what else comes; where that is not known
+    /// without taking bytes it is never ready.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Abort>;
+}
+
+/// Where raw bytes to a visitor go. Dropped unfinished it breaks off.
+pub(crate) trait RawSink: Send {
+    /// Takes from the front of `bytes`, which are not empty, and says how many; at least one.
+    fn poll_write(&mut self, bytes: &mut Bytes, cx: &mut Context<'_>) -> Poll<Result<usize, Abort>>;
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>>;
+    /// Ends this direction; the other goes on.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Abort>>;
+    /// Makes the end one that cannot be taken for [`RawSink::poll_finish`].
+    fn abort(&mut self);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +72,16 @@ impl RawLimits {
 }
 
 impl Upgrade {
-    pub(crate) fn new(protocol: &'static str, origin: Origin, limits: RawLimits, record: Record) -> Self {
-        Self { protocol, origin, limits, record }
+    /// `halves` is ready as soon as the front end has sent the head that grants it, and fails when the visitor went away
+    /// first.
+    pub(crate) fn new(
+        protocol: &'static str,
+        wish: Wish,
+        halves: impl Future<Output = Result<RawHalves, Abort>> + Send + 'static,
+        limits: RawLimits,
+        record: Record,
+    ) -> Self {
+        Self { protocol, wish, halves: Box::pin(halves), limits, record }
     }
 
     /// Lower case: `websocket`.
@@ -60,9 +89,9 @@ impl Upgrade {
         self.protocol
     }
 
-    /// Whether it is an extended CONNECT (RFC 8441), which any 2xx would grant.
+    /// Whether it is an extended CONNECT, which any 2xx would grant.
     pub(crate) fn is_connect(&self) -> bool {
-        matches!(self.origin, Origin::H2(..))
+        self.wish == Wish::Connect
     }
 
     /// The raw halves, as soon as the 101 response has been sent. Await it in a task of its own *after* returning the
@@ -71,22 +100,13 @@ impl Upgrade {
     /// # Errors
     /// When the visitor went away first.
     pub async fn accept(self) -> Result<(RawIn, RawOut), Abort> {
-        let gone = |_| Abort::new("the visitor went away before the upgrade");
-        let (input, output) = match self.origin {
-            Origin::H1(upgrade, side) => {
-                let upgraded =
-                    upgrade.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
-                let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-                (In::H1(read), Out::H1(write, side))
-            }
-            Origin::H2(recv, send) => (In::H2(Intake::new(recv)), Out::H2(send.await.map_err(gone)?)),
-        };
-        let clock = Arc::new(Clock { start: Instant::now(), last: AtomicU64::new(0) });
+        let (source, sink) = self.halves.await?;
+        let moved = Arc::new(Moved { start: Instant::now(), last: AtomicU64::new(0) });
         let raw_in =
-            RawIn { input, clock: Arc::clone(&clock), idle: self.limits.idle, record: self.record.clone() };
+            RawIn { source, moved: Arc::clone(&moved), idle: self.limits.idle, record: self.record.clone() };
         let (meter, alarm) = (self.limits.http.writing(), Alarm::default());
         let limit = self.limits.http.write_idle;
-        let raw_out = RawOut { output, clock, meter, alarm, limit, record: self.record };
+        let raw_out = RawOut { sink, moved, meter, alarm, limit, record: self.record };
         Ok((raw_in, raw_out))
     }
 }
@@ -99,12 +119,12 @@ impl std::fmt::Debug for Upgrade {
 
 /// When either direction last moved, in milliseconds since the start.
 #[derive(Debug)]
-struct Clock {
+struct Moved {
     start: Instant,
     last: AtomicU64,
 }
 
-impl Clock {
+impl Moved {
     fn touch(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Ordering::Relaxed);
@@ -117,19 +137,11 @@ impl Clock {
 
 /// Bytes from the visitor.
 pub struct RawIn {
-    input: In,
-    clock: Arc<Clock>,
+    source: Box<dyn RawSource>,
+    moved: Arc<Moved>,
     idle: Duration,
     record: Record,
 }
-
-enum In {
-    H1(ReadHalf<TokioIo<Upgraded>>),
-    H2(Intake),
-}
-
-/// What one read takes at most.
-const READ_BYTES: usize = 16 * 1024;
 
 impl RawIn {
     /// The next bytes; `None` when the visitor half-closed. Cancel safe.
@@ -141,9 +153,9 @@ impl RawIn {
     }
 
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
-        let chunk = ready!(self.input.poll_chunk(cx));
+        let chunk = ready!(self.source.poll_chunk(cx));
         if let Ok(Some(bytes)) = &chunk {
-            self.clock.touch();
+            self.moved.touch();
             self.record.add_in(bytes.len());
         }
         Poll::Ready(chunk)
@@ -152,42 +164,22 @@ impl RawIn {
     /// For the time in which nobody can take more bytes: ends when the visitor resets the stream, and keeps what else
     /// comes. Over HTTP/1.1 nothing is looked at.
     pub(crate) async fn broken(&mut self) -> Abort {
-        match &mut self.input {
-            In::H1(_) => std::future::pending().await,
-            In::H2(intake) => gone(poll_fn(|cx| intake.poll_broken(cx)).await),
-        }
+        poll_fn(|cx| self.source.poll_broken(cx)).await
     }
 
     /// Ends when neither direction has moved for the idle time, whoever waits for whom and whichever of them has ended.
     pub(crate) fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (clock, limit) = (Arc::clone(&self.clock), self.idle);
+        let (moved, limit) = (Arc::clone(&self.moved), self.idle);
         async move {
             if limit.is_zero() {
                 return std::future::pending().await;
             }
-            let mut due = clock.last() + limit;
+            let mut due = moved.last() + limit;
             while due > Instant::now() {
-                // One timer, moved only when it fires: data resets the clock, not the timer.
+                // One timer, moved only when it fires: data moves the mark, not the timer.
                 tokio::time::sleep_until(due).await;
-                due = clock.last() + limit;
+                due = moved.last() + limit;
             }
-        }
-    }
-}
-
-impl In {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
-        match self {
-            Self::H1(read) => {
-                // On the stack, so that an idle WebSocket holds no buffer.
-                let mut space = [MaybeUninit::uninit(); READ_BYTES];
-                let mut buf = ReadBuf::uninit(&mut space);
-                ready!(Pin::new(read).poll_read(cx, &mut buf))
-                    .map_err(|error| Abort::new(format!("the visitor's connection broke: {error}")))?;
-                let bytes = Bytes::copy_from_slice(buf.filled());
-                Poll::Ready(Ok(Some(bytes).filter(|bytes| !bytes.is_empty())))
-            }
-            Self::H2(intake) => Poll::Ready(ready!(intake.poll_data(cx)).transpose().map_err(gone)),
         }
     }
 }
@@ -200,18 +192,13 @@ impl std::fmt::Debug for RawIn {
 
 /// Bytes to the visitor. Dropped without [`RawOut::finish`] it breaks the connection off.
 pub struct RawOut {
-    output: Out,
-    clock: Arc<Clock>,
+    sink: Box<dyn RawSink>,
+    moved: Arc<Moved>,
     meter: Meter,
     alarm: Alarm,
     /// For what moves no bytes: a flush, the end.
     limit: Duration,
     record: Record,
-}
-
-enum Out {
-    H1(WriteHalf<TokioIo<Upgraded>>, Arc<Side>),
-    H2(h2::SendStream<Bytes>),
 }
 
 impl RawOut {
@@ -221,9 +208,9 @@ impl RawOut {
     /// When the visitor is gone, or takes nothing or too little for too long.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Abort> {
         while bytes.has_remaining() {
-            let Self { output, meter, alarm, .. } = self;
+            let Self { sink, meter, alarm, .. } = self;
             let written = poll_fn(|cx| {
-                if let Poll::Ready(written) = output.poll_write(cx, &mut bytes) {
+                if let Poll::Ready(written) = sink.poll_write(&mut bytes, cx) {
                     return Poll::Ready(written);
                 }
                 ready!(alarm.poll(meter.deadline(), cx));
@@ -231,14 +218,11 @@ impl RawOut {
             });
             let written = written.await?;
             self.meter.moved(written);
-            self.clock.touch();
+            self.moved.touch();
             self.record.add_out(written);
         }
-        if let Out::H1(write, _) = &mut self.output {
-            let flushed = timeout(self.limit, write.flush()).await;
-            flushed.map_err(|_| Abort::new("the visitor took nothing for too long"))?.map_err(broke)?;
-        }
-        Ok(())
+        let sink = &mut self.sink;
+        within(self.limit, |cx| sink.poll_flush(cx)).await
     }
 
     /// Ends our direction; the visitor may go on sending.
@@ -246,45 +230,13 @@ impl RawOut {
     /// # Errors
     /// When the visitor is gone.
     pub async fn finish(&mut self) -> Result<(), Abort> {
-        match &mut self.output {
-            Out::H1(write, side) => {
-                side.complete();
-                timeout(self.limit, write.shutdown())
-                    .await
-                    .map_err(|_| Abort::new("the visitor took nothing for too long"))?
-                    .map_err(broke)
-            }
-            Out::H2(send) => send.send_data(Bytes::new(), true).map_err(gone),
-        }
+        let sink = &mut self.sink;
+        within(self.limit, |cx| sink.poll_finish(cx)).await
     }
 
     /// Breaks the connection off, so that the visitor cannot take it for an end.
     pub fn abort(&mut self) {
-        match &mut self.output {
-            Out::H1(_, side) => side.reset(),
-            Out::H2(send) => send.send_reset(h2::Reason::CANCEL),
-        }
-    }
-}
-
-impl Out {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<Result<usize, Abort>> {
-        let written = match self {
-            Self::H1(write, _) => {
-                let written = ready!(Pin::new(write).poll_write(cx, bytes)).map_err(broke)?;
-                if written == 0 {
-                    return Poll::Ready(Err(Abort::new("the visitor's connection takes no more bytes")));
-                }
-                bytes.advance(written);
-                written
-            }
-            Self::H2(send) => {
-                let capacity = ready!(poll_capacity(send, bytes.len(), cx))?;
-                send.send_data(bytes.split_to(capacity), false).map_err(gone)?;
-                capacity
-            }
-        };
-        Poll::Ready(Ok(written))
+        self.sink.abort();
     }
 }
 
@@ -294,30 +246,10 @@ impl std::fmt::Debug for RawOut {
     }
 }
 
-/// How many of `wanted` bytes the visitor's windows let us send; at least one.
-pub(crate) fn poll_capacity(
-    send: &mut h2::SendStream<Bytes>,
-    wanted: usize,
-    cx: &mut Context<'_>,
-) -> Poll<Result<usize, Abort>> {
-    send.reserve_capacity(wanted);
-    loop {
-        let capacity = send.capacity().min(wanted);
-        if capacity > 0 {
-            return Poll::Ready(Ok(capacity));
-        }
-        match ready!(send.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(gone(error))),
-            None => return Poll::Ready(Err(Abort::new("the visitor closed the stream"))),
-        }
-    }
-}
-
-fn broke(error: std::io::Error) -> Abort {
-    Abort::new(format!("the visitor's connection broke: {error}"))
-}
-
-pub(crate) fn gone(error: h2::Error) -> Abort {
-    Abort::new(format!("the visitor reset the stream: {error}"))
+async fn within(
+    limit: Duration,
+    poll: impl FnMut(&mut Context<'_>) -> Poll<Result<(), Abort>>,
+) -> Result<(), Abort> {
+    let done = timeout(limit, poll_fn(poll)).await;
+    done.map_err(|_| Abort::new("the visitor took nothing for too long"))?
 }

@@ -17,7 +17,8 @@ use tokio::time::{Instant, Sleep};
 use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
 use crate::household::{EVICTED, Reader, Stalled};
-use crate::http::{headers, limits};
+use crate::http::headers;
+use crate::http::sizes::SEND_BUFFER_BYTES;
 
 /// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
 /// costs less than the frames.
@@ -145,7 +146,7 @@ impl TunnelBody {
     }
 
     fn hand_out(&mut self, bytes: Bytes) -> Poll<Option<Result<http_body::Frame<Bytes>, Abort>>> {
-        self.handed_out = (self.handed_out + bytes.len()).min(limits::SEND_BUFFER_BYTES);
+        self.handed_out = (self.handed_out + bytes.len()).min(SEND_BUFFER_BYTES);
         self.block(bytes.len());
         Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
     }

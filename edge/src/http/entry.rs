@@ -1,4 +1,4 @@
-//! The gate between HTTP and the core, common to all versions: a parsed request becomes a validated exchange, and an
+//! The way between HTTP and the core, common to all versions: a parsed request becomes a validated exchange, and an
 //! answer is made fit to leave.
 
 use std::net::SocketAddr;
@@ -11,9 +11,11 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use parking_lot::Mutex;
 
-use super::guard::{Limits, Pressure, Refusal};
-use super::headers::{self, Forwarder, Forwarding};
+use super::forwarding::{Forwarder, Forwarding};
+use super::headers;
 use super::page::{Hop, Page, Style};
+use super::refusal::Refusal;
+use super::timing::{Limits, Pressure};
 use super::validate;
 use crate::access::{Record, Sink, Start};
 use crate::exchange::{Handler, OutBody, Pages, RequestId, Scheme, Visitor};
@@ -198,14 +200,14 @@ impl<H: Handler> Service<H> {
 
 /// What has to be known of a request when its answer leaves.
 #[derive(Clone, Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct Asked {
     pages: Pages,
     /// The visitor asked for a WebSocket.
     pub(crate) upgrade: bool,
     pub(crate) is_head: bool,
 }
 
-impl Leaving {
+impl Asked {
     pub(crate) fn new(entered: &Entered, upgrade: bool) -> Self {
         let style = Style::of(&entered.parts.headers);
         let is_head = entered.parts.method == Method::HEAD;

@@ -11,7 +11,6 @@
 
 mod chunk;
 mod head;
-mod limits;
 mod scan;
 mod side;
 
@@ -27,13 +26,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 pub use chunk::{Chunks, Fed};
-pub use head::{Framing, Head, MAX_FIELDS};
+pub use head::{Framing, Head};
 pub(crate) use head::{check_method, check_path};
-pub use limits::Limits;
-pub(crate) use limits::{Alarm, Meter, Pressure};
-pub use scan::{Refusal, Scanner, Step};
-pub(crate) use side::{Admitted, Side, Taken};
+pub use scan::{Scanner, Step};
+pub(crate) use side::{Admitted, Side, Turn};
 
+use super::refusal::Refusal;
+use super::sizes::MAX_HEAD_BYTES;
+use super::timing::{Alarm, Limits, Meter, Pressure};
 use crate::exchange::InError;
 
 /// A connection that can be broken off so that the peer sees a reset, not an end.
@@ -79,7 +79,7 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\n\r\n";
 /// Reads into `held`: a head is seldom longer.
 const READ_BYTES: usize = 4 * 1024;
 /// What may wait behind the current message: a head in full size, so that the limits decide, not the buffer.
-const MAX_HELD_BYTES: usize = head::MAX_HEAD_BYTES + READ_BYTES;
+const MAX_HELD_BYTES: usize = MAX_HEAD_BYTES + READ_BYTES;
 /// How much of an unwanted body is thrown away before the connection is cut (hazards 31 and 146): what the sockets of both
 /// ends may hold on its way, so that a visitor who stops when he sees the answer has not been cut before.
 const MAX_DISCARD_BYTES: usize = 16 * 1024 * 1024;
@@ -142,7 +142,7 @@ impl<T: Transport> Guard<T> {
                 self.reading = self.limits.reading();
                 self.writing = self.limits.writing();
                 let has_more = self.held.len() > len;
-                self.side.admit(Admitted::Request(head), has_more);
+                self.side.admit(Admitted::Request { head, has_more });
                 Ok(true)
             }
             Step::Body { len, end } => {
@@ -169,14 +169,13 @@ impl<T: Transport> Guard<T> {
     /// A refused head is answered in its turn.
     fn refuse(&mut self, refusal: Refusal) {
         self.stop_reading();
-        self.side.admit(Admitted::Refused(refusal), false);
+        self.side.admit(Admitted::Refused(refusal));
         self.stand_in = Bytes::from_static(STAND_IN);
     }
 
-    /// In a body it is too late for an answer in the request's place: hyper's reader fails.
+    /// In a body it is too late for an answer in the request's place: hyper's reader fails, and hands on why.
     fn fail_body(&mut self, error: InError) -> io::Error {
         self.stop_reading();
-        self.side.fail_body(error);
         io::Error::new(io::ErrorKind::InvalidData, error)
     }
 
@@ -284,7 +283,7 @@ impl<T: Transport> Guard<T> {
                     Poll::Ready(Ok(count)) => bytes.advance(count),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        self.side.put_back_interim(bytes);
+                        self.side.put_back_interim(&bytes);
                         return Poll::Pending;
                     }
                 }
@@ -414,6 +413,3 @@ impl<T: Transport> Drop for Guard<T> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,10 +6,17 @@
 mod backlog;
 mod body;
 pub mod flood;
-pub(crate) mod intake;
+mod flow;
+mod intake;
 mod io;
 mod leaving;
+mod limits;
+mod pace;
+mod responder;
+mod sending;
+mod shared;
 mod stream;
+mod upgraded;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,18 +26,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::entry::{Peer, Service};
-use super::limits;
+use super::sizes::SEND_BUFFER_BYTES;
 use crate::exchange::Handler;
-use backlog::Backlog;
-use flood::ResetBudget;
 use io::Watched;
 use leaving::Leaving;
+use shared::{Running, Shared};
 
 /// How long the visitor may take for its preface and settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,20 +43,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const TURN_STREAMS: u64 = 8;
 /// For the last frames of a connection that is being closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a connection and its streams tell each other.
-struct Shared {
-    resets: Mutex<ResetBudget>,
-    /// Running stream tasks, and when the last of them ended.
-    running: Mutex<Running>,
-    flooded: Arc<Notify>,
-    backlog: Arc<Backlog>,
-}
-
-struct Running {
-    count: usize,
-    since: Instant,
-}
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve<H: Handler>(
@@ -66,13 +57,7 @@ pub(crate) async fn serve<H: Handler>(
         tracing::debug!("HTTP/2 connection ended in its preface");
         return;
     };
-    let shared = Arc::new(Shared {
-        resets: Mutex::new(ResetBudget::new(std::time::Instant::now())),
-        running: Mutex::new(Running { count: 0, since: Instant::now() }),
-        flooded,
-        backlog: Arc::default(),
-    });
-    run(connection, Arc::new(peer), service, shared).await;
+    run(connection, Arc::new(peer), service, Arc::new(Shared::new(flooded))).await;
 }
 
 fn builder() -> Builder {
@@ -82,7 +67,7 @@ fn builder() -> Builder {
         .initial_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
-        .max_send_buffer_size(limits::SEND_BUFFER_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(limits::MAX_PROVOKED_RESETS))
         .data_frame_budget(limits::SMALL_FRAMES_BUDGET)
@@ -96,7 +81,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
     service: Arc<Service<H>>,
     shared: Arc<Shared>,
 ) {
-    let mut retires = pin!(sleep_until(Instant::now() + limits::spread(service.limits.max_age)));
+    let mut retires = pin!(sleep_until(Instant::now() + service.limits.lifetime()));
     // Looks at idleness, and once the connection leaves at whether it has gone.
     let mut timer = pin!(sleep_until(Instant::now() + service.pressure.idle(&service.limits)));
     let mut leaving: Option<Leaving> = None;
@@ -122,14 +107,12 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                     shared.refused();
                 }
                 Some(Ok((request, respond))) => {
-                    shared.resets.lock().opened();
-                    shared.running.lock().count += 1;
-                    let guard = stream::Guard::new(Arc::clone(&shared));
-                    let answer = stream::serve(Arc::clone(&service), Arc::clone(&peer), guard, request, respond);
+                    let running = Running::begin(&shared);
+                    let answer = stream::serve(Arc::clone(&service), Arc::clone(&peer), running, request, respond);
                     drop(service.drain.spawn("http/2 request", answer));
-                    leave = shared.resets.lock().streams() >= limits::MAX_REQUESTS;
+                    leave = shared.streams() >= limits::MAX_REQUESTS;
                     // A refused request gives its memory back as soon as it runs: not a hundred of each connection first.
-                    if shared.resets.lock().streams().is_multiple_of(TURN_STREAMS) {
+                    if shared.streams().is_multiple_of(TURN_STREAMS) {
                         tokio::task::yield_now().await;
                     }
                 }
@@ -138,7 +121,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
             () = &mut retires, if leaving.is_none() => leave = true,
             () = &mut timer => {
                 let now = Instant::now();
-                let idle_since = shared.running.lock().idle_since();
+                let idle_since = shared.idle_since();
                 let due = match &leaving {
                     Some(leaving) if leaving.is_over(now, idle_since, connection.has_streams(), service.limits.write_idle) => {
                         tracing::debug!("HTTP/2 connection closed: the visitor does not leave");
@@ -163,24 +146,6 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
 async fn end<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T, Bytes>, reason: Reason) {
     connection.abrupt_shutdown(reason);
     let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| connection.poll_closed(cx))).await;
-}
-
-impl Shared {
-    /// A stream was refused. Somebody who never hears of it is a flood like one of resets.
-    fn refused(&self) {
-        let mut resets = self.resets.lock();
-        resets.opened();
-        if resets.reset(Duration::ZERO, std::time::Instant::now()).is_err() {
-            self.flooded.notify_one();
-        }
-    }
-}
-
-impl Running {
-    /// Since when there is nothing to do. None: a stream runs.
-    fn idle_since(&self) -> Option<Instant> {
-        (self.count == 0).then_some(self.since)
-    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,15 @@
 //! and from its answer back to bytes.
 
 pub mod entry;
+pub mod forwarding;
 pub mod guard;
 pub(crate) mod h1;
 pub mod h2;
-pub mod headers;
-pub(crate) mod limits;
+pub(crate) mod headers;
 pub mod page;
+pub mod refusal;
+pub(crate) mod sizes;
 #[cfg(test)]
 mod testing;
+pub mod timing;
 mod validate;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
 use http::header::SEC_WEBSOCKET_ACCEPT;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rustls::pki_types::pem::PemObject;
@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::entry::Service;
-use super::guard::Limits;
-use super::headers::Forwarding;
+use super::forwarding::Forwarding;
+use super::timing::Limits;
 use crate::access::{Finished, Log, Observer, Sink};
 use crate::exchange::{Abort, BodyKind, Exchange, Handler, InBody, InError, OutBody};
 use crate::household::{Bounds, Households};
@@ -143,6 +143,20 @@ impl Fake {
                     pages.answer(&error.page())
                 }
             }
+        })
+    }
+
+    /// Reads the body in a task of its own, as an upload is, and tells why it broke; never answers.
+    pub(crate) fn reads_beside() -> Self {
+        Self::new(|mut exchange| async move {
+            let errors = exchange.head.extensions.remove::<mpsc::Sender<InError>>().unwrap();
+            let reading = async move {
+                if let Err(error) = exchange.body.collect().await {
+                    errors.try_send(error).unwrap();
+                }
+            };
+            drop(Drain::new().spawn("upload", reading));
+            std::future::pending().await
         })
     }
 
@@ -320,4 +334,12 @@ pub(crate) fn parts(parts: &[&'static str]) -> OutBody {
     let frames: Vec<_> =
         parts.iter().map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))).collect();
     OutBody::stream(StreamBody::new(futures_util::stream::iter(frames)))
+}
+
+/// Header fields.
+pub(crate) fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let pair = |(name, value): &(&str, &str)| {
+        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+    };
+    fields.iter().map(pair).collect()
 }

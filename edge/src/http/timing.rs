@@ -1,10 +1,11 @@
-//! How long a visitor may take, and the clock that measures it.
+//! How long a visitor may take, whatever HTTP version it speaks, and the clock that measures it.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Times and rates at which a visitor is given up. The defaults are those of hazards 106-109.
@@ -144,6 +145,11 @@ impl Limits {
     /// For one that it takes.
     pub(crate) fn writing(&self) -> Meter {
         Meter::new(self.write_idle, self)
+    }
+
+    /// How old one connection may become: give or take a tenth, so that what began together does not end together.
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.max_age.mul_f64(rand::rng().random_range(0.9..1.1))
     }
 }
 

@@ -7,12 +7,10 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
-use super::guard::{Refusal, check_method, check_path};
+use super::guard::{check_method, check_path};
+use super::refusal::Refusal;
+use super::sizes::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_TARGET_BYTES};
 use crate::exchange::Scheme;
-
-const MAX_TARGET_BYTES: usize = 8 * 1024;
-const MAX_FIELD_BYTES: usize = 16 * 1024;
-const MAX_FIELDS: usize = 100;
 
 /// The host parsed last on a connection: most have only one.
 #[derive(Debug, Default)]

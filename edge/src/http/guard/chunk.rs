@@ -3,8 +3,9 @@
 
 use http::StatusCode;
 
-use super::head::{MAX_FIELDS, is_field_content, is_token};
-use super::scan::Refusal;
+use super::super::refusal::Refusal;
+use super::super::sizes::MAX_FIELDS;
+use super::head::{is_field_content, is_token};
 
 /// All extensions of one body together: no known sender uses any.
 const MAX_EXTENSION_BYTES: usize = 16 * 1024;

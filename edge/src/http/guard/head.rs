@@ -4,14 +4,9 @@ use causeway_tunnel::target::is_target;
 use http::StatusCode;
 use memchr::memchr;
 
-use super::scan::Refusal;
+use super::super::refusal::Refusal;
+use super::super::sizes::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
-/// Longest request target; longer ones get 414.
-pub(super) const MAX_TARGET_BYTES: usize = 8 * 1024;
-/// Longest field line; with the next two it bounds what a head can cost us (hazard 29).
-pub(super) const MAX_FIELD_BYTES: usize = 16 * 1024;
-pub const MAX_FIELDS: usize = 100;
-pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The longest registered method has 17 letters.
 const MAX_METHOD_BYTES: usize = 32;
 /// Method, target, version and the spaces between them.

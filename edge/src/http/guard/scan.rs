@@ -9,29 +9,9 @@
 //! ```
 //! The result depends on the bytes alone, never on how they were split into reads (hazard 34).
 
-use http::StatusCode;
-
+use super::super::refusal::Refusal;
 use super::chunk::Chunks;
 use super::head::{Framing, Head, HeadScan};
-
-/// A message that must not go further: the status to answer with, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason} ({status})")]
-pub struct Refusal {
-    pub status: StatusCode,
-    /// One of a fixed set: fit for a metric's label.
-    pub reason: &'static str,
-}
-
-impl Refusal {
-    pub const fn new(status: StatusCode, reason: &'static str) -> Self {
-        Self { status, reason }
-    }
-
-    pub const fn bad(reason: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, reason)
-    }
-}
 
 /// What the bytes at the front of the input are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,37 +1,38 @@
-//! What the guard and the service of one connection tell each other beside hyper.
+//! What the guard and the service of one connection tell each other beside hyper, which has no way for it: heads as the
+//! guard judged them, informational responses, and what the connection's end may look like. (What does have a way goes
+//! by it: why a body broke is in the error that hyper hands on.)
+
+mod ending;
+mod interims;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::super::refusal::Refusal;
 use super::head::{Framing, Head};
-use super::scan::Refusal;
-use crate::exchange::{InError, Target};
+use crate::exchange::InterimSink;
 use crate::household::Reader;
+use ending::Ending;
+use interims::{Due, Interims};
 
 /// What the guard let through, one for each request that hyper sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Admitted {
-    Request(Head),
+    /// `has_more`: something that follows the head had arrived with it.
+    Request { head: Head, has_more: bool },
     /// hyper sees a stand-in: answer it with the refusal and close.
     Refused(Refusal),
 }
 
-/// A request that it is the service's turn to answer.
-pub(crate) struct Taken {
-    pub(crate) admitted: Admitted,
-    /// Something that follows its head has arrived.
-    pub(crate) has_more: bool,
-    pub(crate) turn: Turn,
-}
-
-/// Sends informational responses to one request: none of its can reach the next one's visitor.
+/// One request's place on its connection: what it says can reach no other's visitor.
+#[derive(Clone)]
 pub(crate) struct Turn {
     side: Arc<Side>,
     number: u64,
@@ -46,6 +47,8 @@ pub(crate) struct Side {
 }
 
 struct State {
+    phase: Phase,
+    /// In the order in which they came, and hyper sees them.
     admitted: VecDeque<Admitted>,
     /// Messages that the guard let through, that the service took, and that it finished answering.
     seen: u64,
@@ -53,78 +56,83 @@ struct State {
     answered: u64,
     /// When the last answer was finished; at first, when the connection began.
     last: Instant,
-    /// The last message seen has a body that has not ended.
-    in_body: bool,
-    body_error: Option<InError>,
-    /// The core let go of the current request's body before its end.
-    abandoned: bool,
-    upgraded: bool,
-    close: Close,
-    draining: bool,
-    /// Informational responses of the request that is being served. None once its final head is on the way.
-    interim: Option<BytesMut>,
-    interim_under_way: bool,
-    has_more: bool,
-    closed: bool,
+    body: Body,
+    interims: Interims,
+    ending: Ending,
     /// Who reads the current response.
     reader: Option<Arc<Reader>>,
 }
 
-/// What the end of the connection says to the visitor.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Close {
-    /// Nothing: every answer says by itself where it ends.
-    Plain,
-    /// That the answer is whole, and it is not: the connection must be reset.
-    Reset,
-    /// The same, and it is whole as soon as all of it is written.
-    Completing,
+/// How far the connection is.
+///
+/// ```text
+///   Serving ──drain──▶ Draining ──upgrade──▶ Upgraded ──close──▶ Closed
+///      └─────────────upgrade────────────────────▲                   ▲
+///      └─────────────close──────────────────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Between requests it may end at once.
+    Draining,
+    /// The answer was 101: whatever comes passes.
+    Upgraded,
+    /// Nobody writes any more, and nobody has to wait for it.
+    Closed,
+}
+
+/// The body of the last message seen.
+///
+/// ```text
+///   admit ──▶ Coming ──abandon──▶ Unwanted
+///     │         └──────end─────▶ Ended ◀──end──┘
+///     └─(it has none)──▶ Ended
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Ended,
+    Coming,
+    /// There is more of it, and nobody reads it.
+    Unwanted,
 }
 
 impl Side {
     pub(crate) fn new() -> Self {
         let state = State {
+            phase: Phase::Serving,
             admitted: VecDeque::new(),
             seen: 0,
             taken: 0,
             answered: 0,
             last: Instant::now(),
-            in_body: false,
-            body_error: None,
-            abandoned: false,
-            upgraded: false,
-            close: Close::Plain,
-            draining: false,
-            interim: None,
-            interim_under_way: false,
-            has_more: false,
-            closed: false,
+            body: Body::Ended,
+            interims: Interims::Over,
+            ending: Ending::Plain,
             reader: None,
         };
         Self { state: Mutex::new(state), task: AtomicWaker::new(), flushed: AtomicWaker::new() }
     }
 
-    pub(super) fn admit(&self, admitted: Admitted, has_more: bool) {
+    pub(super) fn admit(&self, admitted: Admitted) {
         let mut state = self.state.lock();
         state.seen += 1;
-        state.has_more = has_more;
-        state.in_body = match &admitted {
-            Admitted::Request(head) => !matches!(head.framing, Framing::None | Framing::Length(0)),
-            Admitted::Refused(_) => false,
+        state.body = match &admitted {
+            Admitted::Request { head, .. } if !matches!(head.framing, Framing::None | Framing::Length(0)) => {
+                Body::Coming
+            }
+            Admitted::Request { .. } | Admitted::Refused(_) => Body::Ended,
         };
-        state.body_error = None;
         state.admitted.push_back(admitted);
     }
 
     /// The service takes the next request.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Taken> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<(Admitted, Turn)> {
         let mut state = self.state.lock();
         let admitted = state.admitted.pop_front()?;
         state.taken += 1;
-        state.abandoned = false;
-        state.interim = Some(BytesMut::new());
-        let turn = Turn { side: Arc::clone(self), number: state.taken };
-        Some(Taken { admitted, has_more: state.has_more, turn })
+        state.interims.begin();
+        let number = state.taken;
+        Some((admitted, Turn { side: Arc::clone(self), number }))
     }
 
     /// The final head of the current response goes out: no informational response can follow. Ready once those
@@ -132,14 +140,11 @@ impl Side {
     pub(crate) fn poll_answer(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.flushed.register(cx.waker());
         let mut state = self.state.lock();
-        let is_waiting =
-            state.interim_under_way || state.interim.as_ref().is_some_and(|bytes| !bytes.is_empty());
-        if is_waiting && !state.closed {
-            self.task.wake();
-            return Poll::Pending;
+        if state.interims.end() || state.phase == Phase::Closed {
+            return Poll::Ready(());
         }
-        state.interim = None;
-        Poll::Ready(())
+        self.task.wake();
+        Poll::Pending
     }
 
     /// The current response is over.
@@ -163,32 +168,41 @@ impl Side {
     /// From now on closing the connection would look like the end of what we send, which is not complete (hazard 138):
     /// however it comes to it (an error, a deadline, force, a panic), it is reset.
     pub(crate) fn reset(&self) {
-        self.state.lock().close = Close::Reset;
+        self.state.lock().ending.must_reset();
     }
 
     /// The answer was handed over whole: its end may be seen once it is written.
     pub(crate) fn complete(&self) {
-        let mut state = self.state.lock();
-        if state.close == Close::Reset {
-            state.close = Close::Completing;
-        }
+        self.state.lock().ending.complete();
     }
 
     /// Everything was written, and our end with it.
     pub(super) fn ended(&self) {
+        self.state.lock().ending.written();
+    }
+
+    pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
-        if state.close == Close::Completing {
-            state.close = Close::Plain;
+        if state.phase == Phase::Serving {
+            state.phase = Phase::Draining;
         }
     }
 
-    /// Between requests the connection may end at once.
-    pub(crate) fn drain(&self) {
-        self.state.lock().draining = true;
+    pub(super) fn is_draining(&self) -> bool {
+        self.state.lock().phase == Phase::Draining
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.state.lock().draining
+    /// The answer is 101. From here on only the end of the connection ends what we send.
+    pub(crate) fn upgrade(&self) {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Closed {
+            state.phase = Phase::Upgraded;
+        }
+        state.ending.must_reset();
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.state.lock().phase == Phase::Upgraded
     }
 
     /// Since when there is nothing to answer. None: there is.
@@ -197,72 +211,34 @@ impl Side {
         (state.answered == state.seen).then_some(state.last)
     }
 
-    pub(crate) fn abandon_body(&self) {
-        self.state.lock().abandoned = true;
+    pub(super) fn end_body(&self) {
+        self.state.lock().body = Body::Ended;
     }
 
     /// Whether there is more of the body of the request that is being served, and nobody reads it.
     pub(crate) fn is_body_left(&self) -> bool {
-        let state = self.state.lock();
-        state.abandoned && state.in_body && state.taken == state.seen
-    }
-
-    pub(super) fn end_body(&self) {
-        self.state.lock().in_body = false;
-    }
-
-    pub(super) fn fail_body(&self, error: InError) {
-        self.state.lock().body_error = Some(error);
-    }
-
-    /// Why the guard failed the body that hyper reports as broken.
-    pub(crate) fn body_error(&self) -> InError {
-        self.state.lock().body_error.unwrap_or(InError::Gone)
-    }
-
-    /// The answer is 101: whatever comes passes.
-    pub(crate) fn upgrade(&self) {
-        let mut state = self.state.lock();
-        state.upgraded = true;
-        state.close = Close::Reset;
-    }
-
-    pub(super) fn is_upgraded(&self) -> bool {
-        self.state.lock().upgraded
+        self.state.lock().body == Body::Unwanted
     }
 
     pub(super) fn take_interim(&self) -> Option<Bytes> {
-        let mut state = self.state.lock();
-        match &mut state.interim {
-            Some(bytes) if !bytes.is_empty() => {
-                let bytes = bytes.split().freeze();
-                state.interim_under_way = true;
-                Some(bytes)
-            }
-            _ => {
-                if std::mem::take(&mut state.interim_under_way) {
-                    self.flushed.wake();
-                }
-                None
-            }
+        match self.state.lock().interims.take() {
+            Due::Bytes(bytes) => return Some(bytes),
+            Due::Written => self.flushed.wake(),
+            Due::Nothing => {}
         }
+        None
     }
 
-    pub(super) fn put_back_interim(&self, rest: Bytes) {
-        let mut state = self.state.lock();
-        let mut bytes = BytesMut::from(&rest[..]);
-        if let Some(behind) = state.interim.take() {
-            bytes.extend_from_slice(&behind);
-        }
-        state.interim = Some(bytes);
+    pub(super) fn put_back_interim(&self, rest: &[u8]) {
+        self.state.lock().interims.put_back(rest);
     }
 
     /// The connection is gone: nobody waits for a flush any more. True when it must be reset.
     pub(super) fn close(&self) -> bool {
         let mut state = self.state.lock();
-        state.closed = true;
+        (state.phase, state.interims) = (Phase::Closed, Interims::Over);
         self.flushed.wake();
-        state.close != Close::Plain
+        state.ending != Ending::Plain
     }
 
     /// To be called at each poll of the connection, before it.
@@ -271,13 +247,23 @@ impl Side {
     }
 }
 
-impl Target for Turn {
+impl Turn {
+    /// The core let go of this request's body before its end. When another message has come since, it had ended.
+    pub(crate) fn abandon_body(&self) {
+        let mut state = self.side.state.lock();
+        if state.seen == self.number && state.body == Body::Coming {
+            state.body = Body::Unwanted;
+        }
+    }
+}
+
+impl InterimSink for Turn {
     fn interim(&self, status: StatusCode, headers: HeaderMap) {
         let mut state = self.side.state.lock();
         if state.taken != self.number {
             return;
         }
-        let Some(out) = &mut state.interim else { return };
+        let Some(out) = state.interims.say() else { return };
         let reason = status.canonical_reason().unwrap_or("Informational");
         out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
         for (name, value) in &headers {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 
 use super::super::testing::{Fake, Front};
 use super::*;
-use crate::exchange::{Hop, Page};
+use crate::exchange::{Abort, Hop, InError, Page};
 
 /// Sends everything, reads until the server closes.
 async fn talk(front: &Front, bytes: &str) -> String {

@@ -17,7 +17,7 @@ const SMALL_BYTES: usize = 256;
 /// What small pieces become at most before they are handed on.
 const JOINED_BYTES: usize = 16 * 1024;
 
-pub(crate) struct Intake {
+pub(super) struct Intake {
     recv: RecvStream,
     /// Taken and not handed on, in order; `joined` comes last.
     taken: VecDeque<Bytes>,
@@ -27,12 +27,12 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(recv: RecvStream) -> Self {
+    pub(super) fn new(recv: RecvStream) -> Self {
         Self { recv, taken: VecDeque::new(), joined: BytesMut::new(), end: None }
     }
 
     /// The next bytes; `None` before trailers and at the end.
-    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         if self.is_empty() {
             self.take_in(cx);
         }
@@ -49,7 +49,7 @@ impl Intake {
         }
     }
 
-    pub(crate) fn poll_trailers(
+    pub(super) fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
@@ -57,7 +57,7 @@ impl Intake {
     }
 
     /// Takes in what has come. To be polled while nobody wants it; the waker is told of more.
-    pub(crate) fn take_in(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn take_in(&mut self, cx: &mut Context<'_>) {
         while self.end.is_none() {
             match self.recv.poll_data(cx) {
                 Poll::Pending => return,
@@ -69,7 +69,7 @@ impl Intake {
     }
 
     /// Ready with the error of a stream that broke, ahead of what was taken in before; else as [`Intake::take_in`].
-    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<h2::Error> {
+    pub(super) fn poll_error(&mut self, cx: &mut Context<'_>) -> Poll<h2::Error> {
         self.take_in(cx);
         match self.end.take_if(|end| end.is_err()) {
             Some(Err(error)) => Poll::Ready(error),
@@ -78,13 +78,13 @@ impl Intake {
     }
 
     /// Whether anything has come, the end included.
-    pub(crate) fn has_started(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn has_started(&mut self, cx: &mut Context<'_>) -> bool {
         self.take_in(cx);
         !self.is_empty() || self.end.is_some()
     }
 
     /// Whether everything was handed on and there are no trailers.
-    pub(crate) fn is_end(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         self.is_empty() && self.recv.is_end_stream()
     }
 

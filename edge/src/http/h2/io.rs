@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use super::super::limits::TURN_BYTES;
 use super::flood::FrameBudget;
+use super::limits::TURN_BYTES;
 
 pub(super) struct Watched<T> {
     io: T,

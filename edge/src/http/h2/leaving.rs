@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::limits::MAX_STREAMS;
+use super::limits::MAX_STREAMS;
 
 /// For the first GOAWAY to arrive and its PING to come back: several round trips of the worst lines.
 pub(super) const LEAVING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,32 +1,21 @@
-//! Limits of the public listeners that no person needs to set.
+//! Limits of an HTTP/2 connection that no person needs to set.
 
-use std::time::Duration;
-
-use rand::Rng;
-
-/// HTTP/2: requests at once on one connection; more are refused with REFUSED_STREAM, which is safe to repeat.
-pub(crate) const MAX_STREAMS: u32 = 100;
+/// Requests at once on one connection; more are refused with REFUSED_STREAM, which is safe to repeat.
+pub(super) const MAX_STREAMS: u32 = 100;
 /// What one upload may have in flight: 256 KiB is 100 Mbit/s at 20 ms.
-pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+pub(super) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The sum of all fields of a request, counted while they are decompressed.
-pub(crate) const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
-/// Response bytes that wait in memory for one slow stream (hazard 75).
-pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Streams that were reset before we saw them (hazard 70).
-pub(crate) const MAX_PENDING_RESETS: usize = 20;
+pub(super) const MAX_PENDING_RESETS: usize = 20;
 /// Resets that a visitor may provoke from us on one connection (hazard 71).
-pub(crate) const MAX_PROVOKED_RESETS: usize = 128;
+pub(super) const MAX_PROVOKED_RESETS: usize = 128;
 /// What h2 may hold of small DATA frames that nobody has read yet: 256 less its length each, which is about the memory
 /// that it takes. More than twice what one turn of reading ([`TURN_BYTES`]) can bring; streams take theirs in between
 /// turns. Beyond it the connection ends.
-pub(crate) const SMALL_FRAMES_BUDGET: usize = 4 * 1024 * 1024;
+pub(super) const SMALL_FRAMES_BUDGET: usize = 4 * 1024 * 1024;
 /// How much of a connection is read before its streams get their turn: 6,500 of the smallest DATA frames.
-pub(crate) const TURN_BYTES: usize = 64 * 1024;
+pub(super) const TURN_BYTES: usize = 64 * 1024;
 /// After so many requests a connection is replaced, so that none lives for ever (hazard 78).
-pub(crate) const MAX_REQUESTS: u64 = 10_000;
-
-/// A duration give or take a tenth, so that what began together does not end together.
-pub(crate) fn spread(duration: Duration) -> Duration {
-    duration.mul_f64(rand::rng().random_range(0.9..1.1))
-}
+pub(super) const MAX_REQUESTS: u64 = 10_000;

@@ -1,6 +1,6 @@
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
-use super::super::head::{MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+use super::super::super::sizes::{MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 use super::*;
 
 /// What became of a stream: heads seen, body bytes passed, messages ended, and the refusal that stopped it.

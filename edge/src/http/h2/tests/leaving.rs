@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_daemon::drain::Finished;
 
-use super::super::super::limits::MAX_STREAMS;
+use super::super::limits::MAX_STREAMS;
 use super::raw::{DATA, GOAWAY, HEADERS, REFUSED_STREAM, RST_STREAM, Raw};
 use super::{Fake, Front};
 
