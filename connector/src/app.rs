@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use causeway_daemon::admin::{Admin, BoundAdmin, JSON};
+use causeway_daemon::admin::{Admin, BoundAdmin, Reply, get};
 use causeway_daemon::drain::{Drain, Finished};
 use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
@@ -23,8 +22,6 @@ use causeway_daemon::signals::{Signal, Signals};
 use causeway_daemon::telemetry::Levels;
 use causeway_tunnel::quic::Dialer;
 use causeway_tunnel::{ConnectorId, Token};
-use futures_util::FutureExt;
-use futures_util::future::ready;
 use http::StatusCode;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -136,7 +133,7 @@ impl App {
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels)
             .watch(pulse.clone())
-            .route("/status", Arc::new(move || ready(page(shown.borrow().clone())).boxed()));
+            .route("/status", get(async move || page(shown.borrow().clone())));
         if let Some(path) = &control {
             let socket = admin.clone().bind_unix(path);
             let socket =
@@ -324,11 +321,11 @@ impl View {
     }
 }
 
-fn page(view: Option<Arc<View>>) -> (StatusCode, &'static str, Bytes) {
+fn page(view: Option<Arc<View>>) -> Reply {
     let text = view.map(|view| view.status()).and_then(|status| serde_json::to_vec(&status).ok());
     match text {
-        Some(json) => (StatusCode::OK, JSON, json.into()),
-        None => (StatusCode::SERVICE_UNAVAILABLE, JSON, Bytes::from_static(b"{}")),
+        Some(json) => Reply::json(StatusCode::OK, json),
+        None => Reply::json(StatusCode::SERVICE_UNAVAILABLE, "{}"),
     }
 }
 

@@ -6,8 +6,13 @@
 //! | `GET /ready` | 200, or 503 and what is waited for, as JSON |
 //! | `GET /metrics` | OpenMetrics text |
 //! | `GET /log`, `PUT /log` | the log level in force; sets it to the body |
-//! | what the program adds | [`Admin::route`], [`Admin::action`] |
+//! | what the program adds | [`Admin::route`] |
+//!
+//! A program's pages are axum's: handlers with path parameters, a body, and any answer that is a response, a stream
+//! too. What holds for all of them is in [`rules`].
 
+mod reply;
+mod rules;
 mod serve;
 mod socket;
 
@@ -18,82 +23,53 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::Router;
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::telemetry::Levels;
+use rules::Peer;
 
+pub use axum::routing::{MethodRouter, get, post};
+pub use reply::Reply;
 pub use serve::BoundAdmin;
-
-/// Status, content type and body of an answer.
-pub type Reply = (StatusCode, &'static str, Bytes);
-
-/// Makes the answer of a `GET`.
-pub type Handler = Arc<dyn Fn() -> BoxFuture<'static, Reply> + Send + Sync>;
-
-/// Makes the answer of a request with a body.
-pub type Action = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Reply> + Send + Sync>;
-
-pub const TEXT: &str = "text/plain; charset=utf-8";
-pub const JSON: &str = "application/json";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the server answers; bind it with [`Admin::bind`] or [`Admin::bind_unix`], or both by cloning.
 #[derive(Clone)]
 pub struct Admin {
-    registry: Arc<Registry>,
     readiness: Readiness,
-    levels: Option<Levels>,
-    /// By path, then by method. A `GET` has an action that takes no notice of the body.
-    routes: BTreeMap<&'static str, Vec<(Method, Action)>>,
+    routes: BTreeMap<&'static str, MethodRouter>,
 }
 
 impl Admin {
     /// Without `levels` there is no `/log`.
     pub fn new(registry: Arc<Registry>, readiness: Readiness, levels: Option<Levels>) -> Self {
-        let mut admin = Self { registry, readiness, levels, routes: BTreeMap::new() };
-        let (registry, readiness) = (Arc::clone(&admin.registry), admin.readiness.clone());
-        admin = admin
-            .answer("/live", || live(&[]))
-            .answer("/ready", move || ready(&readiness))
-            .answer("/metrics", move || metrics(&registry));
-        if let Some(levels) = admin.levels.clone() {
-            let current = levels.clone();
-            admin = admin
-                .answer("/log", move || (StatusCode::OK, TEXT, format!("{}\n", current.current()).into()))
-                .action(
-                    Method::PUT,
-                    "/log",
-                    Arc::new(move |body| futures_util::future::ready(set_level(&levels, &body)).boxed()),
-                );
-        }
-        admin
+        let admin = Self { readiness: readiness.clone(), routes: BTreeMap::new() };
+        let admin = admin
+            .route("/live", get(async || live(&[])))
+            .route("/ready", get(async move || ready(&readiness)))
+            .route("/metrics", get(async move || metrics(&registry)));
+        let Some(levels) = levels else { return admin };
+        let current = levels.clone();
+        let level = get(async move || Reply::plain(StatusCode::OK, format!("{}\n", current.current())));
+        admin.route("/log", level.put(async move |body: Bytes| set_level(&levels, &body)))
     }
 
     /// Lets `/live` answer for these threads too, not only for the one that serves it.
     #[must_use]
     pub fn watch(self, pulse: Pulse) -> Self {
-        self.answer("/live", move || live(&pulse.stuck()))
+        self.route("/live", get(async move || live(&pulse.stuck())))
     }
 
-    /// Adds a page for `GET`, such as `/status`. A later one of the same path replaces an earlier one.
+    /// Adds a path such as `/status` or `/tunnels/{name}`, and what its methods do. A later one of the same path
+    /// replaces an earlier one.
     #[must_use]
-    pub fn route(self, path: &'static str, handler: Handler) -> Self {
-        self.action(Method::GET, path, Arc::new(move |_| handler()))
-    }
-
-    /// Adds what a request with another method does.
-    #[must_use]
-    pub fn action(mut self, method: Method, path: &'static str, action: Action) -> Self {
-        let methods = self.routes.entry(path).or_default();
-        methods.retain(|(known, _)| *known != method);
-        methods.push((method, action));
+    pub fn route(mut self, path: &'static str, methods: MethodRouter) -> Self {
+        self.routes.insert(path, methods);
         self
     }
 
@@ -130,8 +106,16 @@ impl Admin {
         Ok(BoundAdmin::unix(self, listener, file))
     }
 
-    fn answer(self, path: &'static str, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Self {
-        self.action(Method::GET, path, Arc::new(move |_| futures_util::future::ready(reply()).boxed()))
+    /// All of it, for peers of one kind.
+    fn router(&self, peer: Peer) -> Router {
+        let known: Vec<&str> = self.routes.keys().copied().collect();
+        let known = format!("there is {}\n", known.join(", "));
+        let mut router = Router::new();
+        for (path, methods) in &self.routes {
+            router = router.route(path, rules::guarded(methods.clone(), peer));
+        }
+        let nothing = async move || Reply::plain(StatusCode::NOT_FOUND, known);
+        rules::finished(router.fallback(nothing))
     }
 }
 
@@ -147,30 +131,27 @@ impl fmt::Debug for Admin {
 
 fn live(stuck: &[String]) -> Reply {
     if stuck.is_empty() {
-        return (StatusCode::OK, TEXT, Bytes::from_static(b"live\n"));
+        return Reply::plain(StatusCode::OK, Bytes::from_static(b"live\n"));
     }
     let text = format!("stuck, and serving nobody: {}; restart this process\n", stuck.join(", "));
-    (StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into())
+    Reply::plain(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 fn ready(readiness: &Readiness) -> Reply {
     let pending = readiness.pending();
     let status = if pending.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = serde_json::json!({ "ready": pending.is_empty(), "pending": pending });
-    (status, JSON, format!("{body}\n").into())
+    Reply::json(status, format!("{body}\n"))
 }
 
 fn metrics(registry: &Registry) -> Reply {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, registry) {
-        Ok(()) => (StatusCode::OK, OPEN_METRICS, text.into()),
+        Ok(()) => Reply::open_metrics(text),
         Err(error) => {
             tracing::error!(%error, "cannot write the metrics");
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                TEXT,
-                Bytes::from_static(b"cannot write the metrics: see the log\n"),
-            )
+            let text = Bytes::from_static(b"cannot write the metrics: see the log\n");
+            Reply::plain(StatusCode::INTERNAL_SERVER_ERROR, text)
         }
     }
 }
@@ -181,9 +162,9 @@ fn set_level(levels: &Levels, body: &[u8]) -> Reply {
         Ok(()) => {
             let level = levels.current();
             tracing::info!(level, "the log level was changed");
-            (StatusCode::OK, TEXT, format!("{level}\n").into())
+            Reply::plain(StatusCode::OK, format!("{level}\n"))
         }
-        Err(reason) => (StatusCode::BAD_REQUEST, TEXT, format!("{reason}\n").into()),
+        Err(reason) => Reply::plain(StatusCode::BAD_REQUEST, format!("{reason}\n")),
     }
 }
 

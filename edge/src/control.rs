@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use causeway_daemon::admin::{Admin, JSON, Reply, TEXT};
+use causeway_daemon::admin::{Admin, Reply, get, post};
 use causeway_daemon::readiness::Readiness;
-use futures_util::FutureExt;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -65,39 +63,28 @@ impl Source {
 
 /// `GET /status`.
 pub(crate) fn with_status(admin: Admin, source: Arc<Source>) -> Admin {
-    admin.route(
-        "/status",
-        Arc::new(move || {
-            let reply: Reply = match serde_json::to_vec(&source.status()) {
-                Ok(json) => (StatusCode::OK, JSON, json.into()),
-                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string().into()),
-            };
-            futures_util::future::ready(reply).boxed()
-        }),
-    )
+    let status = async move || match serde_json::to_vec(&source.status()) {
+        Ok(json) => Reply::json(StatusCode::OK, json),
+        Err(error) => Reply::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    admin.route("/status", get(status))
 }
 
 /// `POST /refresh`: look at the store now; answers when the change is in force.
 pub(crate) fn with_refresh(admin: Admin, keeper: KeeperHandle) -> Admin {
-    let refresh = move |_body: Bytes| {
-        let keeper = keeper.clone();
-        async move {
-            let (done, result) = oneshot::channel();
-            let asked = keeper.refreshes.send(done);
-            let answer = timeout(REFRESH_TIMEOUT, async {
-                asked.await.map_err(|_| "the edge is stopping".to_owned())?;
-                result.await.unwrap_or_else(|_| Err("the edge is stopping".to_owned()))
-            });
-            let reply: Reply = match answer.await {
-                Ok(Ok(())) => (StatusCode::OK, TEXT, Bytes::from_static(b"ok\n")),
-                Ok(Err(reason)) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{reason}\n").into()),
-                Err(_) => {
-                    (StatusCode::GATEWAY_TIMEOUT, TEXT, Bytes::from_static(b"the store does not answer\n"))
-                }
-            };
-            reply
-        }
-        .boxed()
-    };
-    admin.action(Method::POST, "/refresh", Arc::new(refresh))
+    admin.route("/refresh", post(async move || refresh(&keeper).await))
+}
+
+async fn refresh(keeper: &KeeperHandle) -> Reply {
+    let (done, result) = oneshot::channel();
+    let asked = keeper.refreshes.send(done);
+    let answer = timeout(REFRESH_TIMEOUT, async {
+        asked.await.map_err(|_| "the edge is stopping".to_owned())?;
+        result.await.unwrap_or_else(|_| Err("the edge is stopping".to_owned()))
+    });
+    match answer.await {
+        Ok(Ok(())) => Reply::plain(StatusCode::OK, "ok\n"),
+        Ok(Err(reason)) => Reply::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{reason}\n")),
+        Err(_) => Reply::plain(StatusCode::GATEWAY_TIMEOUT, "the store does not answer\n"),
+    }
 }

@@ -1,33 +1,31 @@
 //! The admin server's accept loop and its connections, each bounded in number, time and size.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Incoming};
+use axum::Router;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::Admin;
+use super::rules::Peer;
 use super::socket::SocketFile;
-use super::{Admin, Reply, TEXT};
 use crate::drain::Drain;
 
 /// An admin server that has its address and waits to run; connections queue meanwhile.
 #[derive(Debug)]
 pub struct BoundAdmin {
-    admin: Arc<Admin>,
+    local: Router,
+    remote: Router,
     listener: Listener,
 }
 
@@ -37,21 +35,18 @@ enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// Whether the peer may change something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
-    Local,
-    Remote,
-}
-
 impl BoundAdmin {
     pub(super) fn tcp(admin: Admin, listener: TcpListener) -> io::Result<Self> {
         let addr = listener.local_addr()?;
-        Ok(Self { admin: Arc::new(admin), listener: Listener::Tcp(listener, addr) })
+        Ok(Self::new(&admin, Listener::Tcp(listener, addr)))
     }
 
     pub(super) fn unix(admin: Admin, listener: UnixListener, file: SocketFile) -> Self {
-        Self { admin: Arc::new(admin), listener: Listener::Unix(listener, file) }
+        Self::new(&admin, Listener::Unix(listener, file))
+    }
+
+    fn new(admin: &Admin, listener: Listener) -> Self {
+        Self { local: admin.router(Peer::Local), remote: admin.router(Peer::Remote), listener }
     }
 
     /// The address with its real port; `None` on a unix socket.
@@ -86,12 +81,12 @@ impl BoundAdmin {
             let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
             let accepted = match &self.listener {
                 Listener::Tcp(listener, _) => listener.accept().await.map(|(stream, peer)| {
-                    let peer =
-                        if peer.ip().to_canonical().is_loopback() { Peer::Local } else { Peer::Remote };
-                    connections.spawn(connection(Arc::clone(&self.admin), stream, peer, permit));
+                    let is_local = peer.ip().to_canonical().is_loopback();
+                    let pages = if is_local { &self.local } else { &self.remote };
+                    connections.spawn(connection(pages.clone(), stream, permit));
                 }),
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    connections.spawn(connection(Arc::clone(&self.admin), stream, Peer::Local, permit));
+                    connections.spawn(connection(self.local.clone(), stream, permit));
                 }),
             };
             match accepted {
@@ -108,19 +103,15 @@ impl BoundAdmin {
     }
 }
 
-async fn connection<S>(admin: Arc<Admin>, stream: S, peer: Peer, _permit: OwnedSemaphorePermit)
+async fn connection<S>(pages: Router, stream: S, _permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = service_fn(|request| {
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(respond(answer(&admin, request, peer).await)) }
-    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
     let mut served = std::pin::pin!(served);
     let outcome = tokio::select! {
         outcome = &mut served => outcome,
@@ -134,83 +125,11 @@ where
     }
 }
 
-struct Answer {
-    reply: Reply,
-    /// For 405: what the path does allow.
-    allow: Option<String>,
-}
-
-async fn answer(admin: &Admin, request: Request<Incoming>, peer: Peer) -> Answer {
-    let plain = |status, text: String| Answer { reply: (status, TEXT, text.into()), allow: None };
-    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let Some(methods) = admin.routes.get(request.uri().path()) else {
-        let known: Vec<&str> = admin.routes.keys().copied().collect();
-        return plain(StatusCode::NOT_FOUND, format!("there is {}\n", known.join(", ")));
-    };
-    let Some((_, action)) = methods.iter().find(|(known, _)| *known == method) else {
-        let allowed: Vec<&str> = methods.iter().map(|(method, _)| method.as_str()).collect();
-        let allow = Some(allowed.join(", "));
-        return Answer {
-            allow,
-            ..plain(StatusCode::METHOD_NOT_ALLOWED, "this method does nothing here\n".to_owned())
-        };
-    };
-    let mut body = Bytes::new();
-    if method != Method::GET {
-        if peer == Peer::Remote {
-            return plain(
-                StatusCode::FORBIDDEN,
-                "only this machine itself may change something\n".to_owned(),
-            );
-        }
-        // Every browser sends it: a page on the Internet must not reach into its visitor's machine.
-        if request.headers().contains_key(header::ORIGIN) {
-            return plain(StatusCode::FORBIDDEN, "this is not for browsers\n".to_owned());
-        }
-        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
-            return plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("a body has at most {MAX_BODY_BYTES} bytes\n"),
-            );
-        }
-        body = match timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY_BYTES).collect()).await
-        {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => {
-                return plain(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}\n"));
-            }
-            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n".to_owned()),
-        };
-    }
-    match timeout(ACTION_TIMEOUT, action(body)).await {
-        Ok(reply) => Answer { reply, allow: None },
-        Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "the answer takes too long: see the log\n".to_owned()),
-    }
-}
-
-fn respond(answer: Answer) -> Response<Full<Bytes>> {
-    let (status, content_type, body) = answer.reply;
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(allow) = answer.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
-        headers.insert(header::ALLOW, allow);
-    }
-    response
-}
-
 /// A scraper, a probe and a few people; more is a mistake or an attack, and waits.
 const MAX_CONNECTIONS: usize = 32;
 
 /// The peer is on the same machine: seconds are ample. It also ends idle connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longer than any answer needs, short enough that a stuck one is seen.
-const ACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After this a connection is closed at its next pause, so that slow ones cannot hold all places for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
@@ -219,6 +138,3 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const MAX_HEADER_BYTES: usize = 16 << 10;
-
-/// Log levels and small JSON documents.
-const MAX_BODY_BYTES: usize = 64 << 10;

@@ -8,15 +8,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::extract::Path as Named;
+use axum::routing;
 use bytes::Bytes;
-use futures_util::FutureExt;
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
-use super::{Admin, JSON};
+use super::rules::Peer;
+use super::{Admin, Reply};
 use crate::drain::{Drain, Finished};
 use crate::pulse::Pulse;
 use crate::readiness::Readiness;
@@ -109,8 +116,8 @@ async fn the_log_level_is_read_and_written() {
 async fn a_program_adds_pages_and_actions() {
     let readiness = Readiness::new();
     let admin = admin(&readiness)
-        .route("/status", Arc::new(|| async { (StatusCode::OK, JSON, Bytes::from_static(b"{}")) }.boxed()))
-        .action(Method::POST, "/echo", Arc::new(|body| async { (StatusCode::ACCEPTED, JSON, body) }.boxed()));
+        .route("/status", routing::get(async || Reply::json(StatusCode::OK, "{}")))
+        .route("/echo", routing::post(async |body: Bytes| Reply::json(StatusCode::ACCEPTED, body)));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     let drain = Drain::new();
@@ -120,6 +127,67 @@ async fn a_program_adds_pages_and_actions() {
     assert_eq!(http_get(addr, "/status").await.unwrap(), (StatusCode::OK, Bytes::from_static(b"{}")));
     let echoed = request(&path, Method::POST, "/echo", Bytes::from_static(b"hello")).await.unwrap();
     assert_eq!(echoed, (StatusCode::ACCEPTED, Bytes::from_static(b"hello")));
+}
+
+#[tokio::test]
+async fn a_page_has_parameters_in_its_path() {
+    let rename = async |Named((tunnel, host)): Named<(String, String)>, body: Bytes| {
+        Reply::plain(StatusCode::OK, format!("{tunnel} {host} {}", String::from_utf8_lossy(&body)))
+    };
+    let admin = admin(&Readiness::new())
+        .route("/tunnels/{tunnel}", routing::get(async |Named(tunnel): Named<String>| tunnel))
+        .route("/tunnels/{tunnel}/hosts/{host}", routing::post(rename));
+    let (addr, _drain) = start(admin).await;
+    let (status, body) = http_get(addr, "/tunnels/my%20home").await.unwrap();
+    assert_eq!((status, &body[..]), (StatusCode::OK, &b"my home"[..]));
+    let post = "POST /tunnels/home/hosts/a.example HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nyes";
+    let answer = raw(addr, post).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nhome a.example yes"), "{answer}");
+    assert!(answer.contains("cache-control: no-store\r\n"), "{answer}");
+    assert_eq!(http_get(addr, "/tunnels/a/b").await.unwrap().0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_answer_may_come_piece_by_piece() {
+    let (pieces, from) = mpsc::channel::<Result<Bytes, io::Error>>(1);
+    let from = Arc::new(tokio::sync::Mutex::new(from));
+    let page = async move || {
+        Body::from_stream(futures_util::stream::unfold(from, async |from| {
+            let next = from.lock().await.recv().await;
+            next.map(|piece| (piece, from))
+        }))
+    };
+    let (addr, _drain) = start(admin(&Readiness::new()).route("/events", routing::get(page))).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    for piece in ["one", "two"] {
+        pieces.send(Ok(Bytes::from_static(piece.as_bytes()))).await.unwrap();
+        while !String::from_utf8_lossy(&answer).contains(piece) {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "it waits for the end");
+        }
+    }
+    drop(pieces);
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(
+        answer.contains("transfer-encoding: chunked\r\n") && answer.ends_with("\r\n0\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn another_machine_reads_and_changes_nothing() {
+    let (levels, _subscriber) = telemetry::detached("info");
+    let admin = Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels.clone()));
+    let pages = TowerToHyperService::new(admin.router(Peer::Remote));
+    let request = |method: Method| Request::builder().method(method).uri("/log").body(Body::from("trace"));
+    let answer = pages.call(request(Method::PUT).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(levels.current(), "info");
+    let answer = pages.call(request(Method::GET).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "info\n");
 }
 
 #[tokio::test]
@@ -168,6 +236,15 @@ async fn large_bodies_and_headers_are_refused() {
         start(Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels))).await;
     let put = "PUT /log HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n";
     assert!(raw(addr, put).await.starts_with("HTTP/1.1 413"));
+    let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    let put = format!(
+        "PUT /log HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{chunk}{chunk}1\r\nx\r\n0\r\n\r\n"
+    );
+    let answer = raw(addr, &put).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("cannot read the body: length limit"),
+        "{answer}"
+    );
     let get = format!("GET /live HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
     let answer = raw(addr, &get).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");

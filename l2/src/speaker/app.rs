@@ -3,16 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context;
-use bytes::Bytes;
 use causeway_daemon::{
-    admin::{Admin, JSON},
+    admin::{Admin, Reply, get},
     config::Secret,
     drain::{Drain, Finished},
     pulse::Pulse,
     readiness::Readiness,
     telemetry::Levels,
 };
-use futures_util::FutureExt;
 use http::StatusCode;
 use kube::Client;
 use prometheus_client::registry::Registry;
@@ -70,12 +68,12 @@ impl App {
 
         let wanted = watches::start(&client, options, &readiness, &drain);
         let (node, shown, wants) = (options.node_name.clone(), state.clone(), wanted.clone());
-        let status = Arc::new(move || {
+        let status = get(async move || {
             // Copied first: the wire thread waits for nobody who looks.
             let (state, wanted) = (shown.borrow().clone(), wants.borrow().clone());
             let page = Page::new(&node, &state, wanted.as_deref());
             let body = serde_json::to_vec(&page).unwrap_or_default();
-            std::future::ready((StatusCode::OK, JSON, Bytes::from(body))).boxed()
+            Reply::json(StatusCode::OK, body)
         });
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels).route("/status", status);
         let admin = admin.watch(pulse.clone());
