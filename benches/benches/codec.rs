@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use causeway_tunnel::frame::Decoder;
+use causeway_tunnel::stream::frame::Decoder;
 use causeway_tunnel::{RequestHead, ResponseHead};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

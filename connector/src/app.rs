@@ -20,7 +20,7 @@ use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
 use causeway_daemon::signals::{Signal, Signals};
 use causeway_daemon::telemetry::Levels;
-use causeway_tunnel::quic::Dialer;
+use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::{ConnectorId, Token};
 use http::StatusCode;
 use prometheus_client::registry::Registry;

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use causeway_daemon::backoff::Backoff;
+use causeway_tunnel::dial::{DialError, Dialer};
 use causeway_tunnel::message::Retry;
-use causeway_tunnel::quic::{DialError, Dialer};
 use causeway_tunnel::{Control, Role, Session};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

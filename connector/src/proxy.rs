@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use causeway_daemon::drain::Drain;
-use causeway_tunnel::{AbortCode, BodyKind, RecvStream, RequestHead, SendStream};
+use causeway_tunnel::{AbortCode, BodyKind, Kind, Opening, RecvStream, RequestHead, SendStream};
 use http::StatusCode;
 use tokio::time::{Instant, timeout};
 
@@ -32,13 +32,21 @@ pub(crate) struct Shard {
 pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: RecvStream) {
     let _in_flight = InFlight::new(&shard.metrics);
     let begun = Instant::now();
-    let head = match timeout(HEAD_TIMEOUT, recv.request()).await {
-        Ok(Ok(head)) => head,
+    let opening = match timeout(OPENING_TIMEOUT, recv.opening()).await {
+        Ok(Ok(opening)) => opening,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a stream without a request");
+            tracing::debug!(%error, "a stream without an opening");
             return send.abort(error.code());
         }
         Err(_) => return send.abort(AbortCode::Timeout),
+    };
+    let kind = opening.kind();
+    let head = match opening {
+        Opening::Request(head) => head,
+        Opening::Connect(_) | Opening::Datagrams(_) => {
+            return refuse(&shard, send, recv, &kind, AbortCode::NotImplemented);
+        }
+        Opening::Unknown(_) => return refuse(&shard, send, recv, &kind, AbortCode::UnknownKind),
     };
     shard.metrics.requests_total.inc();
     let rule = shard.rules.load().choose(head.route, &head.authority, &head.path).cloned();
@@ -57,6 +65,14 @@ pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: Rec
             let _ = send.response(&answer, first).await;
         }
     }
+}
+
+/// Turns away a stream of a kind that no rule of ours takes.
+fn refuse(shard: &Shard, mut send: SendStream, mut recv: RecvStream, kind: &Kind, code: AbortCode) {
+    tracing::warn!(%kind, "the edge opened a stream of a kind that is not served here: refused");
+    shard.metrics.aborted("none", code);
+    recv.stop(code);
+    send.abort(code);
 }
 
 async fn answer(
@@ -185,5 +201,5 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// A stream's head comes with its first packet; this only bounds an edge that never sends it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// It comes with a stream's first packet; this only bounds an edge that never sends it.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use causeway_daemon::config::ConfigError;
-use causeway_tunnel::{Authority, Pattern, Route, limits::MAX_ROUTES};
+use causeway_tunnel::{Authority, Kind, Pattern, Route, limits::MAX_ROUTES};
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
@@ -145,8 +145,11 @@ impl RuleSet {
 
     /// What the edges are told, in a stable order.
     pub fn announcement(&self) -> Vec<Route> {
-        let mut routes: Vec<Route> =
-            self.routes.iter().map(|(&id, pattern)| Route { id, hostname: pattern.to_string() }).collect();
+        let mut routes: Vec<Route> = self
+            .routes
+            .iter()
+            .map(|(&id, pattern)| Route { id, hostname: pattern.to_string(), kind: Kind::Request })
+            .collect();
         routes.sort_by_key(|route| route.id);
         routes
     }

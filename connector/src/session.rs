@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::limits::STATS_INTERVAL;
-use causeway_tunnel::quic::Dialer;
 use causeway_tunnel::{CloseCode, Control, Message, RefusedRoute, Role, Session, Stats};
 use parking_lot::Mutex;
 use tokio::sync::watch;

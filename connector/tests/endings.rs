@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use bytes::Bytes;
-use causeway_tunnel::{AbortCode, Answer, BodyKind, First};
+use causeway_tunnel::{AbortCode, BodyKind, First, ResponseEvent};
 use http::{HeaderMap, Method};
 use support::{Ended, Road, SOON, Wire, collect, field, origin, rest, road};
 use tokio::sync::mpsc;
@@ -141,7 +141,7 @@ async fn a_websocket_whose_origin_resets_is_reset() {
         let mut head = road.head(Method::GET, "/chat");
         head.upgrade = Some("websocket".to_owned());
         send.request(&head, First::More).await.unwrap();
-        let Answer::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
+        let ResponseEvent::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
             panic!("101")
         };
         assert_eq!(head.status, 101);
@@ -168,7 +168,9 @@ async fn an_answer_without_a_length_that_a_forced_stop_cuts_is_no_clean_end() {
     let road = road(&format!("http://{address}"), "").await;
     let (mut send, mut recv) = road.open().await;
     send.request(&road.head(Method::GET, "/"), First::Only(Bytes::new())).await.unwrap();
-    let Answer::Final(_) = timeout(SOON, recv.response()).await.unwrap().unwrap() else { panic!("a head") };
+    let ResponseEvent::Final(_) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
+        panic!("a head")
+    };
     let stopped = road.app.stop(Duration::from_millis(200));
     let (ended, _) = tokio::join!(timeout(SOON, rest(&mut recv)), stopped);
     assert!(ended.unwrap().is_err());

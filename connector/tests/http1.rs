@@ -530,7 +530,7 @@ async fn expect_continue_and_trailers_pass_both_ways() {
     (head.body, head.expect_continue) = (BodyKind::Unknown, true);
     head.headers = HeaderMap::from_iter([field("trailer", "x-check")]);
     send.request(&head, First::More).await.unwrap();
-    let causeway_tunnel::Answer::Interim(status, _) = recv.response().await.unwrap() else {
+    let causeway_tunnel::ResponseEvent::Interim(status, _) = recv.response().await.unwrap() else {
         panic!("100 first")
     };
     assert_eq!(status, 100);

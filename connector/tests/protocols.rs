@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use causeway_tunnel::{AbortCode, Answer, BodyKind, First};
+use causeway_tunnel::{AbortCode, BodyKind, First, ResponseEvent};
 use http::{HeaderMap, Method};
 use rustls_pki_types::PrivateKeyDer;
 use support::{Ended, Got, Road, SOON, Wire, collect, field, origin, rest, road};
@@ -122,7 +122,7 @@ async fn hazard_138_an_http2_stream_reset_in_the_body_is_an_abort() {
     let road = road(&format!("h2c://{address}"), "").await;
     let (mut send, mut recv) = road.open().await;
     send.request(&road.head(Method::GET, "/"), First::Only(Bytes::new())).await.unwrap();
-    let Answer::Final(head) = recv.response().await.unwrap() else { panic!("a head") };
+    let ResponseEvent::Final(head) = recv.response().await.unwrap() else { panic!("a head") };
     assert_eq!(head.status, 200);
     seen.send(()).await.unwrap();
     let (error, length) = timeout(SOON, rest(&mut recv)).await.unwrap().unwrap_err();
@@ -339,7 +339,9 @@ async fn hazard_063_a_websocket_carries_bytes_both_ways_and_closes_each_way_for_
     .await;
     let road = road(&format!("http://{address}"), "").await;
     let (send, mut recv) = upgrade(&road).await;
-    let Answer::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else { panic!("101") };
+    let ResponseEvent::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
+        panic!("101")
+    };
     assert_eq!(
         (head.status.as_u16(), head.headers["sec-websocket-protocol"].as_bytes()),
         (101, &b"chat"[..])
@@ -372,7 +374,7 @@ async fn hazard_055_without_a_101_the_answer_is_an_ordinary_one() {
     .await;
     let road = road(&format!("ws://{address}"), "").await;
     let (mut send, mut recv) = upgrade(&road).await;
-    let Answer::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
+    let ResponseEvent::Final(head) = timeout(SOON, recv.response()).await.unwrap().unwrap() else {
         panic!("a head")
     };
     assert_eq!(head.status, 426);
@@ -409,7 +411,7 @@ async fn a_websocket_that_is_silent_for_too_long_is_ended() {
     .await;
     let road = road(&format!("http://{address}"), "upgradeIdleTimeout: 200ms").await;
     let (_send, mut recv) = upgrade(&road).await;
-    let Answer::Final(_) = recv.response().await.unwrap() else { panic!("101") };
+    let ResponseEvent::Final(_) = recv.response().await.unwrap() else { panic!("101") };
     let mut recv = recv.into_raw();
     let ended = timeout(SOON, recv.chunk()).await.unwrap().unwrap_err();
     assert_eq!(ended.code(), AbortCode::Timeout);
@@ -431,7 +433,7 @@ async fn a_websocket_that_its_visitor_breaks_off_is_reset_for_the_origin() {
     .await;
     let road = road(&format!("http://{address}"), "").await;
     let (send, mut recv) = upgrade(&road).await;
-    let Answer::Final(_) = recv.response().await.unwrap() else { panic!("101") };
+    let ResponseEvent::Final(_) = recv.response().await.unwrap() else { panic!("101") };
     let mut send = send.into_raw();
     send.write(Bytes::from_static(b"half")).await.unwrap();
     send.abort(AbortCode::Cancelled);

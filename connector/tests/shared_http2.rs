@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use causeway_tunnel::{AbortCode, Answer, BodyKind, First};
+use causeway_tunnel::{AbortCode, BodyKind, First, ResponseEvent};
 use h2::Reason;
 use h2::server::SendResponse;
 use http::{HeaderMap, Method, Request};
@@ -228,7 +228,9 @@ async fn a_visitor_who_does_not_read_a_feed_of_tiny_messages_harms_no_neighbour(
     let road = road(&service, "").await;
     let (mut send, mut feed) = road.open().await;
     send.request(&road.head(Method::GET, "/feed"), First::Only(Bytes::new())).await.unwrap();
-    let Answer::Final(_) = timeout(SOON, feed.response()).await.unwrap().unwrap() else { panic!("a head") };
+    let ResponseEvent::Final(_) = timeout(SOON, feed.response()).await.unwrap().unwrap() else {
+        panic!("a head")
+    };
     // Nobody reads the feed now; the window fills with frames of one byte.
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(2) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use causeway_tunnel::quic::{self, Reuse};
+use causeway_tunnel::carrier::{self, Reuse, UdpReport};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Listen;
@@ -113,11 +113,11 @@ fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     open(sharing != Sharing::Alone)
 }
 
-fn bind_udp(address: SocketAddr, sharing: Sharing) -> io::Result<(UdpSocket, quic::UdpReport)> {
+fn bind_udp(address: SocketAddr, sharing: Sharing) -> io::Result<(UdpSocket, UdpReport)> {
     if sharing == Sharing::First {
-        drop(quic::bind(address, Reuse::Alone)?);
+        drop(carrier::bind(address, Reuse::Alone)?);
     }
-    quic::bind(address, if sharing == Sharing::Alone { Reuse::Alone } else { Reuse::Port })
+    carrier::bind(address, if sharing == Sharing::Alone { Reuse::Alone } else { Reuse::Port })
 }
 
 /// `[::]` on a machine without IPv6 means all of IPv4.

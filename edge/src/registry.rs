@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
+use causeway_tunnel::handshake::{Authority, KnownKey, SOFTWARE, Standing};
 use causeway_tunnel::limits::MAX_ROUTES;
-use causeway_tunnel::{CloseCode, KeyId, RefusedRoute, Route as AnnouncedRoute, SessionId, TunnelId};
+use causeway_tunnel::{CloseCode, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TunnelId};
 use parking_lot::Mutex;
 
 pub use live::{Announced, Connector, Live};
@@ -199,7 +199,12 @@ impl Registry {
         let mut outcome = Announcement::default();
         let mut announced = Announced { generation, ..Announced::default() };
         for (index, route) in routes.iter().enumerate() {
-            let verdict = if index < MAX_ROUTES {
+            let verdict = if route.kind != Kind::Request {
+                Err(format!(
+                    "this edge ({SOFTWARE}) carries no `{}` streams: update it, or take the rule out",
+                    route.kind
+                ))
+            } else if index < MAX_ROUTES {
                 admit(&grants, &info.tunnel, &own, &route.hostname).map_err(|refusal| refusal.to_string())
             } else {
                 Err(format!("a connector may announce {MAX_ROUTES} hostnames at most: use wildcards"))

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_tunnel::handshake::Proved;
+use causeway_tunnel::listen::{HandshakeError, Knock, Listener};
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
-use causeway_tunnel::quic::{HandshakeError, Knock, Listener};
 use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
 use tokio::time::{sleep, timeout};
 
@@ -101,7 +101,7 @@ fn refusal_reason(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Timeout => "timeout",
         HandshakeError::Connection(_) => "connection",
-        HandshakeError::Control(_) | HandshakeError::NotHello => "protocol",
+        HandshakeError::Control(_) | HandshakeError::NotHello | HandshakeError::NotTunnel(_) => "protocol",
         HandshakeError::Refused(refused) => match refused.code {
             RefusalCode::Unauthorized => "unauthorized",
             RefusalCode::Revoked => "revoked",
@@ -119,7 +119,7 @@ fn refusal_reason(error: &HandshakeError) -> &'static str {
 fn is_hostile(error: &HandshakeError) -> bool {
     match error {
         HandshakeError::Timeout | HandshakeError::Connection(_) => false,
-        HandshakeError::NotHello => true,
+        HandshakeError::NotHello | HandshakeError::NotTunnel(_) => true,
         HandshakeError::Control(error) => !matches!(error, ControlError::Lost(_)),
         HandshakeError::Refused(refused) => refused.retry == Retry::Permanent,
     }

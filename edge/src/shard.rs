@@ -7,8 +7,8 @@ use std::time::Duration;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::pulse::Pulse;
 use causeway_daemon::tls::provider;
-use causeway_tunnel::quic::{self, Listener};
-use causeway_tunnel::{CloseCode, EdgeIdentity};
+use causeway_tunnel::listen::{self, Listener};
+use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -115,9 +115,9 @@ fn listen(
 ) -> std::io::Result<Vec<Arc<Listener>>> {
     drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
     let mut listeners = Vec::new();
-    let place = quic::Shard { index: u32::from(shard.index), count: u32::from(count) };
+    let place = listen::Shard { index: u32::from(shard.index), count: u32::from(count) };
     for socket in sockets.tunnel {
-        let listener = Arc::new(Listener::new(socket, identity, provider(), place)?);
+        let listener = Arc::new(Listener::new(socket, Certificates::of(identity), provider(), place)?);
         drop(
             shard
                 .drain

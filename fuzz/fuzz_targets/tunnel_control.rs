@@ -1,7 +1,7 @@
 //! The control stream: messages in any pieces, from a stranger and from a known peer.
 #![no_main]
 
-use causeway_tunnel::message::Decoder;
+use causeway_tunnel::control::Decoder;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use causeway_tunnel::frame::{Decoder, Event};
+use causeway_tunnel::stream::frame::{Decoder, Event};
 use libfuzzer_sys::fuzz_target;
 
 /// All events of one stream fed in pieces of `step` bytes, with adjacent data joined.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use causeway_tunnel::carrier::{Reuse, bind};
 use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
-use causeway_tunnel::quic::{Listener, Reuse, Shard, bind};
+use causeway_tunnel::listen::{Listener, Shard};
 use causeway_tunnel::{
-    BodyKind, Control, EdgeIdentity, KeyId, Message, RequestHead, RequestId, Route, Scheme, Session, Token,
-    TunnelId, TunnelKey,
+    BodyKind, Certificates, Control, EdgeIdentity, KeyId, Message, RequestHead, RequestId, Route, Scheme,
+    Session, Token, TunnelId, TunnelKey,
 };
 use http::{HeaderMap, Method};
 
@@ -40,8 +41,9 @@ impl HostileEdge {
         let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).expect("a free port");
         let address = socket.local_addr().expect("a bound socket has an address");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let listener = Listener::new(socket, &identity, provider, Shard { index: 0, count: 1 })
-            .expect("a listener on an own socket");
+        let listener =
+            Listener::new(socket, Certificates::of(&identity), provider, Shard { index: 0, count: 1 })
+                .expect("a listener on an own socket");
         let token = Token {
             tunnel: TunnelId::random(),
             key_id: KeyId::random(),

@@ -12,7 +12,7 @@ use causeway_tests::origin::nginx::Nginx;
 use causeway_tests::origin::node::Node;
 use causeway_tests::site::{APP, Site, to};
 use causeway_tests::{needs, run};
-use causeway_tunnel::{Answer, First, Frame, Session};
+use causeway_tunnel::{First, Frame, ResponseEvent, Session};
 use http::{HeaderValue, Method, Request};
 
 const READY: Duration = Duration::from_secs(20);
@@ -26,7 +26,9 @@ async fn ask(session: &Session, head: &causeway_tunnel::RequestHead) -> (u16, Ve
         send.end().await.unwrap();
     }
     let answer = async {
-        let Answer::Final(response) = recv.response().await.unwrap() else { panic!("no final answer") };
+        let ResponseEvent::Final(response) = recv.response().await.unwrap() else {
+            panic!("no final answer")
+        };
         if head.upgrade.is_some() {
             // As our edge does once an attempt was refused: the stream is an ordinary one then.
             send.end().await.unwrap();

@@ -19,10 +19,10 @@ use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample};
 use causeway_tests::run;
 use causeway_tests::site::{APP, NAMES, Site, to};
-use causeway_tunnel::quic::Dialer;
+use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::{
-    Answer, BodyKind, ConnectorId, Control, First, Message, ResponseHead, Role, Route, Session, Token,
-    TunnelKey,
+    BodyKind, ConnectorId, Control, First, Kind, Message, Opening, ResponseEvent, ResponseHead, Role, Route,
+    Session, Token, TunnelKey,
 };
 use http::{HeaderMap, Method};
 
@@ -94,7 +94,7 @@ fn hazard_126_a_hostile_edge_that_asks_ten_thousand_times_reaches_nothing_but_th
             let answer = tokio::time::timeout(Duration::from_secs(10), recv.response())
                 .await
                 .expect("an answer or a reset");
-            answers += u32::from(matches!(answer, Ok(Answer::Final(_))));
+            answers += u32::from(matches!(answer, Ok(ResponseEvent::Final(_))));
         }
         println!("{answers} of 10,000 were answered by the rules, the others reset");
         assert_eq!(forbidden.connections(), 0, "the forbidden address was reached: {:?}", forbidden.heads());
@@ -103,7 +103,7 @@ fn hazard_126_a_hostile_edge_that_asks_ten_thousand_times_reaches_nothing_but_th
         let (mut send, mut recv) = session.open().await.unwrap();
         send.request(&request(APP, "/bytes/5", id), First::More).await.unwrap();
         send.end().await.unwrap();
-        let Ok(Answer::Final(response)) = recv.response().await else { panic!("no answer") };
+        let Ok(ResponseEvent::Final(response)) = recv.response().await else { panic!("no answer") };
         assert_eq!(response.status, 200);
         drop(connector);
     });
@@ -140,8 +140,11 @@ fn hazard_123_a_hostile_connector_gets_no_name_beyond_its_grant() {
             "mine.test:443",
             "mine.test/path",
         ];
-        let routes =
-            names.iter().zip(1..).map(|(name, id)| Route { id, hostname: (*name).to_owned() }).collect();
+        let routes = names
+            .iter()
+            .zip(1..)
+            .map(|(name, id)| Route { id, hostname: (*name).to_owned(), kind: Kind::Request })
+            .collect();
         control.send(&Message::Announce { generation: 1, routes }).await.unwrap();
         let (accepted, refused) = loop {
             match control.recv().await.unwrap() {
@@ -159,7 +162,10 @@ fn hazard_123_a_hostile_connector_gets_no_name_beyond_its_grant() {
         }
         // `*` means: every name that is granted, and no more.
         control
-            .send(&Message::Announce { generation: 2, routes: vec![Route { id: 1, hostname: "*".into() }] })
+            .send(&Message::Announce {
+                generation: 2,
+                routes: vec![Route { id: 1, hostname: "*".into(), kind: Kind::Request }],
+            })
             .await
             .unwrap();
         let answer = visit(&site.edge, Protocol::Http1, &format!("https://{APP}/bytes/1")).await;
@@ -175,7 +181,10 @@ fn hazard_125_a_hostile_connector_can_spoil_only_its_own_streams() {
         let created = edge.create("site", &NAMES).await;
         let (session, mut control) = dial(&edge, &created.token).await;
         control
-            .send(&Message::Announce { generation: 1, routes: vec![Route { id: 1, hostname: "*".into() }] })
+            .send(&Message::Announce {
+                generation: 1,
+                routes: vec![Route { id: 1, hostname: "*".into(), kind: Kind::Request }],
+            })
             .await
             .unwrap();
         while !matches!(control.recv().await.unwrap(), Some(Message::Announced { .. })) {}
@@ -186,7 +195,7 @@ fn hazard_125_a_hostile_connector_can_spoil_only_its_own_streams() {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move {
             while let Some((mut send, mut recv)) = serving.accept().await {
-                let Ok(request) = recv.request().await else { continue };
+                let Ok(Opening::Request(request)) = recv.opening().await else { continue };
                 let ok = |length| ResponseHead {
                     status: http::StatusCode::OK,
                     headers: HeaderMap::new(),
@@ -239,14 +248,17 @@ fn hazard_125_trailers_of_a_hostile_connector_cannot_say_what_belongs_in_the_hea
         let created = edge.create("site", &NAMES).await;
         let (session, mut control) = dial(&edge, &created.token).await;
         control
-            .send(&Message::Announce { generation: 1, routes: vec![Route { id: 1, hostname: "*".into() }] })
+            .send(&Message::Announce {
+                generation: 1,
+                routes: vec![Route { id: 1, hostname: "*".into(), kind: Kind::Request }],
+            })
             .await
             .unwrap();
         while !matches!(control.recv().await.unwrap(), Some(Message::Announced { .. })) {}
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async move {
             while let Some((mut send, mut recv)) = session.accept().await {
-                let Ok(_) = recv.request().await else { continue };
+                let Ok(_) = recv.opening().await else { continue };
                 let headers = HeaderMap::new();
                 let head = ResponseHead { status: http::StatusCode::OK, headers, body: BodyKind::Unknown };
                 send.response(&head, First::More).await.unwrap();

@@ -34,6 +34,8 @@ pub enum AbortCode {
     Protocol = 0x10d,
     /// A fault of ours.
     Internal = 0x10e,
+    /// The stream's kind is not known here.
+    UnknownKind = 0x10f,
 }
 
 /// Whether the origin may have seen the request whose stream was aborted.
@@ -46,7 +48,7 @@ pub enum Executed {
 }
 
 impl AbortCode {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Cancelled,
         Self::OriginUnreachable,
         Self::OriginTimeout,
@@ -62,6 +64,7 @@ impl AbortCode {
         Self::Timeout,
         Self::Protocol,
         Self::Internal,
+        Self::UnknownKind,
     ];
 
     /// The number on the wire.
@@ -81,7 +84,8 @@ impl AbortCode {
             | Self::OriginTls
             | Self::UnknownRoute
             | Self::Refused
-            | Self::Draining => Executed::No,
+            | Self::Draining
+            | Self::UnknownKind => Executed::No,
             _ => Executed::Maybe,
         }
     }
@@ -104,6 +108,7 @@ impl AbortCode {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Internal => "internal",
+            Self::UnknownKind => "unknown_kind",
         }
     }
 }

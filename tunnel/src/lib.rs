@@ -1,9 +1,14 @@
-//! The tunnel: the protocol between connector and edge, version 1.
+//! The tunnel: the protocol between connector and edge, versions 1 and 2.
+//!
+//! # Three layers
+//! [`carrier`] moves the bytes of streams and knows no frame; [`stream`] makes messages of them and knows no carrier;
+//! [`opening`] is the first message of a stream, which says what it is for. [`Session`] is what others hold; [`dial`] and
+//! [`listen`] make one.
 //!
 //! # Roles and transport
 //! The connector dials, the edge answers; what flows over the connection goes the other way: the edge opens a
 //! stream for each public request. A **session** is one connection. Its carrier is QUIC (ALPN `causeway/1`, TLS 1.3
-//! only, never 0-RTT); [`Session`] hides the carrier so that another one (TLS over TCP) can stand beside it.
+//! only, never 0-RTT); nothing above [`carrier`] knows it, so that another one (TLS over TCP) can stand beside it.
 //!
 //! # Trust
 //! 1. The edge shows a self-signed certificate. The connector compares the SHA-256 of its SubjectPublicKeyInfo with
@@ -20,13 +25,19 @@
 //!   Hello {versions, tunnel, key, connector, proof, …} →
 //!                                              ← Welcome {version, session, shard, shards, …}
 //!                                              | Refused {code, reason, retry}, then close
-//!   Announce {generation, routes[id, hostname]} →
+//!   Announce {generation, routes[id, hostname, kind]} →
 //!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
 //!   Stats {…} →   every 10 s
 //!   Drain {reason} ↔   "give me / I give you no new streams"
 //! ```
+//! # Streams
+//! Opened by the edge. The first frame says what for: REQUEST for one request, OPEN for any other kind, by its name. A
+//! connector announces the kind of each route (from version 2 on; `request` goes without saying) and the edge refuses routes
+//! of kinds that it does not carry; a stream of a kind that a connector does not know is reset with
+//! [`AbortCode::UnknownKind`], and nothing else is.
+//!
 //! # Request streams
-//! Opened by the edge, one a request. Either direction is a sequence of frames, `type: u8`, `length: varint`
+//! Either direction is a sequence of frames, `type: u8`, `length: varint`
 //! (RFC 9000 §16), payload:
 //! ```text
 //! edge → connector:  REQUEST  DATA* TRAILERS? END FIN
@@ -35,7 +46,7 @@
 //!                    RESPONSE 101: from here on both directions are raw bytes, FIN closes one half;
 //!                    any other RESPONSE: the sender of REQUEST adds END, and the stream is an ordinary one.
 //! ```
-//! | frame    | type | payload ([`head`] has the layouts) | limit |
+//! | frame    | type | payload ([`stream::head`] has the layouts) | limit |
 //! |----------|------|------------------------------------|-------|
 //! | REQUEST  | 0x01 | request head | [`limits::MAX_HEAD_BYTES`] |
 //! | RESPONSE | 0x02 | response head | [`limits::MAX_HEAD_BYTES`] |
@@ -43,6 +54,7 @@
 //! | DATA     | 0x04 | body bytes, handed on as they arrive | 2^30 a frame |
 //! | TRAILERS | 0x05 | fields | [`limits::MAX_TRAILER_BYTES`] |
 //! | END      | 0x06 | empty: the body is whole | |
+//! | OPEN     | 0x07 | kind and what it needs ([`opening`]); first of its stream | [`limits::MAX_HEAD_BYTES`] |
 //! | 0x40 and up | | to be skipped by those who do not know them | [`limits::MAX_HEAD_BYTES`] |
 //!
 //! A clean end is explicit: FIN without END, a reset, or the loss of the session is an abort with a code
@@ -57,39 +69,43 @@
 //! A stream carries a public hostname and a route id, never an address: what a connector may reach is decided by its
 //! own rules alone.
 
+pub mod carrier;
+pub mod certificates;
 pub mod code;
-pub mod frame;
+pub mod control;
+pub mod dial;
 pub mod handshake;
-pub mod head;
 pub mod hostname;
 pub mod identity;
 pub mod limits;
+pub mod listen;
 pub mod media;
 pub mod message;
+pub mod opening;
 pub mod pattern;
 pub mod proof;
-pub mod quic;
+pub mod stream;
 pub mod target;
 pub mod token;
 
-mod fields;
-mod raw;
-mod recv;
-mod send;
 mod session;
 mod trailers;
-mod wire;
 
+pub use carrier::{Closed, DatagramError, Traffic};
+pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
-pub use frame::Frame;
-pub use head::{BodyKind, RequestHead, RequestId, ResponseHead, Scheme};
+pub use control::{Control, ControlError, ControlRecv, ControlSend};
 pub use hostname::{Authority, Host, HostError};
 pub use identity::{EdgeIdentity, Pin};
-pub use message::{Control, ControlError, ControlRecv, ControlSend, Message, RefusedRoute, Route, Stats};
+pub use message::{Message, RefusedRoute, Route, Stats};
+pub use opening::{Kind, Opening, Passage};
 pub use pattern::{Pattern, PatternError};
-pub use raw::{RawRecv, RawSend};
-pub use recv::{Answer, RecvStream};
-pub use send::{First, SendStream};
-pub use session::{Closed, OpenError, Role, Session, SessionId, SessionInfo, StreamError, Traffic};
+pub use session::{OpenError, Role, Session, SessionId, SessionInfo};
+pub use stream::frame::Frame;
+pub use stream::head::{BodyKind, RequestHead, RequestId, ResponseHead, Scheme};
+pub use stream::{First, RawRecv, RawSend, RecvStream, ResponseEvent, SendStream, StreamError};
 pub use token::{ConnectorId, KeyId, Token, TunnelId, TunnelKey};
 pub use trailers::may_be_trailer;
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,8 @@ pub const FIRST_STREAMS: u32 = 256;
 pub const MAX_STREAMS: u32 = 8192;
 /// Unsent and unacknowledged bytes that one session may hold for all its streams.
 pub const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// Datagrams of one session that wait to be sent, or to be taken: the oldest are dropped for newer ones.
+pub const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// UDP socket buffers: the usual 212 kB loses packets under load.
 pub const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Half-open handshakes above which the edge asks every stranger to prove its address first (hazard 82).

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use causeway_connector::app::{App, Settings};
 use causeway_connector::config;
 use causeway_connector::reload::Source;
+use causeway_tunnel::carrier::{Reuse, bind};
 use causeway_tunnel::handshake::{Authority, KnownKey, Standing};
-use causeway_tunnel::quic::{Listener, Reuse, Shard, bind};
+use causeway_tunnel::listen::{Listener, Shard};
 use causeway_tunnel::{
-    AbortCode, Answer, BodyKind, EdgeIdentity, First, Frame, KeyId, Message, RecvStream, RequestHead,
-    RequestId, ResponseHead, Role, Route, Scheme, SendStream, Session, StreamError, Token, TunnelId,
-    TunnelKey,
+    AbortCode, BodyKind, Certificates, EdgeIdentity, First, Frame, KeyId, Message, RecvStream, RequestHead,
+    RequestId, ResponseEvent, ResponseHead, Role, Route, Scheme, SendStream, Session, StreamError, Token,
+    TunnelId, TunnelKey,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,7 +62,9 @@ impl Edge {
         let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
         let address = socket.local_addr().unwrap();
         let provider = causeway_daemon::tls::provider();
-        let listener = Listener::new(socket, &identity, provider, Shard { index: 0, count: 1 }).unwrap();
+        let listener =
+            Listener::new(socket, Certificates::of(&identity), provider, Shard { index: 0, count: 1 })
+                .unwrap();
         let token = Token {
             tunnel: TunnelId::random(),
             key_id: KeyId::random(),
@@ -225,8 +228,8 @@ pub async fn collect(recv: &mut RecvStream) -> Result<Got, Ended> {
     let mut interim = Vec::new();
     let head = loop {
         match recv.response().await {
-            Ok(Answer::Interim(status, headers)) => interim.push((status.as_u16(), headers)),
-            Ok(Answer::Final(head)) => break head,
+            Ok(ResponseEvent::Interim(status, headers)) => interim.push((status.as_u16(), headers)),
+            Ok(ResponseEvent::Final(head)) => break head,
             Err(error) => return Err(Ended::BeforeHead(error.code())),
         }
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_tunnel::{
-    AbortCode, Answer, First, RecvStream, RequestHead, ResponseHead, SendStream, StreamError,
+    AbortCode, First, RecvStream, RequestHead, ResponseEvent, ResponseHead, SendStream, StreamError,
 };
 use http::{Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
@@ -124,8 +124,8 @@ impl<'a> Attempt<'a> {
             tokio::select! {
                 biased;
                 answer = recv.response() => match answer {
-                    Ok(Answer::Interim(status, headers)) => self.interim.send(status, &headers),
-                    Ok(Answer::Final(head)) => return Ok(head),
+                    Ok(ResponseEvent::Interim(status, headers)) => self.interim.send(status, &headers),
+                    Ok(ResponseEvent::Final(head)) => return Ok(head),
                     Err(error) => return Err(Failure::from_stream(&error)),
                 },
                 Pumped { upload, end } = pumped => {

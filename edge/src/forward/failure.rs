@@ -155,7 +155,7 @@ impl Failure {
                 Hop::Origin,
                 "The request is larger than the site allows.",
             ),
-            Self::Aborted(AbortCode::NotImplemented) => Page::new(
+            Self::Aborted(AbortCode::NotImplemented | AbortCode::UnknownKind) => Page::new(
                 StatusCode::NOT_IMPLEMENTED,
                 Hop::Tunnel,
                 "The site's service is of a kind that is not served here.",

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::pulse::Pulse;
 use causeway_daemon::tls::provider;
-use causeway_tunnel::quic::{Dialer, Listener, Reuse, Shard as Place, bind};
+use causeway_tunnel::carrier::{Reuse, bind};
+use causeway_tunnel::dial::Dialer;
+use causeway_tunnel::listen::{Listener, Shard as Place};
 use causeway_tunnel::{
-    AbortCode, BodyKind, CloseCode, ConnectorId, ControlSend, EdgeIdentity, First, Frame, KeyId, Message,
-    RecvStream, RequestHead, RequestId, ResponseHead, Role, Route, Scheme, SendStream, Session, Token,
-    TunnelId, TunnelKey,
+    AbortCode, BodyKind, Certificates, CloseCode, ConnectorId, ControlSend, EdgeIdentity, First, Frame,
+    KeyId, Kind, Message, Opening, RecvStream, RequestHead, RequestId, ResponseHead, Role, Route, Scheme,
+    SendStream, Session, Token, TunnelId, TunnelKey,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use parking_lot::Mutex;
@@ -54,7 +56,9 @@ impl Bench {
     pub(super) async fn with(patience: Patience) -> Self {
         let identity = EdgeIdentity::ephemeral();
         let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
-        let listener = Listener::new(socket, &identity, provider(), Place { index: 0, count: 1 }).unwrap();
+        let listener =
+            Listener::new(socket, Certificates::of(&identity), provider(), Place { index: 0, count: 1 })
+                .unwrap();
         let address = listener.local_addr().unwrap();
         let (tunnel, key_id, key) = (TunnelId::random(), KeyId::random(), TunnelKey::generate());
         let token = Token { tunnel, key_id, key, edges: vec![address.to_string()], pin: identity.pin() };
@@ -80,7 +84,7 @@ impl Bench {
         let dialer =
             Dialer::new(self.token.clone(), ConnectorId::random(), "here".to_owned(), provider()).unwrap();
         let (session, mut control) = dialer.dial(self.address, Role::Primary).await.unwrap();
-        let routes = vec![Route { id: 7, hostname: "*".to_owned() }];
+        let routes = vec![Route { id: 7, hostname: "*".to_owned(), kind: Kind::Request }];
         control.send(&Message::Announce { generation: 1, routes }).await.unwrap();
         let answer = control.recv().await.unwrap().unwrap();
         assert!(matches!(answer, Message::Announced { accepted, .. } if accepted == [7]));
@@ -204,7 +208,7 @@ struct Origin {
 
 impl Origin {
     async fn answer(self, mut send: SendStream, mut recv: RecvStream) {
-        let Ok(request) = recv.request().await else { return };
+        let Ok(Opening::Request(request)) = recv.opening().await else { return };
         assert_eq!((request.route, request.authority.as_str()), (7, HOST));
         self.seen.lock().insert(request.path.clone(), false);
         let is_first = request.path.starts_with("/first")

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
 use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
-use super::transport;
+use crate::carrier::memory::Network;
+use crate::carrier::{Closed, Endpoint, Incoming, quic};
+use crate::certificates::Certificates;
 use crate::code::CloseCode;
-use crate::handshake::{self, Authority, Proved, SOFTWARE};
-use crate::identity::EdgeIdentity;
+use crate::control::{Control, ControlError};
+use crate::handshake::{self, ALPN, Authority, Proved, SOFTWARE};
 use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, RETRY_THRESHOLD};
-use crate::message::{Control, ControlError, Message, Refused, Welcome};
+use crate::message::{Message, Refused, Welcome};
 use crate::proof::EXPORTER_LABEL;
-use crate::session::{Carrier, Closed, Session, SessionId, SessionInfo, closed};
+use crate::session::{Session, SessionId, SessionInfo};
 
 /// Which of the edge's shards a listener belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Shard {
     pub count: u32,
 }
 
-/// Listens for connectors on one UDP socket.
+/// Listens for connectors.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
@@ -50,6 +50,9 @@ pub enum HandshakeError {
     Timeout,
     #[error("the connection failed: {0}")]
     Connection(Closed),
+    /// Another protocol of the same port, for which nobody is here.
+    #[error("the connection speaks {}, not the tunnel's protocol", .0.escape_ascii())]
+    NotTunnel(Vec<u8>),
     #[error("control stream")]
     Control(#[from] ControlError),
     #[error("the first message was not Hello")]
@@ -59,31 +62,24 @@ pub enum HandshakeError {
 }
 
 impl Listener {
-    /// Takes over a socket from [`super::bind`]. Must be called within a tokio runtime.
+    /// Listens for QUIC on a socket from [`crate::carrier::bind`]. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the socket cannot be watched.
     pub fn new(
         socket: UdpSocket,
-        identity: &EdgeIdentity,
+        certificates: Certificates,
         provider: Arc<CryptoProvider>,
         shard: Shard,
     ) -> io::Result<Self> {
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| {
-                builder.with_no_client_auth().with_single_cert(vec![identity.certificate()], identity.key())
-            })
-            .map_err(io::Error::other)?;
-        tls.alpn_protocols = vec![transport::ALPN.to_vec()];
-        // Registration never happens in 0-RTT (hazard 92).
-        tls.max_early_data_size = 0;
-        let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(transport::edge());
-        let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
+        let tls = certificates.into_config(provider).map_err(io::Error::other)?;
+        let endpoint = Endpoint::Quic(quic::Endpoint::new(socket, tls)?);
         Ok(Self { endpoint, shard, handshakes: Arc::default() })
+    }
+
+    /// Listens inside this process.
+    pub fn within(network: &Network, shard: Shard) -> Self {
+        Self { endpoint: Endpoint::Memory(network.listen()), shard, handshakes: Arc::default() }
     }
 
     /// The next stranger, or `None` once the listener was closed. Cancel safe. Under a flood, strangers are made to
@@ -94,10 +90,10 @@ impl Listener {
             let half_open = self.handshakes.load(Ordering::Relaxed);
             if half_open >= MAX_HANDSHAKES {
                 incoming.refuse();
-            } else if half_open >= RETRY_THRESHOLD && incoming.may_retry() {
-                // An error only says that the address is proved already.
-                let _ = incoming.retry();
-            } else {
+                continue;
+            }
+            let proved = if half_open >= RETRY_THRESHOLD { incoming.prove_address() } else { Some(incoming) };
+            if let Some(incoming) = proved {
                 let half_open = HalfOpen::new(&self.handshakes);
                 return Some(Knock { incoming, shard: self.shard, _half_open: half_open });
             }
@@ -112,14 +108,13 @@ impl Listener {
 
     /// Ends every connection and accepts no more; resolves when the last close has been sent.
     pub async fn close(&self, code: CloseCode, reason: &str) {
-        self.endpoint.close(VarInt::from_u32(code.to_u32()), reason.as_bytes());
-        self.endpoint.wait_idle().await;
+        self.endpoint.close(code, reason).await;
     }
 }
 
 impl Knock {
     pub fn remote(&self) -> SocketAddr {
-        self.incoming.remote_address()
+        self.incoming.remote()
     }
 
     /// Turns the stranger away without a handshake.
@@ -150,17 +145,19 @@ async fn greet(
     authority: &dyn Authority,
     admit: impl FnOnce(&Proved) -> Result<(), Refused>,
 ) -> Result<(Session, Control), HandshakeError> {
-    let connection = incoming.await.map_err(|e| HandshakeError::Connection(closed(&e)))?;
-    let (send, recv) = connection.accept_bi().await.map_err(|e| HandshakeError::Connection(closed(&e)))?;
+    let connection = incoming.connect().await.map_err(HandshakeError::Connection)?;
+    let protocol = connection.protocol();
+    if protocol != ALPN {
+        connection.close(CloseCode::Refused, "");
+        return Err(HandshakeError::NotTunnel(protocol));
+    }
+    let (send, recv) = connection.accept().await.map_err(HandshakeError::Connection)?;
     let mut control = Control::new(send, recv);
     let Some(Message::Hello(hello)) = control.recv().await? else {
-        connection.close(VarInt::from_u32(CloseCode::Protocol.to_u32()), b"expected hello");
+        connection.close(CloseCode::Protocol, "expected hello");
         return Err(HandshakeError::NotHello);
     };
-    let mut exporter = [0; 32];
-    connection
-        .export_keying_material(&mut exporter, EXPORTER_LABEL, hello.tunnel.0.as_bytes())
-        .expect("32 bytes can be exported from a finished TLS 1.3 handshake");
+    let exporter = connection.exporter(EXPORTER_LABEL, hello.tunnel.0.as_bytes());
     let verdict =
         handshake::examine(hello, &exporter, authority).and_then(|proved| admit(&proved).map(|()| proved));
     let proved = match verdict {
@@ -168,7 +165,7 @@ async fn greet(
         Err(refused) => {
             control.send(&Message::Refused(refused.clone())).await?;
             control.finish().await;
-            connection.close(VarInt::from_u32(CloseCode::Refused.to_u32()), refused.reason.as_bytes());
+            connection.close(CloseCode::Refused, &refused.reason);
             return Err(HandshakeError::Refused(refused));
         }
     };
@@ -195,10 +192,10 @@ async fn greet(
         version: proved.version,
         peer_software: proved.hello.software,
         peer_host: proved.hello.host,
-        remote: connection.remote_address(),
+        remote: connection.remote(),
         since: Instant::now(),
     };
-    Ok((Session::new(info, Carrier::Quic { connection, _endpoint: None }), control))
+    Ok((Session::new(info, connection), control))
 }
 
 /// Counts a stranger until its handshake ends one way or the other.

@@ -1,33 +1,32 @@
-//! The connector's end: dials one address of an edge and carries out the handshake.
+//! The connector's end: dials one address of an edge over a carrier and carries out the handshake.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
-use super::{Reuse, UdpReport, bind, transport};
+use crate::carrier::memory::Network;
+use crate::carrier::{Closed, Connection, Dial, DialFailure, quic};
 use crate::code::CloseCode;
-use crate::handshake;
+use crate::control::{Control, ControlError};
+use crate::handshake::{self, ALPN};
 use crate::identity::{PinVerifier, SERVER_NAME};
 use crate::limits::HANDSHAKE_TIMEOUT;
-use crate::message::{Control, ControlError, Message, Refused, Retry};
+use crate::message::{Message, Refused, Retry};
 use crate::proof::EXPORTER_LABEL;
-use crate::session::{Carrier, Closed, Role, Session, SessionId, SessionInfo, closed};
+use crate::session::{Role, Session, SessionId, SessionInfo};
 use crate::token::{ConnectorId, Token};
 
-/// Dials edges for one connector. Each session gets a UDP port of its own, so that the kernel can spread the sessions
-/// of one connector over the edge's shards.
+/// Dials edges for one connector.
 #[derive(Debug)]
 pub struct Dialer {
     token: Token,
     connector: ConnectorId,
     host: String,
-    config: quinn::ClientConfig,
+    dial: Dial,
 }
 
 /// Why a dial brought no session.
@@ -77,12 +76,15 @@ impl Dialer {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        tls.alpn_protocols = vec![transport::ALPN.to_vec()];
+        tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.enable_early_data = false;
-        let crypto = QuicClientConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport::connector());
-        Ok(Self { token, connector, host, config })
+        let dial = Dial::Quic(quic::Dial::new(tls, SERVER_NAME)?);
+        Ok(Self { token, connector, host, dial })
+    }
+
+    /// Dials inside this process, whatever the address says.
+    pub fn within(network: Network, token: Token, connector: ConnectorId, host: String) -> Self {
+        Self { token, connector, host, dial: Dial::Memory(network) }
     }
 
     pub fn token(&self) -> &Token {
@@ -98,29 +100,24 @@ impl Dialer {
     /// # Errors
     /// See [`DialError`]; an address that does not answer is given up after a few seconds.
     pub async fn dial(&self, address: SocketAddr, role: Role) -> Result<(Session, Control), DialError> {
-        let (endpoint, _) = client_endpoint(address).map_err(DialError::Socket)?;
-        match timeout(HANDSHAKE_TIMEOUT, self.greet(endpoint, address, role)).await {
-            Ok(result) => result,
-            Err(_) => Err(DialError::Unreachable { address }),
-        }
+        let dialled = timeout(HANDSHAKE_TIMEOUT, async {
+            let connection =
+                self.dial.connect(address).await.map_err(|failure| dial_error(failure, address))?;
+            self.greet(connection, address, role).await
+        });
+        dialled.await.unwrap_or(Err(DialError::Unreachable { address }))
     }
 
     async fn greet(
         &self,
-        endpoint: Endpoint,
+        connection: Connection,
         address: SocketAddr,
         role: Role,
     ) -> Result<(Session, Control), DialError> {
         let failed = |reason: String| DialError::Failed { address, reason };
-        let connecting = endpoint
-            .connect_with(self.config.clone(), address, SERVER_NAME)
-            .map_err(|e| failed(e.to_string()))?;
-        let connection = connecting.await.map_err(|e| connect_error(&e, address))?;
-        let mut exporter = [0; 32];
-        connection
-            .export_keying_material(&mut exporter, EXPORTER_LABEL, self.token.tunnel.0.as_bytes())
-            .expect("32 bytes can be exported from a finished TLS 1.3 handshake");
-        let (send, recv) = connection.open_bi().await.map_err(|e| connect_error(&e, address))?;
+        let exporter = connection.exporter(EXPORTER_LABEL, self.token.tunnel.0.as_bytes());
+        let opened = connection.open().await;
+        let (send, recv) = opened.map_err(|closed| dial_error(DialFailure::Closed(closed), address))?;
         let mut control = Control::new(send, recv);
         let hello = handshake::hello(&self.token, self.connector, role, &self.host, &exporter);
         let lost = |e: ControlError| failed(e.to_string());
@@ -128,8 +125,8 @@ impl Dialer {
         let welcome = match control.recv().await.map_err(lost)? {
             Some(Message::Welcome(welcome)) => welcome,
             Some(Message::Refused(refused)) => {
-                connection.close(VarInt::from_u32(CloseCode::Done.to_u32()), b"");
-                endpoint.wait_idle().await;
+                connection.close(CloseCode::Done, "");
+                connection.settled().await;
                 return Err(DialError::Refused { address, refused });
             }
             _ => {
@@ -153,27 +150,18 @@ impl Dialer {
             remote: address,
             since: Instant::now(),
         };
-        Ok((Session::new(info, Carrier::Quic { connection, _endpoint: Some(endpoint) }), control))
+        Ok((Session::new(info, connection), control))
     }
 }
 
-fn client_endpoint(towards: SocketAddr) -> io::Result<(Endpoint, UdpReport)> {
-    let any: IpAddr =
-        if towards.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    let (socket, report) = bind(SocketAddr::new(any, 0), Reuse::Alone)?;
-    Ok((Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))?, report))
-}
-
-fn connect_error(error: &ConnectionError, address: SocketAddr) -> DialError {
-    match closed(error) {
-        Closed::Silent => DialError::Unreachable { address },
-        _ if is_pin_mismatch(error) => DialError::WrongEdge { address },
-        Closed::ByPeer(_, reason) => DialError::Failed { address, reason },
-        other => DialError::Failed { address, reason: other.to_string() },
+fn dial_error(failure: DialFailure, address: SocketAddr) -> DialError {
+    match failure {
+        DialFailure::Socket(error) => DialError::Socket(error),
+        DialFailure::WrongPeer => DialError::WrongEdge { address },
+        DialFailure::Closed(Closed::Silent) => DialError::Unreachable { address },
+        DialFailure::Closed(Closed::ByPeer(_, reason)) | DialFailure::Other(reason) => {
+            DialError::Failed { address, reason }
+        }
+        DialFailure::Closed(closed) => DialError::Failed { address, reason: closed.to_string() },
     }
-}
-
-/// Our verifier's refusal comes back as the TLS alert that it sends.
-fn is_pin_mismatch(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::TransportError(e) if e.reason.contains("ApplicationVerificationFailure"))
 }

@@ -7,60 +7,68 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::VarInt;
 
+use super::{InFlight, StreamError};
+use crate::carrier::{RecvHalf, SendHalf};
 use crate::code::AbortCode;
-use crate::recv::poll_chunks;
-use crate::send::write_chunks;
-use crate::session::{InFlight, StreamError};
 
 /// Sends raw bytes. Dropped before [`RawSend::finish`] it aborts.
 pub struct RawSend {
-    stream: quinn::SendStream,
-    ended: bool,
+    half: SendHalf,
+    /// Given to [`RawSend::write`], not written yet.
+    chunks: Vec<Bytes>,
+    is_over: bool,
     _in_flight: Arc<InFlight>,
 }
 
 /// Receives raw bytes. Dropped before the end it tells the peer to stop.
 pub struct RawRecv {
-    stream: quinn::RecvStream,
+    half: RecvHalf,
     /// Bytes that arrived behind the last frame, then those of later reads.
     ready: VecDeque<Bytes>,
-    ended: bool,
+    /// How it ended, once that is known: said again to whoever asks again, so that a break never looks like an end.
+    end: Option<Result<(), StreamError>>,
     _in_flight: Arc<InFlight>,
 }
 
 impl RawSend {
-    pub(crate) fn new(stream: quinn::SendStream, in_flight: Arc<InFlight>) -> Self {
-        Self { stream, ended: false, _in_flight: in_flight }
+    pub(super) fn new(half: SendHalf, chunks: Vec<Bytes>, in_flight: Arc<InFlight>) -> Self {
+        Self { half, chunks, is_over: false, _in_flight: in_flight }
     }
 
-    /// Sends all of `bytes` without copying. Not cancel safe.
+    /// Sends all of `bytes` without copying. Cancel safe as [`super::SendStream`] is: never give it the same again.
     ///
     /// # Errors
     /// When the peer gave up or the session is lost.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        write_chunks(&mut self.stream, &mut [bytes]).await
+        self.chunks.push(bytes);
+        poll_fn(|cx| self.half.poll_write(cx, &mut self.chunks)).await?;
+        self.chunks.clear();
+        Ok(())
     }
 
-    /// Closes this direction; the other one stays open.
+    /// Closes this direction; the other one stays open. Behind a write that was cancelled it aborts: an end would lie.
     pub fn finish(&mut self) {
-        let _ = self.stream.finish();
-        self.ended = true;
+        if self.chunks.iter().all(Bytes::is_empty) {
+            self.half.finish();
+            self.is_over = true;
+        } else {
+            self.abort(AbortCode::Cancelled);
+        }
     }
 
     /// Gives up: the peer sees a reset. Does nothing after [`RawSend::finish`].
     pub fn abort(&mut self, code: AbortCode) {
-        if !self.ended {
-            let _ = self.stream.reset(VarInt::from_u32(code.to_u32()));
-            self.ended = true;
+        if !self.is_over {
+            self.half.reset(code);
+            self.is_over = true;
         }
     }
 }
 
 impl RawRecv {
-    pub(crate) fn new(stream: quinn::RecvStream, ready: VecDeque<Bytes>, in_flight: Arc<InFlight>) -> Self {
-        Self { stream, ready, ended: false, _in_flight: in_flight }
+    pub(super) fn new(half: RecvHalf, ready: VecDeque<Bytes>, in_flight: Arc<InFlight>) -> Self {
+        Self { half, ready, end: None, _in_flight: in_flight }
     }
 
     /// The next bytes; `None` when the peer closed its direction. Cancel safe.
@@ -80,25 +88,24 @@ impl RawRecv {
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Ok(Some(bytes)));
             }
-            if self.ended {
-                return Poll::Ready(Ok(None));
+            if let Some(end) = &self.end {
+                return Poll::Ready(end.clone().map(|()| None));
             }
             let ready = &mut self.ready;
-            match ready!(poll_chunks(&mut self.stream, cx, |bytes| ready.push_back(bytes))) {
-                Ok(open) => self.ended = !open,
-                Err(error) => {
-                    self.ended = true;
-                    return Poll::Ready(Err(error));
-                }
+            match ready!(self.half.poll_read(cx, |bytes| ready.push_back(bytes))) {
+                Ok(true) => {}
+                Ok(false) => self.end = Some(Ok(())),
+                Err(ended) => self.end = Some(Err(ended.into())),
             }
         }
     }
 
     /// Gives up reading. Does nothing after the end.
     pub fn stop(&mut self, code: AbortCode) {
-        if !self.ended {
-            let _ = self.stream.stop(VarInt::from_u32(code.to_u32()));
-            self.ended = true;
+        if self.end.is_none() {
+            self.half.stop(code);
+            self.ready.clear();
+            self.end = Some(Err(StreamError::Aborted(code)));
         }
     }
 }
@@ -117,12 +124,12 @@ impl Drop for RawRecv {
 
 impl fmt::Debug for RawSend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawSend").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("RawSend").field("is_over", &self.is_over).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for RawRecv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawRecv").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("RawRecv").field("end", &self.end).finish_non_exhaustive()
     }
 }

@@ -9,15 +9,15 @@
 //! response  status: u16, body as above, fields
 //! interim   status: u16, fields
 //! ```
-//! A byte string is a varint length and that many bytes; [`crate::fields`] has the fields.
+//! A byte string is a varint length and that many bytes; `fields` has the fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::fields;
-use crate::wire::{Malformed, Reader, put_bytes, put_varint};
+use super::fields;
+use super::wire::{Malformed, Reader, put_bytes, put_varint};
 
 /// How the visitor spoke to the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,7 @@ fn body(reader: &mut Reader) -> Result<BodyKind, Malformed> {
     }
 }
 
-fn put_visitor(out: &mut BytesMut, visitor: SocketAddr) {
+pub(crate) fn put_visitor(out: &mut BytesMut, visitor: SocketAddr) {
     match visitor.ip() {
         IpAddr::V4(ip) => {
             out.put_u8(4);
@@ -241,7 +241,7 @@ fn put_visitor(out: &mut BytesMut, visitor: SocketAddr) {
     out.put_u16(visitor.port());
 }
 
-fn visitor(reader: &mut Reader) -> Result<SocketAddr, Malformed> {
+pub(crate) fn visitor(reader: &mut Reader) -> Result<SocketAddr, Malformed> {
     let ip: IpAddr = match reader.u8()? {
         4 => Ipv4Addr::from(reader.array::<4>()?).into(),
         6 => Ipv6Addr::from(reader.array::<16>()?).into(),

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
+use super::wire::{peek_varint, put_varint};
 use crate::limits::{MAX_DATA_BYTES, MAX_HEAD_BYTES, MAX_TRAILER_BYTES};
-use crate::wire::{peek_varint, put_varint};
 
-pub use crate::wire::Malformed;
+pub use super::wire::Malformed;
 
 /// The body part of a stream, as the receiver sees it: `Data* Trailers? End`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +22,15 @@ pub enum Frame {
 /// The number of a frame's type on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameType {
     Request = 0x01,
     Response = 0x02,
     Interim = 0x03,
     Data = 0x04,
     Trailers = 0x05,
     End = 0x06,
+    /// The opening of a stream that carries no request.
+    Open = 0x07,
 }
 
 /// Types from here on are skipped by a receiver that does not know them; unknown ones below are an error.
@@ -37,8 +39,8 @@ const FIRST_OPTIONAL: u8 = 0x40;
 /// What the decoder found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A whole REQUEST, RESPONSE, INTERIM or TRAILERS payload.
-    Block(Kind, Bytes),
+    /// A whole payload of any type but DATA and END.
+    Block(FrameType, Bytes),
     /// Some bytes of a DATA frame; its frame may bring more.
     Data(Bytes),
     End,
@@ -60,7 +62,7 @@ enum State {
     #[default]
     Header,
     /// Inside a frame whose payload is needed whole.
-    Block(Kind, usize),
+    Block(FrameType, usize),
     /// Inside a DATA frame, with so many bytes to come.
     Data(u64),
     /// Inside a frame of an unknown optional type.
@@ -93,7 +95,7 @@ impl Decoder {
                     Some(state) => self.state = state,
                     None => return Ok(None),
                 },
-                State::Block(Kind::End, 0) => {
+                State::Block(FrameType::End, 0) => {
                     self.state = State::Ended;
                     return Ok(Some(Event::End));
                 }
@@ -147,12 +149,13 @@ impl Decoder {
         let Some((&kind, rest)) = head[..have].split_first() else { return Ok(None) };
         let Some((length, used)) = peek_varint(rest) else { return Ok(None) };
         let state = match kind {
-            0x01 => State::Block(Kind::Request, bounded(length, MAX_HEAD_BYTES)?),
-            0x02 => State::Block(Kind::Response, bounded(length, MAX_HEAD_BYTES)?),
-            0x03 => State::Block(Kind::Interim, bounded(length, MAX_HEAD_BYTES)?),
+            0x01 => State::Block(FrameType::Request, bounded(length, MAX_HEAD_BYTES)?),
+            0x02 => State::Block(FrameType::Response, bounded(length, MAX_HEAD_BYTES)?),
+            0x03 => State::Block(FrameType::Interim, bounded(length, MAX_HEAD_BYTES)?),
             0x04 if length <= MAX_DATA_BYTES => State::Data(length),
-            0x05 => State::Block(Kind::Trailers, bounded(length, MAX_TRAILER_BYTES)?),
-            0x06 => State::Block(Kind::End, bounded(length, 0)?),
+            0x05 => State::Block(FrameType::Trailers, bounded(length, MAX_TRAILER_BYTES)?),
+            0x06 => State::Block(FrameType::End, bounded(length, 0)?),
+            0x07 => State::Block(FrameType::Open, bounded(length, MAX_HEAD_BYTES)?),
             FIRST_OPTIONAL.. => State::Skip(bounded(length, MAX_HEAD_BYTES)?),
             _ => return Err(Malformed("unknown frame type or length")),
         };
@@ -216,7 +219,7 @@ fn bounded(length: u64, limit: usize) -> Result<usize, Malformed> {
 }
 
 /// Writes a frame header.
-pub(crate) fn put_header(out: &mut BytesMut, kind: Kind, length: u64) {
+pub(crate) fn put_header(out: &mut BytesMut, kind: FrameType, length: u64) {
     out.extend_from_slice(&[kind as u8]);
     put_varint(out, length);
 }
@@ -226,7 +229,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn put(out: &mut BytesMut, kind: Kind, payload: &[u8]) {
+    fn put(out: &mut BytesMut, kind: FrameType, payload: &[u8]) {
         put_header(out, kind, payload.len() as u64);
         out.extend_from_slice(payload);
     }
@@ -257,11 +260,11 @@ mod tests {
             cuts in proptest::collection::vec(1_usize..40, 1..60),
         ) {
             let mut out = BytesMut::new();
-            put(&mut out, Kind::Response, &head);
+            put(&mut out, FrameType::Response, &head);
             out.extend_from_slice(&[0x41, 3, 1, 2, 3]);
-            put(&mut out, Kind::Data, &data);
-            put(&mut out, Kind::Trailers, &head[..head.len().min(20)]);
-            put(&mut out, Kind::End, &[]);
+            put(&mut out, FrameType::Data, &data);
+            put(&mut out, FrameType::Trailers, &head[..head.len().min(20)]);
+            put(&mut out, FrameType::End, &[]);
             let whole = out.freeze();
             let mut pieces = Vec::new();
             let mut rest = whole.clone();
@@ -270,9 +273,9 @@ mod tests {
                 pieces.push(rest.split_to((*cut.next().unwrap()).min(rest.len())));
             }
             let expected = vec![
-                Event::Block(Kind::Response, head.clone().into()),
+                Event::Block(FrameType::Response, head.clone().into()),
                 Event::Data(data.into()),
-                Event::Block(Kind::Trailers, head[..head.len().min(20)].to_vec().into()),
+                Event::Block(FrameType::Trailers, head[..head.len().min(20)].to_vec().into()),
                 Event::End,
             ];
             prop_assert_eq!(&decode([whole]).unwrap(), &expected);

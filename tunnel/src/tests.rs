@@ -10,12 +10,15 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{DialError, Dialer, HandshakeError, Listener, Reuse, Shard, bind};
+use crate::carrier::{Reuse, bind};
+use crate::dial::{DialError, Dialer};
 use crate::handshake::{Authority, KnownKey, Standing};
-use crate::message::{Control, Message, RefusalCode, Refused, Retry, Route};
+use crate::listen::{HandshakeError, Listener, Shard};
+use crate::message::{Message, RefusalCode, Refused, Retry, Route};
 use crate::{
-    AbortCode, Answer, BodyKind, CloseCode, Closed, ConnectorId, EdgeIdentity, First, Frame, KeyId,
-    RequestHead, RequestId, ResponseHead, Role, Scheme, Session, StreamError, Token, TunnelId, TunnelKey,
+    AbortCode, BodyKind, Certificates, CloseCode, Closed, ConnectorId, Control, EdgeIdentity, First, Frame,
+    KeyId, Kind, RecvStream, RequestHead, RequestId, ResponseEvent, ResponseHead, Role, Scheme, Session,
+    StreamError, Token, TunnelId, TunnelKey,
 };
 
 struct OneKey(Token, Standing);
@@ -42,7 +45,8 @@ impl Edge {
         let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
         let address = socket.local_addr().unwrap();
         let shard = Shard { index: 0, count: 1 };
-        let listener = Listener::new(socket, &identity, Arc::new(default_provider()), shard).unwrap();
+        let listener =
+            Listener::new(socket, Certificates::of(&identity), Arc::new(default_provider()), shard).unwrap();
         let token = Token {
             tunnel: TunnelId::random(),
             key_id: KeyId::random(),
@@ -89,6 +93,10 @@ fn request() -> RequestHead {
     }
 }
 
+async fn opened(recv: &mut RecvStream) -> RequestHead {
+    recv.opening().await.unwrap().into_request().expect("a request")
+}
+
 fn response(status: StatusCode) -> ResponseHead {
     ResponseHead { status, headers: HeaderMap::new(), body: BodyKind::Unknown }
 }
@@ -106,16 +114,16 @@ async fn a_request_with_body_and_trailers_is_answered_with_interim_body_and_trai
         send.data(body).await.unwrap();
         send.trailers(&trailers).await.unwrap();
         send.end().await.unwrap();
-        let Answer::Interim(status, _) = recv.response().await.unwrap() else { panic!("103 first") };
+        let ResponseEvent::Interim(status, _) = recv.response().await.unwrap() else { panic!("103 first") };
         assert_eq!(status, StatusCode::EARLY_HINTS);
-        assert_eq!(recv.response().await.unwrap(), Answer::Final(response(StatusCode::OK)));
+        assert_eq!(recv.response().await.unwrap(), ResponseEvent::Final(response(StatusCode::OK)));
         assert_eq!(recv.frame().await.unwrap(), Frame::Data(Bytes::from_static(b"hello")));
         assert_eq!(recv.frame().await.unwrap(), Frame::Trailers(trailers.clone()));
         assert_eq!(recv.frame().await.unwrap(), Frame::End);
     };
     let origin = async {
         let (mut send, mut recv) = connector.accept().await.unwrap();
-        assert_eq!(recv.request().await.unwrap(), request());
+        assert_eq!(opened(&mut recv).await, request());
         let mut length = 0;
         loop {
             match recv.frame().await.unwrap() {
@@ -141,7 +149,7 @@ async fn a_dropped_half_is_an_abort_and_never_a_short_body() {
     let (mut send, mut recv) = edge.open().await.unwrap();
     send.request(&request(), First::More).await.unwrap();
     let (mut answer, mut upload) = connector.accept().await.unwrap();
-    upload.request().await.unwrap();
+    opened(&mut upload).await;
     answer.response(&response(StatusCode::OK), First::More).await.unwrap();
     answer.data(Bytes::from_static(b"half")).await.unwrap();
     recv.response().await.unwrap();
@@ -159,7 +167,7 @@ async fn abort_codes_travel_in_both_directions() {
     let (mut send, mut recv) = edge.open().await.unwrap();
     send.request(&request(), First::More).await.unwrap();
     let (mut answer, mut upload) = connector.accept().await.unwrap();
-    upload.request().await.unwrap();
+    opened(&mut upload).await;
 
     answer.abort(AbortCode::OriginTimeout);
     assert_eq!(recv.response().await.unwrap_err().code(), AbortCode::OriginTimeout);
@@ -178,9 +186,9 @@ async fn hazard_125_a_malformed_stream_leaves_its_neighbours_alone() {
     good.request(&request(), First::Only(Bytes::new())).await.unwrap();
 
     let (_, mut recv) = connector.accept().await.unwrap();
-    assert_eq!(recv.request().await.unwrap_err().code(), AbortCode::Protocol);
+    assert_eq!(recv.opening().await.unwrap_err().code(), AbortCode::Protocol);
     let (_, mut recv) = connector.accept().await.unwrap();
-    recv.request().await.unwrap();
+    opened(&mut recv).await;
     assert_eq!(recv.frame().await.unwrap(), Frame::End);
 }
 
@@ -192,7 +200,7 @@ async fn an_upgrade_becomes_raw_bytes_with_half_close() {
     (head.upgrade, head.body) = (Some("websocket".to_owned()), BodyKind::None);
     send.request(&head, First::More).await.unwrap();
     let (mut answer, mut upload) = connector.accept().await.unwrap();
-    assert_eq!(upload.request().await.unwrap(), head);
+    assert_eq!(opened(&mut upload).await, head);
     answer.response(&response(StatusCode::SWITCHING_PROTOCOLS), First::More).await.unwrap();
     let mut to_visitor = answer.into_raw();
     // Raw bytes right behind the head, as an eager origin sends them.
@@ -218,7 +226,7 @@ async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours() {
     let (mut send, _recv) = edge.open().await.unwrap();
     send.request(&request(), First::More).await.unwrap();
     let (_answer, mut stalled) = connector.accept().await.unwrap();
-    stalled.request().await.unwrap();
+    opened(&mut stalled).await;
     let mut written = 0;
     while timeout(Duration::from_millis(300), send.data(Bytes::from(vec![0; 16 * 1024]))).await.is_ok() {
         written += 16 * 1024;
@@ -227,7 +235,7 @@ async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours() {
     let (mut other, _recv) = edge.open().await.unwrap();
     other.request(&request(), First::Only(Bytes::from(vec![1; 100_000]))).await.unwrap();
     let (_answer, mut recv) = connector.accept().await.unwrap();
-    recv.request().await.unwrap();
+    opened(&mut recv).await;
     while recv.frame().await.unwrap() != Frame::End {}
 }
 
@@ -246,7 +254,7 @@ async fn many_streams_raise_the_limit_at_run_time() {
 #[tokio::test]
 async fn control_messages_flow_both_ways() {
     let (_edge, (_s1, mut edge), (_s2, mut connector)) = pair().await;
-    let routes = vec![Route { id: 1, hostname: "*".to_owned() }];
+    let routes = vec![Route { id: 1, hostname: "*".to_owned(), kind: Kind::Request }];
     let announce = Message::Announce { generation: 1, routes };
     connector.send(&announce).await.unwrap();
     assert_eq!(edge.recv().await.unwrap(), Some(announce));

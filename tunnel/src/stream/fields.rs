@@ -6,8 +6,8 @@
 use bytes::{BufMut, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::wire::{Malformed, Reader, put_bytes, put_varint};
 use crate::limits::MAX_FIELDS;
-use crate::wire::{Malformed, Reader, put_bytes, put_varint};
 
 pub(crate) fn encode(out: &mut BytesMut, fields: &HeaderMap) {
     put_varint(out, fields.len() as u64);

@@ -6,20 +6,18 @@ use std::time::Duration;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 use crate::limits::{
-    FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_STREAMS, SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES,
+    DATAGRAM_BUFFER_BYTES, FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_STREAMS, SEND_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES,
 };
-use crate::session::session_window;
-
-pub(crate) const ALPN: &[u8] = b"causeway/1";
 
 /// The edge takes one stream from a connector, the control stream; it opens all others itself.
-pub(crate) fn edge() -> Arc<TransportConfig> {
+pub(super) fn edge() -> Arc<TransportConfig> {
     let mut config = common();
     config.max_concurrent_bidi_streams(VarInt::from_u32(1)).receive_window(session_window(MAX_STREAMS));
     Arc::new(config)
 }
 
-pub(crate) fn connector() -> Arc<TransportConfig> {
+pub(super) fn connector() -> Arc<TransportConfig> {
     let mut config = common();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(FIRST_STREAMS))
@@ -36,8 +34,14 @@ fn common() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         // The first retransmission comes after three of these: a link that just came back is used at once.
         .initial_rtt(Duration::from_millis(100));
     config
+}
+
+/// A window for every stream, so that no stream can be starved by stalled neighbours.
+pub(super) fn session_window(streams: u32) -> VarInt {
+    VarInt::from_u64(u64::from(streams) * u64::from(STREAM_WINDOW_BYTES)).expect("below 2^62")
 }

@@ -1,0 +1,361 @@
+//! What moves a session's bytes: streams that either end opens, datagrams, and one end for all. Nothing of HTTP, nothing of
+//! frames. Everything above asks this enum; only the carriers below it know their libraries.
+//!
+//! | carrier | between | a stream's reader says stop | datagrams | dialled and listened for by |
+//! |---|---|---|---|---|
+//! | [`quic`] | machines | STOP_SENDING (RFC 9000 §3.5) | DATAGRAM (RFC 9221) | UDP |
+//! | [`memory`] | two ends in one process, over a line with delay and loss | as QUIC | as QUIC | a [`memory::Network`] |
+//!
+//! What a carrier may lack, and what it must make of it: HTTP/2 over TLS and TCP has no STOP_SENDING (its RST_STREAM ends
+//! both directions), so its `stop` has to be a message on the stream's other direction; it has no datagrams, so
+//! [`Connection::max_datagram_bytes`] is `None`; and what it lost holds up every stream. None may lack an end that is told
+//! apart from a reset: [`SendHalf`] that is dropped is to be reset by its owner first.
+
+pub mod memory;
+pub(crate) mod quic;
+
+mod ended;
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::code::{AbortCode, CloseCode};
+pub use ended::{Closed, DatagramError, Ended};
+pub use quic::{Reuse, UdpReport, bind};
+
+/// One live connection; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) enum Connection {
+    Quic(quic::Connection),
+    Memory(memory::Connection),
+}
+
+/// The sending direction of a stream.
+#[derive(Debug)]
+pub(crate) enum SendHalf {
+    Quic(quic::SendHalf),
+    Memory(memory::SendHalf),
+}
+
+/// The receiving direction of a stream. Dropped before its end it tells the peer to stop.
+#[derive(Debug)]
+pub(crate) enum RecvHalf {
+    Quic(quic::RecvHalf),
+    Memory(memory::RecvHalf),
+}
+
+/// Takes connections.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    Quic(quic::Endpoint),
+    Memory(memory::Endpoint),
+}
+
+/// A connection that was asked for and not granted yet. Dropped, it is refused.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Quic(quic::Incoming),
+    Memory(memory::Incoming),
+}
+
+/// Makes connections.
+#[derive(Debug)]
+pub(crate) enum Dial {
+    Quic(quic::Dial),
+    Memory(memory::Network),
+}
+
+/// Why no connection came of a dial.
+#[derive(Debug)]
+pub(crate) enum DialFailure {
+    Socket(io::Error),
+    /// The peer is not the one whose key is known.
+    WrongPeer,
+    Closed(Closed),
+    Other(String),
+}
+
+/// Counters of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub datagrams_sent: u64,
+    /// System calls that sent them: with segmentation offload far fewer than datagrams.
+    pub sends: u64,
+    pub datagrams_received: u64,
+    pub packets_lost: u64,
+}
+
+/// 32 bytes that only the two ends of one connection know.
+pub type Exporter = [u8; 32];
+
+impl Connection {
+    /// Opens a stream. Waits while the peer allows no more; cancel safe.
+    pub(crate) async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        match self {
+            Self::Quic(connection) => {
+                connection.open().await.map(|(send, recv)| (SendHalf::Quic(send), RecvHalf::Quic(recv)))
+            }
+            Self::Memory(connection) => {
+                connection.open().await.map(|(send, recv)| (SendHalf::Memory(send), RecvHalf::Memory(recv)))
+            }
+        }
+    }
+
+    /// The next stream that the peer opened. Cancel safe.
+    pub(crate) async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+        match self {
+            Self::Quic(connection) => {
+                connection.accept().await.map(|(send, recv)| (SendHalf::Quic(send), RecvHalf::Quic(recv)))
+            }
+            Self::Memory(connection) => {
+                connection.accept().await.map(|(send, recv)| (SendHalf::Memory(send), RecvHalf::Memory(recv)))
+            }
+        }
+    }
+
+    /// How many streams the peer may have open at once from now on. It never shrinks.
+    pub(crate) fn allow_streams(&self, count: u32) {
+        match self {
+            Self::Quic(connection) => connection.allow_streams(count),
+            Self::Memory(connection) => connection.allow_streams(count),
+        }
+    }
+
+    /// Sends what may be lost or overtaken. Older ones that wait are dropped for it.
+    pub(crate) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
+        match self {
+            Self::Quic(connection) => connection.send_datagram(bytes),
+            Self::Memory(connection) => connection.send_datagram(bytes),
+        }
+    }
+
+    /// The next datagram that came through. Cancel safe.
+    pub(crate) async fn recv_datagram(&self) -> Result<Bytes, Closed> {
+        match self {
+            Self::Quic(connection) => connection.recv_datagram().await,
+            Self::Memory(connection) => connection.recv_datagram().await,
+        }
+    }
+
+    /// The largest datagram that the path takes now; `None` when there are none.
+    pub(crate) fn max_datagram_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Quic(connection) => connection.max_datagram_bytes(),
+            Self::Memory(connection) => Some(connection.max_datagram_bytes()),
+        }
+    }
+
+    /// Ends the connection at once; what is in flight is lost.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        match self {
+            Self::Quic(connection) => connection.close(code, reason),
+            Self::Memory(connection) => connection.close(code, reason),
+        }
+    }
+
+    /// Behind [`Connection::close`]: waits until the peer was told.
+    pub(crate) async fn settled(&self) {
+        match self {
+            Self::Quic(connection) => connection.settled().await,
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// Waits until the connection has ended. Cancel safe.
+    pub(crate) async fn closed(&self) -> Closed {
+        match self {
+            Self::Quic(connection) => connection.closed().await,
+            Self::Memory(connection) => connection.closed().await,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.is_open(),
+            Self::Memory(connection) => connection.is_open(),
+        }
+    }
+
+    pub(crate) fn exporter(&self, label: &[u8], context: &[u8]) -> Exporter {
+        match self {
+            Self::Quic(connection) => connection.exporter(label, context),
+            Self::Memory(connection) => connection.exporter(),
+        }
+    }
+
+    /// What its two ends agreed to speak (ALPN).
+    pub(crate) fn protocol(&self) -> Vec<u8> {
+        match self {
+            Self::Quic(connection) => connection.protocol(),
+            Self::Memory(_) => crate::handshake::ALPN.to_vec(),
+        }
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        match self {
+            Self::Quic(connection) => connection.remote(),
+            Self::Memory(connection) => connection.remote(),
+        }
+    }
+
+    /// The smoothed round trip.
+    pub(crate) fn rtt(&self) -> Duration {
+        match self {
+            Self::Quic(connection) => connection.rtt(),
+            Self::Memory(connection) => connection.rtt(),
+        }
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        match self {
+            Self::Quic(connection) => connection.traffic(),
+            Self::Memory(connection) => connection.traffic(),
+        }
+    }
+}
+
+impl SendHalf {
+    /// Writes all of `chunks`, taking from their fronts what is written: pending, they hold what is left. Cancel safe in that
+    /// sense. Woken when more fits, and when the peer stops reading, whatever window it waits for.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut [Bytes],
+    ) -> Poll<Result<(), Ended>> {
+        match self {
+            Self::Quic(send) => send.poll_write(cx, chunks),
+            Self::Memory(send) => send.poll_write(cx, chunks),
+        }
+    }
+
+    /// Ends this direction behind what was written. Does nothing when it has ended.
+    pub(crate) fn finish(&mut self) {
+        match self {
+            Self::Quic(send) => send.finish(),
+            Self::Memory(send) => send.finish(),
+        }
+    }
+
+    /// Breaks this direction off: what is under way may be lost. Does nothing when the peer has all of it.
+    pub(crate) fn reset(&mut self, code: AbortCode) {
+        match self {
+            Self::Quic(send) => send.reset(code),
+            Self::Memory(send) => send.reset(code),
+        }
+    }
+
+    /// Resolves when the peer stops reading, with its code, when the connection is lost ([`AbortCode::Cancelled`]), and with
+    /// `None` when the peer has everything. Independent of the stream's borrow and cancel safe.
+    pub(crate) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
+        enum Stopped<Q, M> {
+            Quic(Q),
+            Memory(M),
+        }
+        let stopped = match self {
+            Self::Quic(send) => Stopped::Quic(send.stopped()),
+            Self::Memory(send) => Stopped::Memory(send.stopped()),
+        };
+        async move {
+            match stopped {
+                Stopped::Quic(stopped) => stopped.await,
+                Stopped::Memory(stopped) => stopped.await,
+            }
+        }
+    }
+}
+
+impl RecvHalf {
+    /// Takes what has arrived, in order and in pieces of any size; `Ok(false)` is the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnMut(Bytes),
+    ) -> Poll<Result<bool, Ended>> {
+        match self {
+            Self::Quic(recv) => recv.poll_read(cx, take),
+            Self::Memory(recv) => recv.poll_read(cx, take),
+        }
+    }
+
+    /// Gives up reading: the peer's writes fail with `code`. Does nothing after the end.
+    pub(crate) fn stop(&mut self, code: AbortCode) {
+        match self {
+            Self::Quic(recv) => recv.stop(code),
+            Self::Memory(recv) => recv.stop(code),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The next connection that is asked for, or `None` once the endpoint was closed. Cancel safe.
+    pub(crate) async fn accept(&self) -> Option<Incoming> {
+        match self {
+            Self::Quic(endpoint) => endpoint.accept().await.map(Incoming::Quic),
+            Self::Memory(endpoint) => endpoint.accept().await.map(Incoming::Memory),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Quic(endpoint) => endpoint.local_addr(),
+            Self::Memory(endpoint) => Ok(endpoint.local_addr()),
+        }
+    }
+
+    /// Ends every connection and takes no more; resolves when the peers were told.
+    pub(crate) async fn close(&self, code: CloseCode, reason: &str) {
+        match self {
+            Self::Quic(endpoint) => endpoint.close(code, reason).await,
+            Self::Memory(endpoint) => endpoint.close(code, reason),
+        }
+    }
+}
+
+impl Incoming {
+    pub(crate) fn remote(&self) -> SocketAddr {
+        match self {
+            Self::Quic(incoming) => incoming.remote(),
+            Self::Memory(incoming) => incoming.remote(),
+        }
+    }
+
+    pub(crate) fn refuse(self) {
+        match self {
+            Self::Quic(incoming) => incoming.refuse(),
+            Self::Memory(incoming) => incoming.refuse(),
+        }
+    }
+
+    /// Has the stranger prove its address before anything is kept of it. Gives it back when it has proved it, or when the
+    /// carrier has proof already.
+    pub(crate) fn prove_address(self) -> Option<Self> {
+        match self {
+            Self::Quic(incoming) => incoming.prove_address().map(Self::Quic),
+            Self::Memory(_) => Some(self),
+        }
+    }
+
+    /// The carrier's own handshake.
+    pub(crate) async fn connect(self) -> Result<Connection, Closed> {
+        match self {
+            Self::Quic(incoming) => incoming.connect().await.map(Connection::Quic),
+            Self::Memory(incoming) => Ok(Connection::Memory(incoming.connect())),
+        }
+    }
+}
+
+impl Dial {
+    /// Dials once. Cancel safe: a dropped dial leaves nothing behind.
+    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
+        match self {
+            Self::Quic(dial) => dial.connect(address).await.map(Connection::Quic),
+            Self::Memory(network) => {
+                network.connect(address).await.map(Connection::Memory).map_err(DialFailure::Closed)
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The dialling end over UDP. Each connection gets a port of its own, so that the kernel can spread the sessions of one
+//! connector over an edge's shards.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
+
+use super::{Connection, Reuse, bind, closed, transport};
+use crate::carrier::DialFailure;
+
+#[derive(Debug)]
+pub(crate) struct Dial {
+    config: quinn::ClientConfig,
+    /// What is asked for in the handshake; the peer is known by its key.
+    server_name: &'static str,
+}
+
+impl Dial {
+    /// # Errors
+    /// When `tls` cannot do TLS 1.3.
+    pub(crate) fn new(tls: rustls::ClientConfig, server_name: &'static str) -> Result<Self, rustls::Error> {
+        let crypto = QuicClientConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(transport::connector());
+        Ok(Self { config, server_name })
+    }
+
+    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
+        let endpoint = client_endpoint(address).map_err(DialFailure::Socket)?;
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, self.server_name)
+            .map_err(|error| DialFailure::Other(error.to_string()))?;
+        match connecting.await {
+            Ok(connection) => Ok(Connection::new(connection, Some(endpoint))),
+            Err(error) if is_pin_mismatch(&error) => Err(DialFailure::WrongPeer),
+            Err(error) => Err(DialFailure::Closed(closed(&error))),
+        }
+    }
+}
+
+fn client_endpoint(towards: SocketAddr) -> io::Result<quinn::Endpoint> {
+    let any: IpAddr =
+        if towards.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let (socket, _) = bind(SocketAddr::new(any, 0), Reuse::Alone)?;
+    quinn::Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+}
+
+/// Our verifier's refusal comes back as the TLS alert that it sends.
+fn is_pin_mismatch(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::TransportError(e) if e.reason.contains("ApplicationVerificationFailure"))
+}

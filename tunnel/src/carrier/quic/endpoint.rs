@@ -1,0 +1,69 @@
+//! The listening end over UDP.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{EndpointConfig, TokioRuntime, VarInt};
+
+use super::{Connection, closed, transport};
+use crate::carrier::Closed;
+use crate::code::CloseCode;
+
+#[derive(Debug)]
+pub(crate) struct Endpoint(quinn::Endpoint);
+
+#[derive(Debug)]
+pub(crate) struct Incoming(quinn::Incoming);
+
+impl Endpoint {
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched, or `tls` cannot do TLS 1.3.
+    pub(crate) fn new(socket: UdpSocket, tls: rustls::ServerConfig) -> io::Result<Self> {
+        let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(transport::edge());
+        let runtime = Arc::new(TokioRuntime);
+        quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map(Self)
+    }
+
+    pub(crate) async fn accept(&self) -> Option<Incoming> {
+        self.0.accept().await.map(Incoming)
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    pub(crate) async fn close(&self, code: CloseCode, reason: &str) {
+        self.0.close(VarInt::from_u32(code.to_u32()), reason.as_bytes());
+        self.0.wait_idle().await;
+    }
+}
+
+impl Incoming {
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    pub(crate) fn refuse(self) {
+        self.0.refuse();
+    }
+
+    pub(crate) fn prove_address(self) -> Option<Self> {
+        if !self.0.may_retry() {
+            return Some(self);
+        }
+        // An error only says that the address is proved already, and then it may not be asked.
+        let _ = self.0.retry();
+        None
+    }
+
+    pub(crate) async fn connect(self) -> Result<Connection, Closed> {
+        let connection = self.0.await.map_err(|error| closed(&error))?;
+        Ok(Connection::new(connection, None))
+    }
+}
