@@ -6,12 +6,10 @@
 mod backlog;
 mod body;
 pub mod flood;
-mod flow;
 mod intake;
 mod io;
 mod leaving;
 mod limits;
-mod pace;
 mod responder;
 mod sending;
 mod shared;

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::super::entry::Asked;
 use super::super::headers;
 use super::super::timing::{Alarm, Limits};
-use super::flow::{gone, poll_capacity};
 use super::responder::Responder;
 use super::shared::Running;
 use crate::access::Record;
@@ -170,4 +169,28 @@ fn visitor_reset(reset: Result<Reason, h2::Error>) -> Broken {
         Ok(reason) => Broken::Visitor(Abort::new(format!("visitor reset the stream: {reason}"))),
         Err(error) => Broken::Visitor(gone(error)),
     }
+}
+
+/// How many of `wanted` bytes the visitor's windows let us send; at least one.
+pub(super) fn poll_capacity(
+    send: &mut SendStream<Bytes>,
+    wanted: usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Abort>> {
+    send.reserve_capacity(wanted);
+    loop {
+        let capacity = send.capacity().min(wanted);
+        if capacity > 0 {
+            return Poll::Ready(Ok(capacity));
+        }
+        match ready!(send.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+            None => return Poll::Ready(Err(Abort::new("the visitor closed the stream"))),
+        }
+    }
+}
+
+pub(super) fn gone(error: h2::Error) -> Abort {
+    Abort::new(format!("the visitor reset the stream: {error}"))
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::sync::oneshot;
 
-use super::flow::{gone, poll_capacity};
 use super::intake::Intake;
+use super::sending::{gone, poll_capacity};
 use crate::exchange::{Abort, RawHalves, RawSink, RawSource};
 
 /// The sending half exists only once the response head was sent.
