@@ -31,10 +31,10 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::origin::Guard;
-use crate::proxy::Shard;
 use crate::reload::{self, Reloader, Source};
 use crate::rules::{Ground, RouteIds, RuleSet};
 use crate::session::{Edge, STANDBY, Slot, Ties, keep};
+use crate::shard::Shard;
 use crate::status::{Board, ConfigStatus, Status};
 use crate::threads::Thread;
 

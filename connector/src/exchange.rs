@@ -1,23 +1,25 @@
 //! One request at an origin: sent, answered, both bodies streamed; once more where that is safe.
 
+mod answer;
+
 use std::pin::pin;
 use std::task::Poll;
 
 use bytes::Bytes;
 use causeway_tunnel::limits::MAX_INTERIM;
+use causeway_tunnel::semantics::is_idempotent;
 use causeway_tunnel::{AbortCode, BodyKind, First, RequestHead, ResponseHead, SendStream};
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
-use crate::answer::Answer;
 use crate::failure::{Blame, Failure};
 use crate::headers::{self, Framing};
-use crate::origin::{Assurance, Connection, Download, H1, H2, Io, Origin, Uploading, Want};
+use crate::origin::{AnswerBody, Assurance, Connection, Download, H1, H2, Io, Origin, Uploading, Want};
 use crate::patience::Patience;
-use crate::proxy::Shard;
 use crate::rules::ActiveRule;
+use crate::shard::Shard;
 use crate::upgrade::Handshake;
 use crate::upload::Upload;
 use crate::wait::{Nothing, beside, wait, wait_for_head};
@@ -256,7 +258,7 @@ impl Exchange<'_> {
         if let Some(handshake) = &handshake {
             handshake.clean_refusal(&mut parts.headers);
         }
-        let mut body = Answer::H1(body);
+        let mut body = AnswerBody::H1(body);
         self.respond(&mut *connection, parts.status, parts.headers, &mut body, &message.method, patience)
             .await
             .map_err(Failure::never)?;
@@ -350,7 +352,7 @@ impl Exchange<'_> {
         })?;
         self.upload.forget();
         let (parts, recv) = answer.into_parts();
-        let mut body = Answer::H2(Download::new(recv));
+        let mut body = AnswerBody::H2(Download::new(recv));
         self.respond(&mut side, parts.status, parts.headers, &mut body, &message.method, patience)
             .await
             .map_err(Failure::never)?;
@@ -425,14 +427,6 @@ fn h2_uri(message: &Message, tls: bool) -> Result<Uri, Failure> {
     Uri::from_parts(parts).map_err(|_| {
         Failure::visitor(AbortCode::Protocol, "the request's target cannot be written in HTTP/2")
     })
-}
-
-/// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
 }
 
 /// A request that the origin may have seen is sent at most twice.

@@ -1,6 +1,6 @@
 //! `route`: which rule a URL hits, and why. Pure.
 
-use causeway_tunnel::target::is_target;
+use causeway_tunnel::semantics::is_target;
 use causeway_tunnel::{Authority, HostError, Pattern};
 use serde::Serialize;
 

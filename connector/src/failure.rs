@@ -5,7 +5,7 @@ use std::error::Error;
 use causeway_tunnel::{AbortCode, StreamError};
 
 use crate::headers::FramingError;
-use crate::origin::ConnectError;
+use crate::origin::{BodyError, ConnectError};
 use crate::patience::Interrupt;
 use crate::upgrade::HandshakeError;
 
@@ -55,6 +55,14 @@ impl Failure {
                 format!("the origin's answer is not HTTP: {}", chain(error)),
             ),
             None => Self::origin(AbortCode::OriginReset, format!("the origin broke off: {}", chain(error))),
+        }
+    }
+
+    /// An answer's body that broke off.
+    pub(crate) fn body(error: &BodyError, cut_off: Option<AbortCode>) -> Self {
+        match error {
+            BodyError::H1(error) => Self::h1(error, cut_off),
+            BodyError::H2(error) => Self::h2(error, cut_off),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Header fields on their way: what a rule changes, what framing needs, and what ends at each hop. Nothing else.
 
-use causeway_tunnel::{BodyKind, RequestHead, may_be_trailer};
+use causeway_tunnel::semantics::{Message, elements, end_hop, join_cookies, may_be_trailer};
+use causeway_tunnel::{BodyKind, RequestHead};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING,
 };
 use http::{Method, StatusCode};
 
@@ -22,7 +22,7 @@ pub(crate) enum FramingError {
 ///
 /// `httpHostHeader` sets Host; the public name then goes to X-Forwarded-Host, as in cloudflared.
 pub(crate) fn for_origin(head: &mut RequestHead, host_header: Option<&HeaderValue>) -> HeaderValue {
-    remove_hop_by_hop(&mut head.headers);
+    end_hop(&mut head.headers, Message::Request, |_, _| false);
     let public = HeaderValue::try_from(&head.authority).unwrap_or_else(|_| HeaderValue::from_static(""));
     match host_header {
         Some(host) => {
@@ -114,23 +114,10 @@ fn announcement(headers: &HeaderMap) -> Option<HeaderValue> {
     if !headers.contains_key(TRAILER) {
         return None;
     }
-    let lines = headers.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
-    let names =
-        lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse::<HeaderName>().ok());
+    let names = elements(headers, &TRAILER).filter_map(|name| name.parse::<HeaderName>().ok());
     let kept: Vec<String> =
         names.filter(|name| may_be_trailer(name.as_str())).map(|name| name.as_str().to_owned()).collect();
     (!kept.is_empty()).then(|| HeaderValue::try_from(kept.join(", ")).ok()).flatten()
-}
-
-/// HTTP/2 visitors may send many; HTTP/1.1 knows one (hazard 69).
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
 }
 
 /// Checks an answer's framing, cleans its fields for the tunnel, and says what body follows.
@@ -153,7 +140,7 @@ pub(crate) fn from_origin(
     if chunked && length.is_some() {
         return Err(FramingError::LengthAndChunked);
     }
-    remove_hop_by_hop(headers);
+    end_hop(headers, Message::Answer, |_, _| false);
     let bodyless = to_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -172,18 +159,9 @@ pub(crate) fn from_origin(
     })
 }
 
-/// Drops from trailers what must not be there, in either direction (hazard 16).
-pub(crate) fn keep_trailers(trailers: &mut HeaderMap) {
-    let doomed: Vec<HeaderName> =
-        trailers.keys().filter(|name| !may_be_trailer(name.as_str())).cloned().collect();
-    for name in doomed {
-        trailers.remove(name);
-    }
-}
-
 /// Cleans an interim answer's fields.
 pub(crate) fn from_origin_interim(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
+    end_hop(headers, Message::Answer, |_, _| false);
     headers.remove(CONTENT_LENGTH);
 }
 
@@ -211,61 +189,12 @@ fn length_of(value: &HeaderValue) -> Option<u64> {
     lengths.all(|other| other == Some(first)).then_some(first)
 }
 
-/// Removes what concerns one connection only (RFC 9110 §7.6.1), what Connection names, and a client's framing.
-/// `TE: trailers` and Trailer stay: gRPC asks for the one, HTTP/1.1 announces trailers by the other.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut found: [Option<HeaderName>; 9] = [const { None }; 9];
-    let hop_by_hop = headers.keys().filter(|name| is_hop_by_hop(name));
-    for (slot, name) in found.iter_mut().zip(hop_by_hop) {
-        *slot = Some(name.clone());
-    }
-    if found[0].is_none() {
-        return;
-    }
-    if let Some(named) =
-        found.iter().flatten().any(|name| name == CONNECTION).then(|| named_by_connection(headers))
-    {
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    let keeps_trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    for name in found.into_iter().flatten() {
-        if name != TE || !keeps_trailers {
-            headers.remove(name);
-        }
-    }
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == UPGRADE
-        || *name == TE
-        || *name == PROXY_AUTHENTICATE
-        || *name == http::header::PROXY_AUTHORIZATION
-        || name.as_str() == "keep-alive"
-        || name.as_str() == "proxy-connection"
-        || name.as_str() == "http2-settings"
-}
-
-/// Connection may name any field, but not take away what routing, framing or we rely on (hazard 47).
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let protected = [HOST, CONTENT_LENGTH, TE, TRAILER, http::header::AUTHORIZATION, COOKIE];
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
-        .filter(|name| !protected.contains(name) && !name.as_str().starts_with("x-forwarded-"))
-        .collect()
-}
-
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
 
     fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -295,22 +224,6 @@ mod tests {
         ]);
         assert_eq!(from_origin(StatusCode::OK, &mut headers, false), Ok(BodyKind::Unknown));
         assert_eq!(names(&headers), ["x-kept"]);
-        let mut grpc = fields(&[("te", "trailers")]);
-        remove_hop_by_hop(&mut grpc);
-        assert_eq!(names(&grpc), ["te"]);
-    }
-
-    #[test]
-    fn hazard_047_connection_cannot_take_away_what_others_rely_on() {
-        let mut headers = fields(&[
-            ("connection", "x-forwarded-for, authorization, cookie, x-mine"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("authorization", "a"),
-            ("cookie", "c"),
-            ("x-mine", "1"),
-        ]);
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(names(&headers), ["authorization", "cookie", "x-forwarded-for"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use causeway_tunnel::Pattern;
+use causeway_tunnel::semantics::parents;
 
 use crate::path::PathPattern;
 
@@ -106,9 +107,7 @@ impl Table {
             cursors.push(list);
         }
         if !self.below.is_empty() {
-            // Below means at least one label below: a dot at the very start has none before it.
-            let dots = host.char_indices().skip(1).filter(|&(_, c)| c == '.').map(|(at, _)| at);
-            cursors.extend(dots.filter_map(|at| self.below.get(&host[at + 1..])).map(Vec::as_slice));
+            cursors.extend(parents(host).filter_map(|parent| self.below.get(parent)).map(Vec::as_slice));
         }
         Lists { cursors }
     }

@@ -18,16 +18,15 @@ pub mod rules;
 pub mod service;
 pub mod status;
 
-mod answer;
 mod builtin;
 mod dial;
 mod exchange;
 mod failure;
 mod headers;
-mod hostname;
 mod patience;
 mod proxy;
 mod session;
+mod shard;
 mod threads;
 mod upgrade;
 mod upload;

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use causeway_daemon::drain::Drain;
 use causeway_tunnel::{AbortCode, BodyKind, Kind, Opening, RecvStream, RequestHead, SendStream};
 use http::StatusCode;
 use tokio::time::{Instant, timeout};
@@ -14,19 +12,10 @@ use crate::exchange::{Done, Exchange};
 use crate::failure::{Blame, Failure};
 use crate::metrics::Metrics;
 use crate::origin::{Io, Origin};
-use crate::rules::{ActiveRule, Handler, NoRule, RuleSet};
+use crate::rules::{ActiveRule, Handler, NoRule};
+use crate::shard::Shard;
 use crate::upgrade;
 use crate::upload::Upload;
-
-/// One thread's share of the connector. A request lives and dies on one.
-#[derive(Debug)]
-pub(crate) struct Shard {
-    pub(crate) index: usize,
-    /// Owns this shard's tasks.
-    pub(crate) drain: Drain,
-    pub(crate) rules: Arc<ArcSwap<RuleSet>>,
-    pub(crate) metrics: Metrics,
-}
 
 /// Serves one stream that the edge opened, from its head to its end.
 pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: RecvStream) {

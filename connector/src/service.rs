@@ -4,9 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use causeway_tunnel::semantics::looked_up;
 use http::StatusCode;
-
-use crate::hostname;
 
 /// Where a rule sends its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,8 +217,7 @@ fn parse_host(host: &str) -> Result<Host, ServiceError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(Host::Ip(ip));
     }
-    // Names of the inside world may have underscores (Docker), which public ones may not.
-    hostname::to_ascii(host).map(Host::Name).ok_or_else(|| plain(&format!("`{host}` is not a hostname")))
+    looked_up(host).map(Host::Name).map_err(|_| plain(&format!("`{host}` is not a hostname")))
 }
 
 fn missing_scheme(text: &str) -> ServiceError {

@@ -21,8 +21,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::dial::{EdgeName, until_connected};
-use crate::proxy::{Shard, serve};
+use crate::proxy::serve;
 use crate::rules::RuleSet;
+use crate::shard::Shard;
 use crate::status::{Board, SlotKey};
 
 /// What all slots share.

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::origin::SWEEP_EVERY;
-use crate::proxy::Shard;
+use crate::shard::Shard;
 
 /// A running shard.
 #[derive(Debug)]

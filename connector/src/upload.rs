@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use causeway_tunnel::semantics::keep_trailers;
 use causeway_tunnel::{AbortCode, BodyKind, Frame, RecvStream};
 use http::{HeaderMap, HeaderValue};
 use http_body::SizeHint;
 use parking_lot::Mutex;
-
-use crate::headers;
 
 /// The body of one request. Shared between hyper, which reads it, and the exchange, which may have to rewind it; both
 /// are polled by the same task, so the lock is never waited for.
@@ -288,7 +287,7 @@ impl Inner {
                 self.early.push_back(bytes);
             }
             Ok(Frame::Trailers(mut trailers)) => {
-                headers::keep_trailers(&mut trailers);
+                keep_trailers(&mut trailers);
                 self.trailers = (!trailers.is_empty()).then_some(trailers);
             }
             Ok(Frame::End) => self.ended = true,

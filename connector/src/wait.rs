@@ -5,8 +5,7 @@ use std::task::{Context, Poll};
 
 use causeway_tunnel::SendStream;
 
-use crate::answer::Answer;
-use crate::origin::Side;
+use crate::origin::{AnswerBody, Side};
 use crate::patience::{Interrupt, Patience};
 use crate::upload::Upload;
 
@@ -63,7 +62,7 @@ pub(crate) async fn beside<T>(side: &mut impl Side, future: impl Future<Output =
 /// [`beside`] while an answer's body comes on: what of it cannot be handed on yet takes little memory.
 pub(crate) async fn beside_body<T>(
     side: &mut impl Side,
-    body: &mut Answer,
+    body: &mut AnswerBody,
     future: impl Future<Output = T>,
 ) -> T {
     let mut future = pin!(future);

@@ -20,12 +20,12 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_tunnel::semantics::is_idempotent;
 use causeway_tunnel::{ConnectorId, RequestHead, SessionId};
 use http::Response;
 
 use crate::balance;
 use crate::exchange::{Exchange, Handler, OutBody};
-use crate::http::headers::is_idempotent;
 use crate::registry::{Live, Route, Tunnel};
 use crate::shard::Shard;
 pub(crate) use attempt::Attempt;

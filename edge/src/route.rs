@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use causeway_tunnel::pattern::{Pattern, PatternError};
+use causeway_tunnel::semantics::parents;
+pub use causeway_tunnel::{Pattern, PatternError};
 
 /// Immutable once built; readers hold it behind an `ArcSwap`.
 #[derive(Clone, Debug)]
@@ -72,17 +73,10 @@ impl<V> Table<V> {
     }
 
     fn below(&self, host: &str) -> Option<&V> {
-        if !self.wildcard.is_empty() {
-            // Below means at least one label below: a dot at the very start has none before it.
-            let mut rest = host.strip_prefix('.').unwrap_or(host);
-            while let Some((_, parent)) = rest.split_once('.') {
-                if let Some(value) = self.wildcard.get(parent) {
-                    return Some(value);
-                }
-                rest = parent;
-            }
-        }
-        self.any.as_ref()
+        let below = (!self.wildcard.is_empty())
+            .then(|| parents(host).find_map(|parent| self.wildcard.get(parent)))
+            .flatten();
+        below.or(self.any.as_ref())
     }
 }
 

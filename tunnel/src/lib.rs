@@ -75,37 +75,31 @@ pub mod code;
 pub mod control;
 pub mod dial;
 pub mod handshake;
-pub mod hostname;
 pub mod identity;
 pub mod limits;
 pub mod listen;
-pub mod media;
 pub mod message;
 pub mod opening;
-pub mod pattern;
 pub mod proof;
+pub mod semantics;
 pub mod stream;
-pub mod target;
 pub mod token;
 
 mod session;
-mod trailers;
 
 pub use carrier::{Closed, DatagramError, Traffic};
 pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};
-pub use hostname::{Authority, Host, HostError};
 pub use identity::{EdgeIdentity, Pin};
 pub use message::{Message, RefusedRoute, Route, Stats};
 pub use opening::{Kind, Opening, Passage};
-pub use pattern::{Pattern, PatternError};
+pub use semantics::{Authority, Host, HostError, Pattern, PatternError};
 pub use session::{OpenError, Role, Session, SessionId, SessionInfo};
 pub use stream::frame::Frame;
 pub use stream::head::{BodyKind, RequestHead, RequestId, ResponseHead, Scheme};
 pub use stream::{First, RawRecv, RawSend, RecvStream, ResponseEvent, SendStream, StreamError};
 pub use token::{ConnectorId, KeyId, Token, TunnelId, TunnelKey};
-pub use trailers::may_be_trailer;
 
 #[cfg(test)]
 mod tests;

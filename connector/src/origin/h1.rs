@@ -26,7 +26,7 @@ pub(crate) struct H1 {
 }
 
 /// The answer to [`H1::send`], to be awaited while the connection is polled.
-pub(crate) type Answer = Pin<
+pub(crate) type PendingAnswer = Pin<
     Box<dyn Future<Output = Result<http::Response<Incoming>, TrySendError<Request<RequestBody>>>> + Send>,
 >;
 
@@ -44,7 +44,7 @@ impl H1 {
         Ok(Self { sender, connection, watch, over: false, read_before: 0 })
     }
 
-    pub(crate) fn send(&mut self, request: Request<RequestBody>) -> Answer {
+    pub(crate) fn send(&mut self, request: Request<RequestBody>) -> PendingAnswer {
         self.read_before = self.watch.bytes_read();
         Box::pin(self.sender.try_send_request(request))
     }
@@ -99,7 +99,7 @@ impl super::Side for H1 {
 }
 
 /// The pieces of an HTTP/1.1 answer's body.
-pub(crate) fn poll_incoming(
+pub(super) fn poll_incoming(
     body: &mut Incoming,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<crate::upload::Piece, hyper::Error>>> {

@@ -1,5 +1,6 @@
 //! Origins: where the rules lead, and the connections that are kept to them.
 
+mod answer_body;
 mod connect;
 mod convoy;
 mod frames;
@@ -17,16 +18,18 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use causeway_daemon::drain::Drain;
+use causeway_tunnel::semantics::without_port;
 use parking_lot::Mutex;
 
 use crate::config::OriginSettings;
 use crate::service::Service;
 use crate::upload::ReplayBudget;
 
+pub(crate) use answer_body::{AnswerBody, BodyError};
 pub(crate) use connect::Alpn;
 pub use connect::{ConnectError, Guard};
 use convoy::{Convoy, Turn};
-pub(crate) use h1::{H1, poll_incoming};
+pub(crate) use h1::H1;
 pub(crate) use h2::{Download, H2, InUse, Uploading};
 pub(crate) use io::{Io, poll_read_bytes};
 use room::{Found, GivenBack, Permit, Room};
@@ -356,7 +359,7 @@ impl Origin {
         self.tls.as_ref()?;
         match &self.settings.origin_server_name {
             Some(name) => Some(name),
-            None if self.settings.match_sni_to_host => Some(bare_host(host)),
+            None if self.settings.match_sni_to_host => Some(without_port(host)),
             None => None,
         }
     }
@@ -416,14 +419,6 @@ impl Origin {
 /// Zero is no limit, as in cloudflared.
 fn is_young(since: Instant, limit: Duration) -> bool {
     limit.is_zero() || since.elapsed() < limit
-}
-
-/// A Host without its port and brackets: what TLS can name.
-fn bare_host(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
-    }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 /// Ports become free a minute after their use, so that a second later more than one is.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use causeway_tunnel::semantics::keep_trailers;
 use futures_util::task::AtomicWaker;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
@@ -16,7 +17,6 @@ use tokio::time::{Instant, Sleep};
 
 use crate::access::Record;
 use crate::household::Reader;
-use crate::http::headers;
 use crate::http::page::{Hop, Page};
 
 /// Why a response body could not be finished. The visitor's stream is reset, never ended cleanly.
@@ -184,7 +184,7 @@ impl Body for InBody {
                         this.done = true;
                     }
                 } else if let Some(trailers) = frame.trailers_mut() {
-                    headers::keep_trailers(trailers);
+                    keep_trailers(trailers);
                     this.done = true;
                 }
                 Poll::Ready(Some(Ok(frame)))

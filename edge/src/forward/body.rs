@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
-use causeway_tunnel::media::is_long_silent;
+use causeway_tunnel::semantics::{is_long_silent, keep_trailers};
 use causeway_tunnel::{BodyKind, Frame, RecvStream, ResponseHead, StreamError};
 use http_body::{Body, SizeHint};
 use tokio::time::{Instant, Sleep};
@@ -17,7 +17,6 @@ use tokio::time::{Instant, Sleep};
 use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
 use crate::household::{EVICTED, Reader, Stalled};
-use crate::http::headers;
 use crate::http::sizes::SEND_BUFFER_BYTES;
 
 /// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
@@ -228,7 +227,7 @@ impl Body for TunnelBody {
                 None => {
                     // A connection field among them would cost an HTTP/2 visitor the whole answer.
                     let mut trailers = trailers;
-                    headers::keep_trailers(&mut trailers);
+                    keep_trailers(&mut trailers);
                     Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers))))
                 }
             },

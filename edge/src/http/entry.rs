@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use causeway_daemon::drain::Drain;
 use causeway_tunnel::Host;
+use causeway_tunnel::semantics::join_cookies;
 use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
@@ -140,7 +141,7 @@ impl<H: Handler> Service<H> {
             }
         };
         headers::clean_request(&mut parts.headers, state.forwarder.trust());
-        headers::join_cookies(&mut parts.headers);
+        join_cookies(&mut parts.headers);
         let addr = state.forwarder.apply(&mut parts.headers, id);
         let is_peer = addr == state.forwarder.peer();
         drop(state);

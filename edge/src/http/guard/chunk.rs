@@ -1,11 +1,11 @@
 //! The grammar of a chunked body, byte by byte: sizes, extensions, data and trailers (RFC 9112 section 7.1), without
 //! its leniencies (hazards 11-14, 17).
 
+use causeway_tunnel::semantics::{is_field_content, is_token};
 use http::StatusCode;
 
 use super::super::refusal::Refusal;
 use super::super::sizes::MAX_FIELDS;
-use super::head::{is_field_content, is_token};
 
 /// All extensions of one body together: no known sender uses any.
 const MAX_EXTENSION_BYTES: usize = 16 * 1024;

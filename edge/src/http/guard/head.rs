@@ -1,6 +1,6 @@
 //! The grammar of one request head, line by line: RFC 9112 without its leniencies.
 
-use causeway_tunnel::target::is_target;
+use causeway_tunnel::semantics::{is_field_content, is_target, is_token};
 use http::StatusCode;
 use memchr::memchr;
 
@@ -325,45 +325,6 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     }
     Ok((name, value))
 }
-
-/// RFC 9110 section 5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
-}
-
-/// Visible characters, space, tab and obs-text.
-pub(super) fn is_field_content(byte: u8) -> bool {
-    byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
-}
-
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "the loop ends below 256")]
-        let char = byte as u8;
-        table[byte] = char.is_ascii_alphanumeric()
-            || matches!(
-                char,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            );
-        byte += 1;
-    }
-    table
-};
 
 /// Without the optional white space of RFC 9110 section 5.6.3.
 fn trim(mut value: &[u8]) -> &[u8] {

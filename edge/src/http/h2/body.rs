@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use causeway_tunnel::media::is_long_silent;
+use causeway_tunnel::semantics::{asks_for_event_stream, is_long_silent};
 use h2::RecvStream;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
@@ -49,7 +49,7 @@ impl Pace {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         if headers::content_length(headers).is_some() {
             Self::Declared
-        } else if is_long_silent(headers) || headers::wants_event_stream(headers) {
+        } else if is_long_silent(headers) || asks_for_event_stream(headers) {
             Self::Conversation
         } else {
             Self::Open

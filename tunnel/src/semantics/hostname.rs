@@ -1,5 +1,6 @@
-//! Public hostnames: the one parser for what a tunnel is granted, what a rule asks for, and what a visitor writes
+//! Hostnames: the one parser for what a tunnel is granted, what a rule asks for, and what a visitor writes
 //! (Host, :authority, SNI), so that a name is the same name to all of them. Strict, and normalised for routing.
+//! The names of origins, which are looked up and never visited, are read here as well.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -144,7 +145,39 @@ fn to_a_labels(text: &str) -> Result<Cow<'_, str>, HostError> {
     idna::domain_to_ascii(text).map(Cow::Owned).map_err(|_| HostError::BadCharacter)
 }
 
+/// A name to look up, as a rule writes that of an origin: in lower-case A-labels and without a trailing dot. Wider than a
+/// public name: a container's may end in a number.
+///
+/// # Errors
+/// When no such name can be looked up.
+pub fn looked_up(text: &str) -> Result<String, HostError> {
+    with_labels(to_a_labels(text)?.as_bytes(), |name, _| Ok(name.to_owned()))
+}
+
+/// What stands in Host or :authority without its port and brackets: what TLS can name.
+pub fn without_port(authority: &str) -> &str {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    authority.rsplit_once(':').map_or(authority, |(name, _)| name)
+}
+
 fn dns_name(raw: &[u8]) -> Result<Arc<str>, HostError> {
+    with_labels(raw, |name, last| {
+        // A name whose last label is a number is an address, or nothing at all: 1.2.3, 0x7f.1, 127.0.0.1.5.
+        let is_numeric = last.iter().all(u8::is_ascii_digit) || last.starts_with(b"0x");
+        if is_numeric && name.parse::<Ipv4Addr>().is_err() {
+            return Err(HostError::BadAddress);
+        }
+        Ok(name.into())
+    })
+}
+
+/// Gives on a name of proper labels, in lower case and without a trailing dot, with its last label.
+fn with_labels<T>(
+    raw: &[u8],
+    read: impl FnOnce(&str, &[u8]) -> Result<T, HostError>,
+) -> Result<T, HostError> {
     let raw = raw.strip_suffix(b".").unwrap_or(raw);
     if raw.is_empty() {
         return Err(HostError::Empty);
@@ -170,12 +203,7 @@ fn dns_name(raw: &[u8]) -> Result<Arc<str>, HostError> {
         last = label;
     }
     let text = std::str::from_utf8(lower).map_err(|_| HostError::BadCharacter)?;
-    // A name whose last label is a number is an address, or nothing at all: 1.2.3, 0x7f.1, 127.0.0.1.5.
-    let is_numeric = last.iter().all(u8::is_ascii_digit) || last.starts_with(b"0x");
-    if is_numeric && text.parse::<Ipv4Addr>().is_err() {
-        return Err(HostError::BadAddress);
-    }
-    Ok(text.into())
+    read(text, last)
 }
 
 #[cfg(test)]
@@ -207,6 +235,26 @@ mod tests {
         for name in ["my_app.example.dev", "_dmarc.example.dev", "a_.example", "_.b", "a.b_c"] {
             assert_eq!(parsed(name).0, name);
             assert_eq!(Host::name(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn an_origin_may_have_any_name_that_can_be_looked_up() {
+        assert_eq!(looked_up("My_App.Internal."), Ok("my_app.internal".to_owned()));
+        assert_eq!(looked_up("b\u{fc}cher"), Ok("xn--bcher-kva".to_owned()));
+        assert_eq!(looked_up("stack_web.1"), Ok("stack_web.1".to_owned()));
+        for bad in ["", ".", "a..b", "-a", "a-", "a b", "a/b", "a*"] {
+            assert!(looked_up(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_its_port_is_what_tls_can_name() {
+        for host in ["a.example", "a.example:8443"] {
+            assert_eq!(without_port(host), "a.example");
+        }
+        for host in ["[fd00::1]", "[fd00::1]:8443"] {
+            assert_eq!(without_port(host), "fd00::1");
         }
     }
 

@@ -1,7 +1,9 @@
 //! Media types that say how a message behaves. Both ends of a tunnel must take the same message for the same.
 
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+use super::fields::elements;
 
 /// Whether a message is an event stream or a gRPC call, whose silence says nothing: such streams pause for as long as
 /// nothing happens (hazard 140).
@@ -13,10 +15,17 @@ pub fn is_long_silent(headers: &HeaderMap) -> bool {
         |prefix: &[u8]| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     // `application/grpc+proto` and `application/grpc-web` are gRPC too.
     let is_grpc = starts(GRPC) && matches!(kind.get(GRPC.len()), None | Some(b'+' | b'-'));
-    is_grpc || kind.eq_ignore_ascii_case(b"text/event-stream")
+    is_grpc || kind.eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
+}
+
+/// Whether a request asks for a stream of server-sent events.
+pub fn asks_for_event_stream(headers: &HeaderMap) -> bool {
+    elements(headers, &ACCEPT)
+        .any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 const GRPC: &[u8] = b"application/grpc";
+const EVENT_STREAM: &str = "text/event-stream";
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::hostname::{Host, HostError};
+use super::hostname::{Host, HostError};
 
 /// An exact name, `*.a.b` (one or more labels below `a.b`, never `a.b` itself) or `*`; in A-labels, lower case, without
 /// port and trailing dot.
@@ -86,6 +86,12 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// What a wildcard may stand above: a host's parents, the nearest first. A dot at the very start has no label before it.
+pub fn parents(host: &str) -> impl Iterator<Item = &str> {
+    let dots = host.bytes().enumerate().skip(1).filter(|&(_, byte)| byte == b'.');
+    dots.map(|(at, _)| &host[at + 1..])
+}
+
 fn is_below(host: &str, suffix: &str) -> bool {
     host.len() > suffix.len() + 1
         && host.ends_with(suffix)
@@ -97,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hostname::Authority;
+    use crate::semantics::Authority;
 
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text).unwrap()
@@ -125,6 +131,13 @@ mod tests {
         assert!(!wildcard.matches("apps.example.dev"));
         assert!(!wildcard.matches("aapps.example.dev"));
         assert!(!wildcard.matches(".apps.example.dev"));
+    }
+
+    #[test]
+    fn the_parents_of_a_host_are_what_a_wildcard_names() {
+        assert_eq!(parents("x.y.dev").collect::<Vec<_>>(), ["y.dev", "dev"]);
+        assert_eq!(parents(".y.dev").collect::<Vec<_>>(), ["dev"]);
+        assert_eq!(parents("dev").count(), 0);
     }
 
     #[test]
@@ -175,6 +188,9 @@ mod tests {
             let (a, b) = (pattern(&a), pattern(&b));
             if a.covers(&b) && b.matches(&host) {
                 prop_assert!(a.matches(&host));
+            }
+            if let Pattern::Wildcard(suffix) = &a {
+                prop_assert_eq!(a.matches(&host), parents(&host).any(|parent| *parent == **suffix));
             }
         }
     }

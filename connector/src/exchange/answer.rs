@@ -1,31 +1,30 @@
 //! An answer on its way back: head and body from the origin into the tunnel, and the rest of an upload after it.
 
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use causeway_tunnel::media::is_long_silent;
+use causeway_tunnel::semantics::{is_long_silent, keep_trailers};
 use causeway_tunnel::{AbortCode, BodyKind, First, ResponseHead};
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
 
-use crate::exchange::Exchange;
+use super::Exchange;
 use crate::failure::Failure;
 use crate::headers;
-use crate::origin::{Download, Side, poll_incoming};
+use crate::origin::{AnswerBody, BodyError, Side};
 use crate::patience::Patience;
 use crate::upload::Piece;
 use crate::wait::{beside, beside_body, wait};
 
 impl Exchange<'_> {
     /// Hands an answer on: head and what has already come of the body in one write, then piece by piece.
-    pub(crate) async fn respond(
+    pub(super) async fn respond(
         &mut self,
         side: &mut impl Side,
         status: StatusCode,
         mut headers: HeaderMap,
-        body: &mut Answer,
+        body: &mut AnswerBody,
         method: &Method,
         patience: &mut Patience,
     ) -> Result<(), Failure> {
@@ -45,7 +44,7 @@ impl Exchange<'_> {
             || (next.is_none() && kind == BodyKind::Known(first.len() as u64) && !body.is_cut_short());
         if let Some(Some(Err(error))) = &next {
             // Broken already: a clear refusal is better than the beginning of an answer.
-            return Err(error.failure(self.upload.failure()));
+            return Err(Failure::body(error, self.upload.failure()));
         }
         self.answered(status);
         self.down += first.len() as u64;
@@ -69,12 +68,12 @@ impl Exchange<'_> {
                     beside_body(side, body, self.send.data(bytes)).await?;
                 }
                 Some(Ok(Piece::Trailers(mut trailers))) => {
-                    headers::keep_trailers(&mut trailers);
+                    keep_trailers(&mut trailers);
                     if !trailers.is_empty() {
                         beside(side, self.send.trailers(&trailers)).await?;
                     }
                 }
-                Some(Err(error)) => return Err(error.failure(cut_off.failure())),
+                Some(Err(error)) => return Err(Failure::body(&error, cut_off.failure())),
                 None => {
                     self.send.end().await?;
                     return Ok(());
@@ -83,14 +82,14 @@ impl Exchange<'_> {
         }
     }
 
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.rule.metrics.answered(status, self.begun.elapsed().as_secs_f64());
     }
 
     /// The answer is out but the visitor still sends: goes on for a little, so that a connection with a small rest can
     /// be kept, then gives up (hazard 146).
-    pub(crate) async fn linger(&mut self, side: &mut impl Side) {
+    pub(super) async fn linger(&mut self, side: &mut impl Side) {
         if self.upload.is_ended() && self.upload.is_spent() {
             return;
         }
@@ -112,52 +111,11 @@ impl Exchange<'_> {
     }
 }
 
-/// An answer's body, whichever protocol brings it.
-pub(crate) enum Answer {
-    H1(Incoming),
-    H2(Download),
-}
-
-pub(crate) enum BodyError {
-    H1(hyper::Error),
-    H2(h2::Error),
-}
-
-impl Answer {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
-        match self {
-            Self::H1(body) => poll_incoming(body, cx).map_err(BodyError::H1),
-            Self::H2(body) => body.poll_piece(cx).map_err(BodyError::H2),
-        }
-    }
-
-    /// Whether trailers may still follow a body of known length: over HTTP/2 they may.
-    fn is_cut_short(&self) -> bool {
-        matches!(self, Self::H2(body) if !body.is_over())
-    }
-
-    /// Nobody takes it now: see [`Download::absorb`]. hyper reads no further by itself.
-    pub(crate) fn absorb(&mut self, cx: &mut Context<'_>) {
-        if let Self::H2(body) = self {
-            body.absorb(cx);
-        }
-    }
-}
-
-impl BodyError {
-    fn failure(&self, cut_off: Option<AbortCode>) -> Failure {
-        match self {
-            Self::H1(error) => Failure::h1(error, cut_off),
-            Self::H2(error) => Failure::h2(error, cut_off),
-        }
-    }
-}
-
 /// A piece of an answer's body, its end, or its breaking off.
 type Next = Option<Result<Piece, BodyError>>;
 
 /// What of a body has arrived together with its head: the first data, and what is known to come next.
-async fn arrived(side: &mut impl Side, body: &mut Answer) -> (Bytes, Option<Next>) {
+async fn arrived(side: &mut impl Side, body: &mut AnswerBody) -> (Bytes, Option<Next>) {
     std::future::poll_fn(|cx| {
         let mut first = Bytes::new();
         loop {

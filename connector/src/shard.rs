@@ -1,0 +1,19 @@
+//! One thread's share of the connector.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use causeway_daemon::drain::Drain;
+
+use crate::metrics::Metrics;
+use crate::rules::RuleSet;
+
+/// What all requests of one thread share. A request lives and dies on one.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) index: usize,
+    /// Owns this shard's tasks.
+    pub(crate) drain: Drain,
+    pub(crate) rules: Arc<ArcSwap<RuleSet>>,
+    pub(crate) metrics: Metrics,
+}
