@@ -17,6 +17,7 @@ mod gateways;
 mod index;
 mod load;
 mod metrics;
+mod names;
 mod observe;
 mod options;
 mod patch;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::child::{Output, Program, Reader, output};
+use crate::client::{self, Entrance};
 use crate::files::Folder;
 use crate::programs::program;
 use crate::wait;
@@ -148,7 +149,7 @@ impl Edge {
 
     /// The metrics page.
     pub async fn metrics(&self) -> String {
-        crate::client::get(self.admin, "/metrics").await
+        client::get(self.admin, "/metrics").await
     }
 
     /// The sum of all samples of a metric whose labels contain each of `labels`.
@@ -195,6 +196,16 @@ impl Edge {
         let mut command = Command::new(program("causeway-edge"));
         command.args(args).arg("--data").arg(data);
         output(command).await
+    }
+}
+
+impl Entrance for Edge {
+    fn https(&self) -> SocketAddr {
+        self.https
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.ca()
     }
 }
 

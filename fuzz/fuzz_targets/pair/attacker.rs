@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::List;
-use crate::rig::Rig;
+use crate::entrance::Entrance;
 use crate::tags::{SMUGGLED, Tag};
 
 /// A request's frames, one frame, or a pause.
@@ -116,8 +116,8 @@ const PING: u8 = 6;
 const ACK: u8 = 1;
 
 impl Attacker {
-    pub async fn connect(rig: &Rig, host: &'static str) -> Self {
-        Self(rig.visit(host).await)
+    pub async fn connect(edge: &Entrance, host: &'static str) -> Self {
+        Self(edge.visit(host).await)
     }
 
     /// Plays all steps. That the edge ends the connection meanwhile is its right.

@@ -12,7 +12,9 @@
 //! Every message carries the tag of who caused it ([`tags`]), so that a leak is a message with two tags.
 #![no_main]
 
+mod account;
 mod attacker;
+mod entrance;
 mod origin;
 mod origin_h1;
 mod origin_h2;
@@ -25,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-use crate::origin::Seen;
+use crate::account::Seen;
 use crate::rig::Rig;
 use crate::tags::Tag;
 
@@ -84,15 +86,15 @@ async fn run(rig: &Rig, case: &Case) {
     };
     let mut victim = victim.borrow_mut();
     // A connection to the origin that is kept is what a leak goes through.
-    let warm = victim.fetch(rig, Tag::victim(number, 0), "GET", 0).await;
+    let warm = victim.fetch(&rig.entrance, Tag::victim(number, 0), "GET", 0).await;
     check_answer(&warm, Tag::victim(number, 0));
     rig.origins.begin(case);
-    let mut attack = attacker::Attacker::connect(rig, host).await;
+    let mut attack = attacker::Attacker::connect(&rig.entrance, host).await;
     attack.play(&case.attack.0, host).await;
     let (posted, got) = (Tag::victim(number, 1), Tag::victim(number, 2));
-    let post = victim.fetch(rig, posted, "POST", case.body.into()).await;
+    let post = victim.fetch(&rig.entrance, posted, "POST", case.body.into()).await;
     check_answer(&post, posted);
-    let get = victim.fetch(rig, got, "GET", 0).await;
+    let get = victim.fetch(&rig.entrance, got, "GET", 0).await;
     check_answer(&get, got);
     drop(attack);
     check_requests(&rig.origins.end().await, posted);

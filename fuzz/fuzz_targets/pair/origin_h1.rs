@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::origin::{Seen, State};
+use crate::account::Account;
 
 /// What the origin does with its next request.
 #[derive(Arbitrary, Clone, Debug)]
@@ -60,20 +60,15 @@ pub enum Framing {
     Both,
 }
 
-pub async fn serve(mut stream: TcpStream, state: State) {
+pub async fn serve(mut stream: TcpStream, account: Account<Act>) {
     let mut ahead = Vec::new();
     while let Some(head) = read_head(&mut stream, &mut ahead).await {
-        let act = state.lock().expect("nobody panicked").h1.pop_front().unwrap_or(Act::Usual);
-        // Noted before its body comes: what never comes whole was not executed, but its bytes count.
-        let at = {
-            let seen = &mut state.lock().expect("nobody panicked").seen;
-            seen.push(Seen { head: head.clone(), bytes: head.clone().into_bytes(), executed: false });
-            seen.len() - 1
-        };
+        let act = account.next().unwrap_or(Act::Usual);
+        let at = account.note(&head);
         let add = |bytes: &[u8], whole: bool| {
-            if let Some(seen) = state.lock().expect("nobody panicked").seen.get_mut(at) {
-                seen.bytes.extend_from_slice(bytes);
-                seen.executed |= whole;
+            account.add(at, bytes);
+            if whole {
+                account.executed(at);
             }
         };
         let (answer, close) = match &act {

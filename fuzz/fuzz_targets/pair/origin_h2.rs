@@ -17,7 +17,7 @@ use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::origin::{Seen, State};
+use crate::account::Account;
 
 /// What the origin does with its next request. Without one it answers with what it was asked.
 #[derive(Arbitrary, Clone, Debug)]
@@ -57,7 +57,7 @@ pub enum Slip {
     Unknown { kind: u8 },
 }
 
-pub async fn serve(stream: TcpStream, state: State) {
+pub async fn serve(stream: TcpStream, account: Account<Act>) {
     let slips = Slips::default();
     let io = Slipping { stream, slips: slips.clone(), out: VecDeque::new() };
     let Ok(mut connection) = h2::server::handshake(io).await else { return };
@@ -67,7 +67,7 @@ pub async fn serve(stream: TcpStream, state: State) {
         tokio::select! {
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else { return };
-                tasks.spawn(answer(request, respond, state.clone(), slips.clone(), commands.clone()));
+                tasks.spawn(answer(request, respond, account.clone(), slips.clone(), commands.clone()));
             }
             Some(command) = commanded.recv() => match command {
                 Command::GoAway => connection.graceful_shutdown(),
@@ -86,22 +86,18 @@ enum Command {
 async fn answer(
     request: http::Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
-    state: State,
+    account: Account<Act>,
     slips: Slips,
     commands: tokio::sync::mpsc::UnboundedSender<Command>,
 ) {
-    let act = state.lock().expect("nobody panicked").h2.pop_front();
+    let act = account.next();
     let (head, mut body) = request.into_parts();
     if let Some(Act::Refuse) = act {
         respond.send_reset(Reason::REFUSED_STREAM);
         return;
     }
     let head = format!("{} {} {:?}", head.method, head.uri.path(), head.headers);
-    let at = {
-        let seen = &mut state.lock().expect("nobody panicked").seen;
-        seen.push(Seen { head: head.clone(), bytes: head.clone().into_bytes(), executed: false });
-        seen.len() - 1
-    };
+    let at = account.note(&head);
     let echo =
         crate::tags::find(head.as_bytes()).next().map_or_else(|| "nobody".to_owned(), crate::tags::Tag::text);
     if let Some(Act::Answer { early: true, length, .. }) = act {
@@ -110,13 +106,9 @@ async fn answer(
     while let Some(data) = body.data().await {
         let Ok(data) = data else { return };
         let _ = body.flow_control().release_capacity(data.len());
-        if let Some(seen) = state.lock().expect("nobody panicked").seen.get_mut(at) {
-            seen.bytes.extend_from_slice(&data);
-        }
+        account.add(at, &data);
     }
-    if let Some(seen) = state.lock().expect("nobody panicked").seen.get_mut(at) {
-        seen.executed = true;
-    }
+    account.executed(at);
     match act {
         None => reply(&mut respond, &echo, echo.len(), false),
         Some(Act::Answer { early: false, length, trailers }) => {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use causeway_connector::app::Settings;
@@ -10,14 +9,10 @@ use causeway_edge::config::{Config, Listen};
 use causeway_edge::route::Pattern;
 use causeway_edge::store::{NewKey, Store};
 use causeway_tunnel::{EdgeIdentity, KeyId, Token, TunnelId, TunnelKey};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use crate::entrance::Entrance;
 use crate::origin::Origins;
 use crate::victim::Victim;
 
@@ -28,8 +23,7 @@ pub struct Rig {
     pub origins: Origins,
     /// Of the origin over HTTP/1.1, and of the one over HTTP/2.
     pub victims: (RefCell<Victim>, RefCell<Victim>),
-    https: SocketAddr,
-    tls: TlsConnector,
+    pub entrance: Entrance,
     _edge: causeway_edge::app::App,
     _connector: causeway_connector::app::App,
     _folder: tempfile::TempDir,
@@ -88,25 +82,16 @@ impl Rig {
         while !connector.ready() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let tls = tls(folder.path());
         let victims = (RefCell::new(Victim::new(H1_HOST)), RefCell::new(Victim::new(H2_HOST)));
         Self {
             origins,
             victims,
-            https: listening.https[0],
-            tls,
+            entrance: Entrance::new(listening.https[0], folder.path()),
             _edge: edge,
             _connector: connector,
             _folder: folder,
             _pipe: pipe,
         }
-    }
-
-    /// A visitor's connection that speaks HTTP/2.
-    pub async fn visit(&self, host: &'static str) -> TlsStream<TcpStream> {
-        let tcp = TcpStream::connect(self.https).await.expect("the edge listens");
-        let name = ServerName::try_from(host).expect("a name");
-        self.tls.connect(name, tcp).await.expect("the edge has a certificate for it")
     }
 }
 
@@ -126,16 +111,4 @@ async fn tunnel(config: &Config) -> Token {
     store.create(token.tunnel, "pair", &patterns, key, "fuzz", now).await.expect("a tunnel");
     store.close().await;
     token
-}
-
-fn tls(folder: &std::path::Path) -> TlsConnector {
-    let mut roots = rustls::RootCertStore::empty();
-    for root in CertificateDer::pem_file_iter(folder.join("dev-ca.pem")).expect("the development authority") {
-        roots.add(root.expect("PEM")).expect("an authority");
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    TlsConnector::from(Arc::new(config))
 }

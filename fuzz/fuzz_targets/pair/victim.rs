@@ -8,7 +8,7 @@ use h2::client::SendRequest;
 use http::Request;
 use tokio::task::JoinSet;
 
-use crate::rig::Rig;
+use crate::entrance::Entrance;
 use crate::tags::Tag;
 
 /// An origin may hang; nobody waits for it longer than this.
@@ -27,10 +27,10 @@ impl Victim {
     }
 
     /// Sends one request and gives back every byte of the answer: fields, body, trailers. Empty when there was none.
-    pub async fn fetch(&mut self, rig: &Rig, tag: Tag, method: &str, length: usize) -> Vec<u8> {
+    pub async fn fetch(&mut self, edge: &Entrance, tag: Tag, method: &str, length: usize) -> Vec<u8> {
         let mut answer = Vec::new();
         // What came before the time was over is looked at all the same.
-        let exchange = self.exchange(rig, tag, method, length, &mut answer);
+        let exchange = self.exchange(edge, tag, method, length, &mut answer);
         if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, exchange).await
             && !error.is_reset()
         {
@@ -41,13 +41,13 @@ impl Victim {
 
     async fn exchange(
         &mut self,
-        rig: &Rig,
+        edge: &Entrance,
         tag: Tag,
         method: &str,
         length: usize,
         answer: &mut Vec<u8>,
     ) -> Result<(), h2::Error> {
-        let requests = self.connected(rig).await?;
+        let requests = self.connected(edge).await?;
         let request = Request::builder()
             .method(method)
             .uri(format!("https://{}/victim", self.host))
@@ -72,13 +72,13 @@ impl Victim {
         Ok(())
     }
 
-    async fn connected(&mut self, rig: &Rig) -> Result<SendRequest<Bytes>, h2::Error> {
+    async fn connected(&mut self, edge: &Entrance) -> Result<SendRequest<Bytes>, h2::Error> {
         if let Some(mut requests) = self.requests.take()
             && poll_fn(|cx| requests.poll_ready(cx)).await.is_ok()
         {
             return Ok(requests);
         }
-        let (requests, connection) = h2::client::handshake(rig.visit(self.host).await).await?;
+        let (requests, connection) = h2::client::handshake(edge.visit(self.host).await).await?;
         self.connection.abort_all();
         self.connection.spawn(connection);
         requests.ready().await

@@ -9,8 +9,9 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 
 use super::index::Forgotten;
+use super::names::FIELD_MANAGER;
 use super::patch;
-use super::writer::{FIELD_MANAGER, PATCH_SERVICE, Writer};
+use super::writer::{PATCH_SERVICE, Writer};
 use crate::allocate::ServiceKey;
 use crate::api::annotations;
 use crate::call::{Call, CallError};

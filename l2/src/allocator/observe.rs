@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEnt
 use kube::ResourceExt;
 use thiserror::Error;
 
-use super::writer::FIELD_MANAGER;
+use super::names::FIELD_MANAGER;
 use crate::allocate::{Families, Port, Protocol, Request, ServiceKey, Sharing};
 use crate::api::{annotations, conditions};
 use crate::range::Family;

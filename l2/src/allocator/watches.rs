@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::cluster::node_entries;
 use super::gateways::Report;
+use super::names::STATE_NAME;
 use super::observe::Observed;
 use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, L2Advertisement, labels};
 use crate::pool::Use;
@@ -31,8 +32,6 @@ use crate::range::IpRange;
 const QUEUE: usize = 1024;
 /// Objects per page of a list: a page is in memory as a whole, with everything that is not kept.
 const PAGE: u32 = 200;
-/// The name of our own ConfigurationState, as MetalLB's controller's.
-pub(super) const STATE_NAME: &str = "controller";
 
 /// What a watch says.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tracing::{error, warn};
 
 use super::index::Outcome;
+use super::names::{FIELD_MANAGER, STATE_NAME};
 use super::patch::ServicePatch;
-use super::watches::STATE_NAME;
 use crate::allocate::ServiceKey;
 use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, IPAddressPoolStatus, labels};
 use crate::call::{Call, CallError, Outages};
@@ -22,8 +22,6 @@ use crate::range::IpRange;
 /// MetalLB's names for the same.
 const GOSSIP_SECRET: &str = "memberlist";
 const GOSSIP_KEY: &str = "secretkey";
-/// The name under which the API server notes what is ours.
-pub(super) const FIELD_MANAGER: &str = "causeway-allocator";
 /// Kinds that MetalLB serves and that are not served here.
 const BGP_KINDS: [(&str, &str, Call); 4] = [
     ("v1beta1", "BGPAdvertisement", Call::new("list", "bgpadvertisements")),

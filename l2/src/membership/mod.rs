@@ -9,6 +9,7 @@
 //!   otherwise         after 200-350 ms (by the size of the cluster) → down, told to all
 //! ```
 
+mod codec;
 mod identity;
 pub mod seal;
 pub(crate) mod wire;
@@ -26,8 +27,8 @@ use foca::{
     Timer,
 };
 
+use codec::SwimCodec;
 pub use identity::Identity;
-use identity::SwimCodec;
 
 use crate::{chance::Chance, node_name::NodeName};
 

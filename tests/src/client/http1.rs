@@ -3,24 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::Request;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::duplex::Duplex;
 use super::parse::{self, Framing, Head};
-use super::{Answer, End, tls};
-use crate::edge::Edge;
+use super::tls::{self, Entrance};
+use super::{Answer, End};
 
 /// Longest wait for the next byte of an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-trait Io: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Io for T {}
-
 /// One connection.
 pub struct Http1 {
-    io: Box<dyn Io>,
+    io: Box<dyn Duplex>,
     buffer: BytesMut,
     eof: bool,
 }
@@ -44,13 +42,13 @@ impl Http1 {
 
     /// # Panics
     /// When TLS fails.
-    pub async fn tls(edge: &Edge, name: &str) -> Self {
-        let stream = tls::connect(edge.https, &edge.ca(), name, &["http/1.1"]).await;
+    pub async fn tls(edge: &impl Entrance, name: &str) -> Self {
+        let stream = tls::connect(edge.https(), &edge.ca(), name, &["http/1.1"]).await;
         Self::over(stream.unwrap_or_else(|error| panic!("TLS to the edge as {name}: {error}")))
     }
 
     /// Over any stream.
-    pub fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static) -> Self {
+    pub fn over(io: impl Duplex + 'static) -> Self {
         Self { io: Box::new(io), buffer: BytesMut::new(), eof: false }
     }
 
@@ -149,8 +147,8 @@ impl Http1 {
     }
 
     /// The stream below and what was read ahead of it.
-    pub fn into_parts(self) -> (Box<dyn super::websocket::Duplex>, Bytes) {
-        (Box::new(super::websocket::Boxed(self.io)), self.buffer.freeze())
+    pub fn into_parts(self) -> (Box<dyn Duplex>, Bytes) {
+        (self.io, self.buffer.freeze())
     }
 
     async fn body(&mut self, framing: Framing) -> Result<(Vec<u8>, Vec<(String, String)>, End), String> {
@@ -197,9 +195,4 @@ impl Http1 {
         self.eof = !matches!(read, Ok(bytes) if bytes > 0);
         !self.eof
     }
-}
-
-/// Splits a finished answer off: what is left in the buffer belongs to the next one.
-pub(super) fn take(buffer: &mut BytesMut, bytes: usize) -> Bytes {
-    buffer.copy_to_bytes(bytes)
 }

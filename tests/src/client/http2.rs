@@ -12,8 +12,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::task::JoinSet;
 
-use super::{Answer, End, tls};
-use crate::edge::Edge;
+use super::tls::{self, Entrance};
+use super::{Answer, End};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -34,8 +34,8 @@ pub struct Http2Stream {
 impl Http2 {
     /// # Panics
     /// When TLS or the preface fails.
-    pub async fn connect(edge: &Edge, name: &str) -> Self {
-        let connected = Self::at(edge.https, &edge.ca(), name).await;
+    pub async fn connect(edge: &impl Entrance, name: &str) -> Self {
+        let connected = Self::at(edge.https(), &edge.ca(), name).await;
         connected.unwrap_or_else(|error| panic!("HTTP/2 to the edge as {name}: {error}"))
     }
 

@@ -1,5 +1,6 @@
 //! Visitors: raw HTTP/1.1, HTTP/2 by the h2 crate, and the answers both give.
 
+mod duplex;
 mod http1;
 mod http2;
 mod parse;
@@ -8,11 +9,12 @@ mod websocket;
 
 use std::net::SocketAddr;
 
+pub use duplex::Duplex;
 pub use http1::Http1;
 pub use http2::{Http2, Http2Stream};
 pub use parse::Head;
-pub use tls::{client_config, connect as tls_connect, connect_from as tls_connect_from};
-pub use websocket::{Duplex, over_http1, over_http2};
+pub use tls::{Entrance, client_config, connect as tls_connect, connect_from as tls_connect_from};
+pub use websocket::{over_http1, over_http2};
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
 /// One request on a connection of its own, to a name at an edge.
 pub async fn fetch(
-    edge: &crate::edge::Edge,
+    edge: &impl Entrance,
     protocol: Protocol,
     request: http::Request<bytes::Bytes>,
 ) -> Result<Answer, String> {
@@ -88,7 +90,7 @@ pub async fn fetch(
 ///
 /// # Panics
 /// When no answer came.
-pub async fn visit(edge: &crate::edge::Edge, protocol: Protocol, url: &str) -> Answer {
+pub async fn visit(edge: &impl Entrance, protocol: Protocol, url: &str) -> Answer {
     let request = http::Request::get(url).body(bytes::Bytes::new()).expect("the test's URL is valid");
     fetch(edge, protocol, request).await.unwrap_or_else(|error| panic!("{protocol:?} {url}: {error}"))
 }

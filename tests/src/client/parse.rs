@@ -1,8 +1,6 @@
 //! Strict parsing of HTTP/1.1 answers, apart from the code under test: a visitor must not be more forgiving than a browser.
 
-use bytes::{Bytes, BytesMut};
-
-use super::http1::take;
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Status and headers of one answer; names in lower case.
 #[derive(Clone, Debug)]
@@ -87,6 +85,11 @@ pub(super) fn chunk(buffer: &mut BytesMut) -> Result<Chunk, String> {
         return Err("a chunk without its line end".to_owned());
     }
     Ok(Chunk::Data(chunk.slice(line_end + 2..line_end + 2 + size)))
+}
+
+/// Splits a finished answer off: what is left in the buffer belongs to the next one.
+fn take(buffer: &mut BytesMut, bytes: usize) -> Bytes {
+    buffer.copy_to_bytes(bytes)
 }
 
 fn fields<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<(String, String)>, String> {

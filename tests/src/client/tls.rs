@@ -1,13 +1,21 @@
 //! TLS for visitors: trusts the edge's development authority and nothing else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
+
+/// What visitors need to know of an edge.
+pub trait Entrance {
+    fn https(&self) -> SocketAddr;
+
+    /// The certificate authority that visitors must trust.
+    fn ca(&self) -> PathBuf;
+}
 
 /// A client's configuration that trusts one PEM file and offers these protocols.
 ///

@@ -11,11 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::duplex::Duplex;
 use super::{Http1, Http2};
-
-/// A stream in both directions.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for T {}
 
 /// Upgrades an HTTP/1.1 connection.
 ///
@@ -66,35 +63,6 @@ pub async fn over_http2(
     }
     let io = H2Io { send: stream.send, recv: response.into_body(), ahead: Bytes::new(), ended: false };
     Ok(WebSocketStream::from_raw_socket(Box::new(io) as Box<dyn Duplex>, Role::Client, None).await)
-}
-
-/// Makes a nameable type of a boxed stream.
-pub(super) struct Boxed<T: ?Sized>(pub Box<T>);
-
-impl<T: AsyncRead + Unpin + ?Sized> AsyncRead for Boxed<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl<T: AsyncWrite + Unpin + ?Sized> AsyncWrite for Boxed<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
 
 /// A stream of an HTTP/2 connection as raw bytes.
