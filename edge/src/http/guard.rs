@@ -11,6 +11,7 @@
 
 mod chunk;
 mod head;
+mod linger;
 mod scan;
 mod side;
 
@@ -23,11 +24,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 pub use chunk::{Chunks, Fed};
 pub use head::{Framing, Head};
 pub(crate) use head::{check_method, check_path};
+use linger::Linger;
 pub use scan::{Scanner, Step};
 pub(crate) use side::{Admitted, Side, Turn};
 
@@ -53,10 +55,7 @@ pub(crate) struct Guard<T: Transport> {
     allowed: usize,
     /// Instead of a refused head.
     stand_in: Bytes,
-    /// The visitor will send no more.
-    eof: bool,
-    /// A message was refused: more of it may be on its way, and nobody reads it.
-    refused: bool,
+    input: Input,
     limits: Limits,
     pressure: Arc<Pressure>,
     /// When the first byte of the current head came.
@@ -65,13 +64,22 @@ pub(crate) struct Guard<T: Transport> {
     writing: Meter,
     /// One for all deadlines.
     timer: Alarm,
-    closing: Option<Closing>,
+    linger: Option<Linger>,
 }
 
-/// The lingering close: our end was sent, what still comes is thrown away.
-struct Closing {
-    until: Pin<Box<Sleep>>,
-    discarded: usize,
+/// What may still come from the visitor.
+///
+/// ```text
+///   Open ──refuse──▶ Refused ──its end──▶ Ended
+///     └──────────────its end──────────────▶
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Open,
+    /// A message was refused: more of it may be on its way, and nobody reads it.
+    Refused,
+    /// Nothing.
+    Ended,
 }
 
 /// What hyper reads in place of a refused head. Never answered by anything but the refusal.
@@ -80,10 +88,6 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\n\r\n";
 const READ_BYTES: usize = 4 * 1024;
 /// What may wait behind the current message: a head in full size, so that the limits decide, not the buffer.
 const MAX_HELD_BYTES: usize = MAX_HEAD_BYTES + READ_BYTES;
-/// How much of an unwanted body is thrown away before the connection is cut (hazards 31 and 146): what the sockets of both
-/// ends may hold on its way, so that a visitor who stops when he sees the answer has not been cut before.
-const MAX_DISCARD_BYTES: usize = 16 * 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(5);
 
 impl<T: Transport> Guard<T> {
     pub(crate) fn new(io: T, side: Arc<Side>, limits: Limits, pressure: Arc<Pressure>) -> Self {
@@ -94,15 +98,14 @@ impl<T: Transport> Guard<T> {
             held: BytesMut::new(),
             allowed: 0,
             stand_in: Bytes::new(),
-            eof: false,
-            refused: false,
+            input: Input::Open,
             limits,
             pressure,
             head_since: None,
             reading: limits.reading(),
             writing: limits.writing(),
             timer: Alarm::default(),
-            closing: None,
+            linger: None,
         }
     }
 
@@ -180,7 +183,9 @@ impl<T: Transport> Guard<T> {
     }
 
     fn stop_reading(&mut self) {
-        self.refused = true;
+        if self.input == Input::Open {
+            self.input = Input::Refused;
+        }
         self.scanner.end();
         self.held = BytesMut::new();
         self.allowed = 0;
@@ -202,7 +207,7 @@ impl<T: Transport> Guard<T> {
         let mut read = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
         if read.filled().is_empty() {
-            self.eof = true;
+            self.input = Input::Ended;
         } else if self.held.is_empty() && self.scanner.is_at_head() {
             self.head_since = Some(Instant::now());
         }
@@ -224,7 +229,7 @@ impl<T: Transport> Guard<T> {
         let count = part.filled().len();
         buf.advance(count);
         if count == 0 {
-            self.eof = true;
+            self.input = Input::Ended;
             return Poll::Ready(Ok(false));
         }
         match self.scanner.step(&buf.filled()[before..]) {
@@ -327,7 +332,7 @@ impl<T: Transport> AsyncRead for Guard<T> {
             if this.scan()? {
                 continue;
             }
-            if this.eof {
+            if this.input == Input::Ended {
                 // An end while we answer means that the visitor is gone (hazard 147): hyper cancels the request.
                 return Poll::Ready(Ok(()));
             }
@@ -381,28 +386,12 @@ impl<T: Transport> AsyncWrite for Guard<T> {
         let poll = Pin::new(&mut this.io).poll_shutdown(cx);
         ready!(this.check_write(cx, poll))?;
         this.side.ended();
-        if this.scanner.is_raw() || this.eof {
+        if this.scanner.is_raw() || this.input == Input::Ended {
             return Poll::Ready(Ok(()));
         }
-        // Closing with unread input would make the kernel send a reset, which can overtake our answer.
-        let is_expected = this.refused || this.scanner.is_mid_body() || this.scanner.awaits_upgrade();
-        let closing = this
-            .closing
-            .get_or_insert_with(|| Closing { until: Box::pin(tokio::time::sleep(LINGER)), discarded: 0 });
-        while closing.discarded < MAX_DISCARD_BYTES {
-            let mut space = [std::mem::MaybeUninit::uninit(); READ_BYTES];
-            let mut read = ReadBuf::uninit(&mut space);
-            match Pin::new(&mut this.io).poll_read(cx, &mut read) {
-                Poll::Ready(Ok(())) if !read.filled().is_empty() => closing.discarded += read.filled().len(),
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending if is_expected || closing.discarded > 0 => {
-                    ready!(closing.until.as_mut().poll(cx));
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Pending => return Poll::Ready(Ok(())),
-            }
-        }
-        Poll::Ready(Ok(()))
+        let is_expected =
+            this.input == Input::Refused || this.scanner.is_mid_body() || this.scanner.awaits_upgrade();
+        this.linger.get_or_insert_with(Linger::new).poll(&mut this.io, is_expected, cx).map(Ok)
     }
 }
 

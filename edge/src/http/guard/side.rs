@@ -277,3 +277,68 @@ impl InterimSink for Turn {
         self.side.task.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upload() -> Admitted {
+        let head = Head {
+            framing: Framing::Chunked,
+            expects: false,
+            websocket: false,
+            closes: false,
+            is_http_10: false,
+        };
+        Admitted::Request { head, has_more: false }
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_is_left_until_it_ends_and_is_never_the_next_ones() {
+        let side = Arc::new(Side::new());
+        side.admit(upload());
+        let (_, first) = side.take().unwrap();
+        assert!(!side.is_body_left());
+        first.abandon_body();
+        assert!(side.is_body_left());
+        side.end_body();
+        assert!(!side.is_body_left());
+        side.admit(upload());
+        let (_, second) = side.take().unwrap();
+        first.abandon_body();
+        assert!(!side.is_body_left(), "what is let go of late had ended");
+        second.abandon_body();
+        assert!(side.is_body_left());
+        assert!(side.take().is_none(), "hyper sees no request that the guard did not let through");
+    }
+
+    #[test]
+    fn what_an_earlier_request_says_never_reaches_the_next_ones_visitor() {
+        let side = Arc::new(Side::new());
+        side.admit(Admitted::Refused(Refusal::bad("x")));
+        side.admit(upload());
+        let (_, first) = side.take().unwrap();
+        let (_, second) = side.take().unwrap();
+        first.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
+        assert_eq!(side.take_interim(), None);
+        second.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
+        assert_eq!(side.take_interim(), Some(Bytes::from_static(b"HTTP/1.1 103 Early Hints\r\n\r\n")));
+    }
+
+    #[test]
+    fn an_upgrade_outlives_the_drain_and_nobody_waits_for_what_is_gone() {
+        let side = Arc::new(Side::new());
+        side.drain();
+        assert!(side.is_draining());
+        side.upgrade();
+        side.drain();
+        assert!(side.is_upgraded() && !side.is_draining());
+        side.admit(upload());
+        let (_, turn) = side.take().unwrap();
+        turn.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(side.poll_answer(&mut cx).is_pending());
+        assert!(side.close(), "an upgraded connection that was not finished is reset");
+        assert!(side.poll_answer(&mut cx).is_ready());
+    }
+}
