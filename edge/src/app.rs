@@ -27,15 +27,15 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use crate::bind;
 use crate::config::Config;
 use crate::control::{Source, with_refresh, with_status};
-use crate::forward::Patience;
+use crate::doorman::Doorman;
 use crate::front::Front;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::session::Doorman;
-use crate::shard::{Shard, Thread};
+use crate::shard::{Patience, Shard};
 use crate::status::{Listening, Status};
 use crate::store::Store;
+use crate::thread::Thread;
 
 /// A running edge.
 #[derive(Debug)]

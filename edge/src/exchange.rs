@@ -8,12 +8,10 @@ mod upgrade;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::{Method, request};
+use causeway_tunnel::{BodyKind, Host, RequestId, Scheme};
+use http::request;
 
-pub use causeway_tunnel::{BodyKind, Host, RequestId, Scheme};
-
-use crate::access::Record;
-pub use crate::http::page::{Hop, Page, Style};
+use crate::record::Record;
 pub use body::{Abort, InBody, InError, OutBody};
 pub(crate) use body::{Arriving, ContinueGate};
 pub(crate) use interim::InterimSink;
@@ -65,29 +63,6 @@ impl Exchange {
     /// Path and query, byte for byte as sent.
     pub fn path(&self) -> &str {
         self.head.uri.path_and_query().map_or("/", |path| path.as_str())
-    }
-
-    /// What is needed to answer with an error page once the exchange has been taken apart.
-    pub fn pages(&self) -> Pages {
-        Pages { id: self.id, style: Style::of(&self.head.headers), method: self.head.method.clone() }
-    }
-}
-
-/// Makes the error pages of one request.
-#[derive(Clone, Debug)]
-pub struct Pages {
-    id: RequestId,
-    style: Style,
-    method: Method,
-}
-
-impl Pages {
-    pub(crate) fn new(id: RequestId, style: Style, method: Method) -> Self {
-        Self { id, style, method }
-    }
-
-    pub fn answer(&self, page: &Page) -> http::Response<OutBody> {
-        page.respond(self.style, self.id, &self.method)
     }
 }
 

@@ -18,7 +18,6 @@ mod raw;
 mod upload;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use causeway_tunnel::semantics::is_idempotent;
 use causeway_tunnel::{ConnectorId, RequestHead, SessionId};
@@ -26,6 +25,7 @@ use http::Response;
 
 use crate::balance;
 use crate::exchange::{Exchange, Handler, OutBody};
+use crate::http::page::Pages;
 use crate::registry::{Live, Route, Tunnel};
 use crate::shard::Shard;
 pub(crate) use attempt::Attempt;
@@ -35,14 +35,6 @@ use upload::Upload;
 /// The first attempt and what may follow it: with two replicas that both die, a third try finds nobody anyway.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What waits of a request's life may take; from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    pub response_header: Duration,
-    /// Zero is for ever.
-    pub body_idle: Duration,
-}
-
 impl Handler for Arc<Shard> {
     async fn handle(&self, exchange: Exchange) -> Response<OutBody> {
         forward(self, exchange).await
@@ -51,13 +43,14 @@ impl Handler for Arc<Shard> {
 
 /// Carries one request. Never fails: failures become pages.
 pub async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody> {
-    let pages = exchange.pages();
+    let pages = Pages::of(exchange.id, &exchange.head);
     let record = exchange.record.clone();
-    let tunnel = match route(shard, &exchange) {
-        Ok(tunnel) => tunnel,
+    let route = match route(shard, &exchange) {
+        Ok(route) => route,
         Err(failure) => return failure.respond(&record, &pages),
     };
-    match carry(shard, &tunnel, exchange).await {
+    let tunnel = &route.tunnel;
+    match carry(shard, tunnel, exchange).await {
         Ok(response) => response,
         Err(failure) => {
             shard.registry.metrics().failure(&tunnel.name, failure.word());
@@ -66,18 +59,16 @@ pub async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody
     }
 }
 
-/// Finds the tunnel that the name belongs to, and has the route observe the request.
-fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Tunnel>, Failure> {
+/// Finds the route that the name belongs to; its observers hear of the request.
+fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Route>, Failure> {
     let table = shard.registry.table();
     let Some(route) = table.find(&exchange.host) else {
         shard.registry.metrics().unrouted("unknown_host");
         return Err(Failure::UnknownHost);
     };
-    route.begin();
-    exchange.record.set_tunnel(&route.tunnel.name);
-    exchange.record.set_route(&route.label);
-    exchange.record.set_observer(Arc::<Route>::clone(route));
-    Ok(Arc::clone(&route.tunnel))
+    let (pattern, tunnel) = (&route.label, &route.tunnel.name);
+    exchange.record.set_route(pattern, tunnel, route.observers(), &exchange.head.headers);
+    Ok(Arc::clone(route))
 }
 
 async fn carry(

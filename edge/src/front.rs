@@ -3,23 +3,25 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::limits::raise_nofile;
-use causeway_tunnel::Pin;
+use causeway_tunnel::{Host, Pin};
 
-use crate::access::{Log, Sink};
+use crate::access::AccessLog;
 use crate::certified::Certified;
-use crate::config::{CertificateFiles, Config};
+use crate::config::{self, CertificateFiles, Config};
+use crate::door::{Door, Protocol, Secure};
 use crate::household::{Bounds, Households};
 use crate::http::entry::Service;
 use crate::http::forwarding::Forwarding;
 use crate::http::timing::Limits;
-use crate::listen::{self, Protocol, Room};
+use crate::listen;
 use crate::metrics::{Metrics, Visitors};
+use crate::observe::{Observer, Observers};
 use crate::registry::Registry;
+use crate::room::Room;
 use crate::shard::Shard;
 use crate::tls::{DevAuthority, PemFiles, Tls};
 
@@ -29,12 +31,12 @@ const RESERVED_FILES: u64 = 256;
 /// What all shards' public listeners share.
 #[derive(Clone)]
 pub(crate) struct Front {
-    tls: Arc<Tls>,
+    secure: Secure,
     room: Arc<Room>,
     forwarding: Forwarding,
     limits: Limits,
-    log: Log,
-    handshake_timeout: Duration,
+    /// Of every request.
+    observers: Observers,
     visitors: Visitors,
     certified: Certified,
 }
@@ -63,11 +65,13 @@ impl Front {
             [] => Certified::default(),
             _ => Certified::by(Arc::clone(&tls)),
         };
+        let routes = Arc::clone(registry);
+        let passes_through = Arc::new(move |name: &Host| routes.passes_through(name));
         let trusted: Vec<_> = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
         let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
         let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone());
         Ok(Self {
-            tls,
+            secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, passes_through },
             certified,
             room: Room::new(connections, households),
             forwarding: Forwarding::new(trusted, &pin.to_string()),
@@ -80,8 +84,7 @@ impl Front {
                 body_idle: limits.body_idle(),
                 ..Limits::default()
             },
-            log: Log { enabled: config.access_log.enabled, query: config.access_log.query },
-            handshake_timeout: limits.tls_handshake_timeout,
+            observers: observers(&config.access_log),
             visitors: metrics.visitors.clone(),
         })
     }
@@ -90,7 +93,7 @@ impl Front {
     pub(crate) fn spawn_services(&self, registry: &Arc<Registry>, drain: &Drain) {
         let patrol = self.certified.clone().patrol(Arc::clone(registry));
         drop(drain.spawn_service("names without a certificate", patrol));
-        let tls = Arc::clone(&self.tls);
+        let tls = Arc::clone(&self.secure.tls);
         drop(drain.spawn_service("certificates", async move { tls.watch().await }));
     }
 
@@ -103,7 +106,7 @@ impl Front {
     /// # Errors
     /// When one of them cannot be used.
     pub(crate) fn reload(&self, config: &Config) -> Result<()> {
-        Ok(self.tls.reload(pem_files(&config.certificates))?)
+        Ok(self.secure.tls.reload(pem_files(&config.certificates))?)
     }
 
     /// Serves visitors on one shard. Must be called within its runtime.
@@ -118,26 +121,24 @@ impl Front {
     ) -> io::Result<()> {
         let service = Arc::new(Service {
             handler: Arc::clone(shard),
-            sink: Sink::new(self.log, None),
+            observers: self.observers.clone(),
             forwarding: self.forwarding.clone(),
             limits: self.limits,
             drain: shard.drain.clone(),
             pressure: Arc::clone(&self.room.pressure),
             households: Arc::clone(&self.room.households),
         });
-        let secure =
-            Protocol::Https { tls: Arc::clone(&self.tls), handshake_timeout: self.handshake_timeout };
-        let secure = https.into_iter().map(|listener| (listener, secure.clone()));
-        for (listener, protocol) in secure.chain(http.into_iter().map(|listener| (listener, Protocol::Http)))
-        {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let (service, room) = (Arc::clone(&service), Arc::clone(&self.room));
-            drop(
-                shard.drain.spawn(
-                    "listener",
-                    listen::serve(listener, protocol, service, room, self.visitors.clone()),
-                ),
-            );
+        for (protocol, listeners) in [(Protocol::Https, https), (Protocol::Http, http)] {
+            if listeners.is_empty() {
+                continue;
+            }
+            let (secure, visitors) = (self.secure.clone(), self.visitors.clone());
+            let door = Door::new(protocol, secure, Arc::clone(&service), visitors);
+            for listener in listeners {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let accepting = listen::serve(listener, Arc::clone(&door), Arc::clone(&self.room));
+                drop(shard.drain.spawn("listener", accepting));
+            }
         }
         Ok(())
     }
@@ -157,6 +158,11 @@ pub(crate) fn check_certificates(config: &Config) -> Result<Certified> {
     let tls = Tls::new(pem_files(&config.certificates), None)?;
     let is_needed = !config.listen.https.is_empty() && !config.dev;
     Ok(if is_needed { Certified::by(Arc::new(tls)) } else { Certified::default() })
+}
+
+fn observers(log: &config::AccessLog) -> Observers {
+    let log = log.enabled.then(|| Arc::new(AccessLog { query: log.query }) as Arc<dyn Observer>);
+    Observers::new(log)
 }
 
 fn pem_files(certificates: &[CertificateFiles]) -> Vec<PemFiles> {

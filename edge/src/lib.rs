@@ -8,20 +8,26 @@ pub mod certified;
 pub mod cli;
 pub mod config;
 mod control;
+mod door;
+mod doorman;
 pub mod exchange;
 pub mod forward;
 mod front;
 pub mod household;
 pub mod http;
 mod keeper;
-pub mod listen;
+mod listen;
 pub mod metrics;
+pub mod observe;
+pub mod record;
 pub mod registry;
+pub mod room;
 pub mod route;
 mod session;
 pub mod shard;
 pub mod status;
 pub mod store;
+mod thread;
 pub mod tls;
 
 /// The wall clock in Unix seconds, for what is kept in the store.

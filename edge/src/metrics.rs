@@ -4,15 +4,16 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::observe::{Finished, Observer, Start};
 
 /// Cheap to clone; clones share the figures.
 #[derive(Clone, Debug, Default)]
@@ -244,20 +245,21 @@ pub struct RouteMetrics {
 /// `none`: the visitor went away before there was an answer.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-impl RouteMetrics {
-    pub fn begin(&self) {
+impl Observer for RouteMetrics {
+    fn begin(&self, _: &Start, _: &HeaderMap) {
         self.in_flight.inc();
     }
 
-    /// Once for each [`RouteMetrics::begin`].
-    pub fn end(&self, status: Option<StatusCode>, duration: Duration, bytes_in: u64, bytes_out: u64) {
+    fn end(&self, request: &Finished<'_>) {
         self.in_flight.dec();
-        self.class(status).inc();
-        self.duration.observe(duration.as_secs_f64());
-        self.bytes_in.inc_by(bytes_in);
-        self.bytes_out.inc_by(bytes_out);
+        self.class(request.status).inc();
+        self.duration.observe(request.duration.as_secs_f64());
+        self.bytes_in.inc_by(request.bytes_in);
+        self.bytes_out.inc_by(request.bytes_out);
     }
+}
 
+impl RouteMetrics {
     /// Removes the series; requests still in flight count into the void.
     pub fn forget(&self) {
         let RouteLabels { tunnel, route } = &self.labels;
@@ -287,7 +289,43 @@ impl RouteMetrics {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use causeway_tunnel::{RequestId, Scheme};
+    use http::{Method, Uri, Version};
+
     use super::*;
+
+    fn begin(route: &RouteMetrics) -> Start {
+        let start = Start {
+            id: RequestId([7; 16]),
+            visitor: "192.0.2.1:1".parse().unwrap(),
+            scheme: Scheme::Https,
+            version: Version::HTTP_11,
+            method: Method::GET,
+            host: "a.example".into(),
+            uri: Uri::from_static("/"),
+        };
+        route.begin(&start, &HeaderMap::new());
+        start
+    }
+
+    fn end(route: &RouteMetrics, start: &Start, status: Option<StatusCode>) {
+        let (bytes_in, bytes_out, duration) = (5, 7, Duration::from_millis(3));
+        let (first_byte, tunnel, session, failure) = (None, None, None, None);
+        route.end(&Finished {
+            start,
+            status,
+            bytes_in,
+            bytes_out,
+            duration,
+            first_byte,
+            tunnel,
+            session,
+            route: None,
+            failure,
+        });
+    }
 
     fn text(registry: &Registry) -> String {
         let mut text = String::new();
@@ -301,12 +339,12 @@ mod tests {
         let metrics = Metrics::default();
         metrics.register(&mut registry);
         let route = metrics.route("home", "*.example.net");
-        route.begin();
+        let request = begin(&route);
         assert!(
             text(&registry)
                 .contains("causeway_edge_streams_in_flight{tunnel=\"home\",route=\"*.example.net\"} 1")
         );
-        route.end(Some(StatusCode::NOT_FOUND), Duration::from_millis(3), 5, 7);
+        end(&route, &request, Some(StatusCode::NOT_FOUND));
         let shown = text(&registry);
         for line in [
             "causeway_edge_streams_in_flight{tunnel=\"home\",route=\"*.example.net\"} 0",
@@ -324,8 +362,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.register(&mut registry);
         let route = metrics.route("home", "a.example");
-        route.begin();
-        route.end(None, Duration::ZERO, 0, 0);
+        let request = begin(&route);
+        end(&route, &request, None);
         metrics.sessions("home").inc();
         route.forget();
         metrics.forget_tunnel("home");

@@ -18,7 +18,9 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use causeway_tunnel::handshake::{Authority, KnownKey, SOFTWARE, Standing};
 use causeway_tunnel::limits::MAX_ROUTES;
-use causeway_tunnel::{CloseCode, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TunnelId};
+use causeway_tunnel::{
+    CloseCode, Host, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TunnelId,
+};
 use parking_lot::Mutex;
 
 pub use live::{Announced, Connector, Live};
@@ -249,6 +251,12 @@ impl Registry {
     /// Whether somebody may serve this name at all; for those who make certificates on demand.
     pub fn is_granted(&self, host: &str) -> bool {
         self.table.load().find(host).is_some()
+    }
+
+    /// Whether the site of this name ends TLS itself, so that what its visitors say has to pass through unread. There is
+    /// no way to ask for that yet.
+    pub(crate) fn passes_through(&self, _name: &Host) -> bool {
+        false
     }
 
     pub fn session_count(&self) -> usize {

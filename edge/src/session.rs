@@ -8,13 +8,11 @@
 //! ```
 //! A session is a service of the drain: it carries requests until the last of them ended, and only then goes.
 
-mod doorman;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_tunnel::handshake::Proved;
-use causeway_tunnel::listen::{HandshakeError, Knock, Listener};
+use causeway_tunnel::listen::{HandshakeError, Knock};
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
 use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
 use tokio::time::{sleep, timeout};
@@ -22,32 +20,28 @@ use tokio::time::{sleep, timeout};
 use crate::keeper::Note;
 use crate::registry::Live;
 use crate::shard::Shard;
-pub(crate) use doorman::Doorman;
 
 /// A connector that does not read its control stream for so long is broken.
 const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Announcements may rebuild the table: a connector gets one in so much time.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Takes connections until the listener is closed.
-pub(crate) async fn serve(shard: Arc<Shard>, listener: Arc<Listener>) {
-    while let Some(knock) = listener.accept().await {
-        let from = knock.remote().ip();
-        let Some(pass) = shard.doorman.admit(from, Instant::now()) else {
-            shard.registry.metrics().handshake_refused("address_backoff");
-            tracing::debug!(remote = %knock.remote(), "refusing a connection: too many failed handshakes from its address");
-            knock.refuse();
-            continue;
-        };
-        let shard = Arc::clone(&shard);
-        let drain = shard.drain.clone();
-        drop(drain.spawn_service("session", async move {
-            if let Some((live, control)) = greet(&shard, knock).await {
-                let _known = pass.accepted();
-                run(&shard, live, control).await;
-            }
-        }));
-    }
+/// Takes one connection in, in a task of its own.
+pub(crate) fn receive(shard: &Arc<Shard>, knock: Knock) {
+    let from = knock.remote().ip();
+    let Some(pass) = shard.doorman.admit(from, Instant::now()) else {
+        shard.registry.metrics().handshake_refused("address_backoff");
+        tracing::debug!(remote = %knock.remote(), "refusing a connection: too many failed handshakes from its address");
+        return knock.refuse();
+    };
+    let served = Arc::clone(shard);
+    drop(shard.drain.spawn_service("session", async move {
+        let shard = served;
+        if let Some((live, control)) = greet(&shard, knock).await {
+            let _known = pass.accepted();
+            run(&shard, live, control).await;
+        }
+    }));
 }
 
 /// The handshake, to a session that the registry knows.

@@ -6,6 +6,7 @@
 
 mod dev;
 mod files;
+mod hello;
 mod names;
 
 use std::io;
@@ -16,16 +17,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use causeway_daemon::tls::provider;
 use causeway_tunnel::{Host, Pattern};
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 pub use dev::{DevAuthority, DevError, IsGranted};
 pub use files::{CertificateError, PemFiles};
 use files::{Fingerprint, Loaded};
+#[cfg(test)]
+pub(crate) use hello::tests::hello as said_by_client;
+pub(crate) use hello::{Alert, Spoken, TlsHello};
 pub use names::Names;
 
 /// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
@@ -66,8 +70,6 @@ const H2: &[u8] = b"h2";
 const HTTP_11: &[u8] = b"http/1.1";
 /// How often the files are looked at. Looking costs one stat a file.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
-/// A fatal alert `unrecognized_name`, as a record of its own: before our hello all is in clear.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl Tls {
     /// Reads the certificate files. With `dev` names that are in none of them are signed on demand.
@@ -152,15 +154,14 @@ impl Tls {
             }
     }
 
-    /// Shakes hands. Give it a deadline: it waits for the visitor. Not cancel safe.
-    pub(crate) async fn accept<T>(&self, io: T) -> Result<Accepted<T>, HandshakeError>
+    /// Shakes hands with a visitor who has said hello. Give it a deadline: it waits for him. Not cancel safe.
+    pub(crate) async fn accept<T>(&self, hello: TlsHello, mut io: T) -> Result<Accepted<T>, HandshakeError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut start =
-            LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(HandshakeError::Failed)?;
-        let hello = start.client_hello();
-        let name = hello.server_name().map(Host::name);
+        let TlsHello { accepted, bytes } = hello;
+        drop(bytes);
+        let name = accepted.client_hello().server_name().map(Host::name);
         let known = match name {
             None => Err(HandshakeError::NoName),
             Some(Err(_)) => Err(HandshakeError::UnknownName),
@@ -172,12 +173,11 @@ impl Tls {
         let (name, certificate) = match known {
             Ok(known) => known,
             Err(error) => {
-                // If it does not arrive the connection ends all the same.
-                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
-                let _ = start.io.shutdown().await;
+                Alert::UnrecognizedName.send(&mut io).await;
                 return Err(error);
             }
         };
+        let start = StartHandshake::from_parts(*accepted, io);
         let stream = start.into_stream(Arc::clone(&self.config)).await.map_err(HandshakeError::Failed)?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
         Ok(Accepted { stream, sni: Arc::clone(name.shared()), names: Arc::clone(&certificate.names), is_h2 })

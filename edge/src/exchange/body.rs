@@ -11,13 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use causeway_tunnel::semantics::keep_trailers;
 use futures_util::task::AtomicWaker;
-use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::access::Record;
 use crate::household::Reader;
-use crate::http::page::{Hop, Page};
+use crate::record::Record;
 
 /// Why a response body could not be finished. The visitor's stream is reset, never ended cleanly.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,27 +37,6 @@ pub enum InError {
     Malformed(&'static str),
     #[error("the visitor sent its request body too slowly")]
     Slow,
-}
-
-impl InError {
-    /// The answer, if no response was started yet.
-    pub fn page(self) -> Page {
-        match self {
-            Self::Gone => Page::new(
-                StatusCode::BAD_REQUEST,
-                Hop::Visitor,
-                "The request ended before its body was complete.",
-            ),
-            Self::Malformed(_) => {
-                Page::new(StatusCode::BAD_REQUEST, Hop::Visitor, "The body of the request is malformed.")
-            }
-            Self::Slow => Page::new(
-                StatusCode::REQUEST_TIMEOUT,
-                Hop::Visitor,
-                "The body of the request came too slowly.",
-            ),
-        }
-    }
 }
 
 /// A source of request body frames, one per HTTP version.
@@ -178,7 +155,7 @@ impl Body for InBody {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     if let Some(record) = &this.record {
-                        record.add_in(data.len());
+                        record.add_in(data);
                     }
                     if source.is_end() {
                         this.done = true;

@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::Abort;
-use crate::access::Record;
 use crate::http::timing::{Alarm, Limits, Meter};
+use crate::record::Record;
 
 /// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
 pub struct Upgrade {
@@ -156,7 +156,7 @@ impl RawIn {
         let chunk = ready!(self.source.poll_chunk(cx));
         if let Ok(Some(bytes)) = &chunk {
             self.moved.touch();
-            self.record.add_in(bytes.len());
+            self.record.add_in(bytes);
         }
         Poll::Ready(chunk)
     }
@@ -209,6 +209,7 @@ impl RawOut {
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Abort> {
         while bytes.has_remaining() {
             let Self { sink, meter, alarm, .. } = self;
+            let left = bytes.clone();
             let written = poll_fn(|cx| {
                 if let Poll::Ready(written) = sink.poll_write(&mut bytes, cx) {
                     return Poll::Ready(written);
@@ -219,7 +220,7 @@ impl RawOut {
             let written = written.await?;
             self.meter.moved(written);
             self.moved.touch();
-            self.record.add_out(written);
+            self.record.add_out(&left[..written]);
         }
         let sink = &mut self.sink;
         within(self.limit, |cx| sink.poll_flush(cx)).await

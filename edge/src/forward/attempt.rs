@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::body::out_body;
 use super::pump::{End, Pump, Pumped};
 use super::raw;
-use super::{Failure, Patience, Upload};
-use crate::access::Record;
+use super::{Failure, Upload};
 use crate::exchange::{Interim, OutBody, Upgrade};
+use crate::record::Record;
 use crate::registry::Live;
-use crate::shard::Shard;
+use crate::shard::{Patience, Shard};
 
 /// A connector that allows no more streams for so long is overloaded.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,10 +14,10 @@ use causeway_tunnel::{BodyKind, Frame, RecvStream, ResponseHead, StreamError};
 use http_body::{Body, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
 use crate::household::{EVICTED, Reader, Stalled};
 use crate::http::sizes::SEND_BUFFER_BYTES;
+use crate::record::Record;
 
 /// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
 /// costs less than the frames.

@@ -3,9 +3,9 @@
 use causeway_tunnel::{AbortCode, Executed, StreamError};
 use http::{Response, StatusCode};
 
-use crate::access::Record;
-use crate::exchange::{InError, OutBody, Page, Pages};
-use crate::http::page::Hop;
+use crate::exchange::{InError, OutBody};
+use crate::http::page::{Hop, Page, Pages};
+use crate::record::Record;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

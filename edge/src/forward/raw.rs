@@ -6,9 +6,9 @@ use std::sync::Arc;
 use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
 use causeway_tunnel::{AbortCode, RawRecv, RawSend, StreamError};
 
-use crate::access::Record;
 use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
 use crate::household::{EVICTED, Reader};
+use crate::record::Record;
 
 /// Why the two are broken off: for the connector, and for the log.
 type Broken = (AbortCode, &'static str);

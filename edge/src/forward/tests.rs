@@ -5,12 +5,12 @@ mod bench;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use causeway_tunnel::BodyKind;
+use causeway_tunnel::{BodyKind, Host};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
-use super::Patience;
 use crate::exchange::InBody;
+use crate::shard::Patience;
 use bench::{Bench, full, get, post, trickle};
 
 async fn text(response: http::Response<crate::exchange::OutBody>) -> Result<String, String> {
@@ -36,7 +36,7 @@ async fn a_request_reaches_the_connector_and_its_answer_the_visitor() {
 async fn no_grant_is_404_and_no_connector_503() {
     let bench = Bench::new().await;
     let mut exchange = get("/");
-    exchange.host = crate::exchange::Host::name("other.example").unwrap();
+    exchange.host = Host::name("other.example").unwrap();
     assert_eq!(bench.send(exchange).await.status(), StatusCode::NOT_FOUND);
     let response = bench.send(get("/")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

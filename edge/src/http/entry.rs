@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use causeway_daemon::drain::Drain;
-use causeway_tunnel::Host;
 use causeway_tunnel::semantics::join_cookies;
+use causeway_tunnel::{Host, RequestId, Scheme};
 use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
@@ -14,20 +14,21 @@ use parking_lot::Mutex;
 
 use super::forwarding::{Forwarder, Forwarding};
 use super::headers;
-use super::page::{Hop, Page, Style};
+use super::page::{Hop, Page, Pages, Style};
 use super::refusal::Refusal;
-use super::timing::{Limits, Pressure};
+use super::timing::Limits;
 use super::validate;
-use crate::access::{Record, Sink, Start};
-use crate::exchange::{Handler, OutBody, Pages, RequestId, Scheme, Visitor};
+use crate::exchange::{Handler, OutBody, Visitor};
 use crate::household::{Age, Household, Households};
-use crate::listen::Room;
+use crate::observe::{Observers, Start};
+use crate::record::Record;
+use crate::room::{Pressure, Room};
 use crate::tls::Names;
 
 /// What all connections of a shard's listeners share.
 pub struct Service<H> {
     pub handler: H,
-    pub sink: Arc<Sink>,
+    pub observers: Observers,
     pub forwarding: Forwarding,
     pub limits: Limits,
     pub drain: Drain,
@@ -106,14 +107,14 @@ impl Peer {
 impl<H: Handler> Service<H> {
     pub fn new(
         handler: H,
-        sink: Arc<Sink>,
+        observers: Observers,
         forwarding: Forwarding,
         limits: Limits,
         drain: Drain,
         room: &Room,
     ) -> Arc<Self> {
         let (pressure, households) = (Arc::clone(&room.pressure), Arc::clone(&room.households));
-        Arc::new(Self { handler, sink, forwarding, limits, drain, pressure, households })
+        Arc::new(Self { handler, observers, forwarding, limits, drain, pressure, households })
     }
 
     /// Validates a request, cleans its fields and opens its record. Of an HTTP/2 request `parts` still has the
@@ -133,11 +134,10 @@ impl<H: Handler> Service<H> {
         let host = match checked {
             Ok(host) => host,
             Err(refusal) => {
-                let style = Style::of(&parts.headers);
                 let visitor = state.forwarder.peer();
                 drop(state);
                 let start = self.start(peer, id, visitor, parts.version, parts.method, "".into(), parts.uri);
-                return Err(Box::new(self.turn_away(start, style, refusal)));
+                return Err(Box::new(self.turn_away(start, &parts.headers, refusal)));
             }
         };
         headers::clean_request(&mut parts.headers, state.forwarder.trust());
@@ -160,10 +160,10 @@ impl<H: Handler> Service<H> {
             Ok(ticket) => ticket,
             Err(crowded) => {
                 let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, crowded.reason());
-                return Err(Box::new(self.turn_away(start, Style::of(&parts.headers), refusal)));
+                return Err(Box::new(self.turn_away(start, &parts.headers, refusal)));
             }
         };
-        let record = Record::new(start, Arc::clone(&self.sink));
+        let record = Record::new(start, &parts.headers, self.observers.clone());
         record.set_ticket(ticket);
         Ok(Entered { id, visitor, host, parts, record })
     }
@@ -173,13 +173,13 @@ impl<H: Handler> Service<H> {
         let id = RequestId::random(&mut rand::rng());
         let visitor = peer.state.lock().forwarder.peer();
         let start = self.start(peer, id, visitor, version, Method::GET, "".into(), Uri::default());
-        self.turn_away(start, Style::Text, refusal)
+        self.turn_away(start, &HeaderMap::new(), refusal)
     }
 
-    fn turn_away(&self, start: Start, style: Style, refusal: Refusal) -> Turned {
+    fn turn_away(&self, start: Start, fields: &HeaderMap, refusal: Refusal) -> Turned {
         tracing::debug!(visitor = %start.visitor, reason = refusal.reason, "request refused");
-        let pages = Pages::new(start.id, style, start.method.clone());
-        let record = Record::new(start, Arc::clone(&self.sink));
+        let pages = Pages::new(start.id, Style::of(fields), start.method.clone());
+        let record = Record::new(start, fields, self.observers.clone());
         record.set_failure(refusal.reason);
         Turned { response: pages.answer(&refusal.page()), record }
     }
@@ -210,9 +210,8 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn new(entered: &Entered, upgrade: bool) -> Self {
-        let style = Style::of(&entered.parts.headers);
         let is_head = entered.parts.method == Method::HEAD;
-        Self { pages: Pages::new(entered.id, style, entered.parts.method.clone()), upgrade, is_head }
+        Self { pages: Pages::of(entered.id, &entered.parts), upgrade, is_head }
     }
 
     /// Makes an answer fit to leave: hop-by-hop fields end here, and only an upgrade that was asked for is granted
@@ -229,7 +228,7 @@ impl Asked {
             }
         }
         headers::clean_response(response.headers_mut());
-        record.set_status(response.status());
+        record.set_head(response.status(), response.headers());
         response
     }
 }

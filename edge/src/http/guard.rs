@@ -35,8 +35,9 @@ pub(crate) use side::{Admitted, Side, Turn};
 
 use super::refusal::Refusal;
 use super::sizes::MAX_HEAD_BYTES;
-use super::timing::{Alarm, Limits, Meter, Pressure};
+use super::timing::{Alarm, Limits, Meter};
 use crate::exchange::InError;
+use crate::room::Pressure;
 
 /// A connection that can be broken off so that the peer sees a reset, not an end.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -258,7 +259,8 @@ impl<T: Transport> Guard<T> {
         if !self.scanner.is_at_head() {
             return None;
         }
-        let idle = if self.side.is_draining() { Duration::ZERO } else { self.pressure.idle(&self.limits) };
+        let idle =
+            if self.side.is_draining() { Duration::ZERO } else { self.pressure.idle(self.limits.idle) };
         // hyper does not ask for the next head when a response ends, so the timer runs during the response already
         // and is moved when it fires.
         Some((self.side.idle_since().unwrap_or_else(Instant::now) + idle, Due::Idle))

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use causeway_tunnel::BodyKind;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -24,11 +25,10 @@ use super::guard::{Admitted, Framing, Guard, Head, Side, Transport, Turn};
 use super::headers::content_length;
 use super::refusal::Refusal;
 use super::sizes::MAX_FIELDS;
-use crate::access::Record;
 use crate::exchange::{
-    BodyKind, ContinueGate, Exchange, Handler, InBody, Interim, InterimSink, OutBody, RawLimits, Upgrade,
-    Wish,
+    ContinueGate, Exchange, Handler, InBody, Interim, InterimSink, OutBody, RawLimits, Upgrade, Wish,
 };
+use crate::record::Record;
 use body::H1Body;
 use delivery::Delivery;
 
@@ -105,7 +105,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn turn_away(&self, mut response: Response<OutBody>, record: Record) -> Response<Delivery> {
-        record.set_status(response.status());
+        record.set_head(response.status(), response.headers());
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response.map(|body| Delivery::new(body, None, record, &self.side))
     }

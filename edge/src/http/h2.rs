@@ -81,7 +81,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut retires = pin!(sleep_until(Instant::now() + service.limits.lifetime()));
     // Looks at idleness, and once the connection leaves at whether it has gone.
-    let mut timer = pin!(sleep_until(Instant::now() + service.pressure.idle(&service.limits)));
+    let mut timer = pin!(sleep_until(Instant::now() + service.pressure.idle(service.limits.idle)));
     let mut leaving: Option<Leaving> = None;
     loop {
         let mut leave = false;
@@ -126,7 +126,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                         return end(connection, Reason::NO_ERROR).await;
                     }
                     Some(_) => now + leaving::LOOK_EVERY,
-                    None => idle_since.unwrap_or(now) + service.pressure.idle(&service.limits),
+                    None => idle_since.unwrap_or(now) + service.pressure.idle(service.limits.idle),
                 };
                 leave = due <= now;
                 timer.as_mut().reset(due);

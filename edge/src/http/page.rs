@@ -1,10 +1,12 @@
 //! Error pages: small, self-contained, in the form that the visitor prefers. They name the hop that failed and the
 //! request id, and nothing of the inside.
 
+use causeway_tunnel::RequestId;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use crate::exchange::{OutBody, RequestId};
+use crate::exchange::{InError, OutBody};
 
 /// Where on the way it failed, in the visitor's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,29 @@ pub struct Page {
     pub text: &'static str,
     /// Seconds after which it is worth to try again.
     pub retry_after: Option<u32>,
+}
+
+/// Makes the pages of one request, once the rest of it has been taken apart.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    id: RequestId,
+    style: Style,
+    method: Method,
+}
+
+impl Pages {
+    pub(crate) fn new(id: RequestId, style: Style, method: Method) -> Self {
+        Self { id, style, method }
+    }
+
+    /// For the request with this head.
+    pub(crate) fn of(id: RequestId, head: &Parts) -> Self {
+        Self::new(id, Style::of(&head.headers), head.method.clone())
+    }
+
+    pub fn answer(&self, page: &Page) -> Response<OutBody> {
+        page.respond(self.style, self.id, &self.method)
+    }
 }
 
 /// The form of a page.
@@ -140,6 +165,27 @@ impl Page {
             self.text,
             self.hop.words(),
         )
+    }
+}
+
+impl InError {
+    /// The answer to a request whose body broke, if no response was started yet.
+    pub fn page(self) -> Page {
+        match self {
+            Self::Gone => Page::new(
+                StatusCode::BAD_REQUEST,
+                Hop::Visitor,
+                "The request ended before its body was complete.",
+            ),
+            Self::Malformed(_) => {
+                Page::new(StatusCode::BAD_REQUEST, Hop::Visitor, "The body of the request is malformed.")
+            }
+            Self::Slow => Page::new(
+                StatusCode::REQUEST_TIMEOUT,
+                Hop::Visitor,
+                "The body of the request came too slowly.",
+            ),
+        }
     }
 }
 

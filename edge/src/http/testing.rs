@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
+use causeway_tunnel::BodyKind;
 use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
@@ -18,12 +19,15 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::entry::Service;
 use super::forwarding::Forwarding;
+use super::page::Pages;
 use super::timing::Limits;
-use crate::access::{Finished, Log, Observer, Sink};
-use crate::exchange::{Abort, BodyKind, Exchange, Handler, InBody, InError, OutBody};
+use crate::door::{Door, Protocol, Secure};
+use crate::exchange::{Abort, Exchange, Handler, InBody, InError, OutBody};
 use crate::household::{Bounds, Households};
-use crate::listen::{self, Protocol, Room};
+use crate::listen;
 use crate::metrics::Visitors;
+use crate::observe::{Finished, Observer, Observers};
+use crate::room::Room;
 use crate::tls::{DevAuthority, Tls};
 
 type Answering = Pin<Box<dyn Future<Output = Response<OutBody>> + Send>>;
@@ -82,7 +86,7 @@ impl Handler for Told<Fake> {
 }
 
 impl Observer for mpsc::Sender<Logged> {
-    fn finished(&self, request: &Finished<'_>) {
+    fn end(&self, request: &Finished<'_>) {
         let logged = Logged {
             status: request.status.map(|status| status.as_u16()),
             bytes_in: request.bytes_in,
@@ -135,7 +139,7 @@ impl Fake {
     pub(crate) fn echo_whole() -> Self {
         Self::new(|mut exchange| async move {
             let errors = exchange.head.extensions.remove::<mpsc::Sender<InError>>().unwrap();
-            let pages = exchange.pages();
+            let pages = Pages::of(exchange.id, &exchange.head);
             match exchange.body.collect().await {
                 Ok(body) => Response::new(OutBody::full(body.to_bytes())),
                 Err(error) => {
@@ -221,7 +225,7 @@ impl Fake {
 impl Front {
     /// A plain listener.
     pub(crate) async fn start(fake: Fake) -> Self {
-        Self::listen(fake, Protocol::Http).await
+        Self::listen(fake, Protocol::Http, Arc::new(Tls::new(vec![], None).unwrap())).await
     }
 
     /// A TLS listener with a development certificate for `a.example`.
@@ -229,8 +233,7 @@ impl Front {
         let folder = TempDir::new().unwrap();
         let dev = DevAuthority::open(folder.path(), Arc::new(|name| name == "a.example")).unwrap();
         let tls = Arc::new(Tls::new(vec![], Some(dev)).unwrap());
-        let protocol = Protocol::Https { tls, handshake_timeout: Duration::from_secs(10) };
-        Self { folder: Some(folder), ..Self::listen(fake, protocol).await }
+        Self { folder: Some(folder), ..Self::listen(fake, Protocol::Https, tls).await }
     }
 
     /// A client's side of TLS that trusts the listener.
@@ -269,20 +272,23 @@ impl Front {
         (fake, dropped)
     }
 
-    pub(crate) async fn listen(fake: Fake, protocol: Protocol) -> Self {
+    async fn listen(fake: Fake, protocol: Protocol, tls: Arc<Tls>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (seen_sender, seen) = mpsc::channel(10_000);
         let (log_sender, logged) = mpsc::channel(1000);
         let (error_sender, errors) = mpsc::channel(1000);
         let handler = Told { inner: fake, seen: seen_sender, errors: error_sender };
-        let sink = Sink::new(Log { enabled: false, query: false }, Some(Arc::new(log_sender)));
+        let observers = Observers::new([Arc::new(log_sender) as _]);
         let drain = Drain::new();
         let bounds = Bounds { connections: 1000, requests: 1000 };
         let room = Room::new(1000, Households::new(bounds, Arc::new([]), Visitors::default()));
         let forwarding = Forwarding::new(vec![], "test");
-        let service = Service::new(handler, sink, forwarding, Limits::default(), drain.clone(), &room);
-        drop(drain.spawn("listener", listen::serve(listener, protocol, service, room, Visitors::default())));
+        let service = Service::new(handler, observers, forwarding, Limits::default(), drain.clone(), &room);
+        let handshake_timeout = Duration::from_secs(10);
+        let secure = Secure { tls, handshake_timeout, passes_through: Arc::new(|_| false) };
+        let door = Door::new(protocol, secure, service, Visitors::default());
+        drop(drain.spawn("listener", listen::serve(listener, door, room)));
         Self {
             addr,
             drain,

@@ -1,7 +1,6 @@
 //! How long a visitor may take, whatever HTTP version it speaks, and the clock that measures it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,35 +44,6 @@ impl Default for Limits {
             body_idle: Duration::from_secs(300),
             max_age: Duration::from_secs(3600),
         }
-    }
-}
-
-/// How full the process is with connections.
-#[derive(Debug)]
-pub(crate) struct Pressure {
-    open: AtomicUsize,
-    max: usize,
-}
-
-/// The idle time above 80 % of all connections (hazard 109).
-const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(5);
-
-impl Pressure {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { open: AtomicUsize::new(0), max }
-    }
-
-    pub(crate) fn opened(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn closed(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn idle(&self, limits: &Limits) -> Duration {
-        let is_high = self.open.load(Ordering::Relaxed) > self.max / 5 * 4;
-        if is_high { limits.idle.min(IDLE_UNDER_PRESSURE) } else { limits.idle }
     }
 }
 
@@ -195,15 +165,5 @@ mod tests {
         meter.moved(1);
         tokio::time::advance(Duration::from_secs(1000)).await;
         assert!(meter.deadline() > Instant::now() + Duration::from_secs(9));
-    }
-
-    #[test]
-    fn hazard_109_idle_connections_go_sooner_when_it_is_crowded() {
-        let (limits, pressure) = (Limits::default(), Pressure::new(10));
-        assert_eq!(pressure.idle(&limits), limits.idle);
-        (0..9).for_each(|_| pressure.opened());
-        assert_eq!(pressure.idle(&limits), IDLE_UNDER_PRESSURE);
-        pressure.closed();
-        assert_eq!(pressure.idle(&limits), limits.idle);
     }
 }

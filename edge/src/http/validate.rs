@@ -1,7 +1,7 @@
 //! What makes a parsed request acceptable whatever HTTP version it came by: method, target, and one unambiguous
 //! host (hazards 25-42). Leaves the target in origin form and exactly one Host field.
 
-use causeway_tunnel::{Authority, Host};
+use causeway_tunnel::{Authority, Host, Scheme};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use super::guard::{check_method, check_path};
 use super::refusal::Refusal;
 use super::sizes::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_TARGET_BYTES};
-use crate::exchange::Scheme;
 
 /// The host parsed last on a connection: most have only one.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ use causeway_tunnel::{SessionId, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Connector, Live};
-use crate::access::{Finished, Observer};
 use crate::balance::{Candidate, Place};
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::observe::Observers;
 use crate::route::Pattern;
 use crate::store::TunnelRecord;
 use crate::unix_now;
@@ -88,7 +88,7 @@ impl Tunnel {
     }
 }
 
-/// One pattern in the table. Observes the requests that came in by it.
+/// One pattern in the table.
 #[derive(Debug)]
 pub struct Route {
     /// The pattern as text, or `other`: a metric's label.
@@ -96,7 +96,14 @@ pub struct Route {
     pub tunnel: Arc<Tunnel>,
     families: Metrics,
     /// Made by the first request: most of ten thousand routes sleep.
-    metrics: OnceLock<RouteMetrics>,
+    awake: OnceLock<Awake>,
+}
+
+/// What a route has that requests come in by.
+#[derive(Debug)]
+struct Awake {
+    metrics: Arc<RouteMetrics>,
+    observers: Observers,
 }
 
 impl Route {
@@ -105,28 +112,22 @@ impl Route {
             label: label.into(),
             tunnel: Arc::clone(tunnel),
             families: metrics.clone(),
-            metrics: OnceLock::new(),
+            awake: OnceLock::new(),
         }
     }
 
-    /// One request more; [`Observer::finished`] takes it away again.
-    pub fn begin(&self) {
-        self.metrics().begin();
+    /// Who hears of the requests that come in by it.
+    pub(crate) fn observers(&self) -> &Observers {
+        let awake = self.awake.get_or_init(|| {
+            let metrics = Arc::new(self.families.route(&self.tunnel.name, &self.label));
+            Awake { observers: Observers::new([Arc::clone(&metrics) as _]), metrics }
+        });
+        &awake.observers
     }
 
     pub(super) fn forget(&self) {
-        if let Some(metrics) = self.metrics.get() {
-            metrics.forget();
+        if let Some(awake) = self.awake.get() {
+            awake.metrics.forget();
         }
-    }
-
-    fn metrics(&self) -> &RouteMetrics {
-        self.metrics.get_or_init(|| self.families.route(&self.tunnel.name, &self.label))
-    }
-}
-
-impl Observer for Route {
-    fn finished(&self, request: &Finished<'_>) {
-        self.metrics().end(request.status, request.duration, request.bytes_in, request.bytes_out);
     }
 }

@@ -42,7 +42,7 @@ async fn shake(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connecting = async {
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, theirs).await?;
@@ -50,7 +50,11 @@ async fn shake(
         let _ = tokio::time::timeout(Duration::from_millis(20), stream.read_u8()).await;
         Ok(())
     };
-    tokio::join!(connecting, tls.accept(ours))
+    let accepting = async {
+        let Ok(Spoken::Tls(hello)) = Spoken::read(&mut ours).await else { panic!("no hello came") };
+        tls.accept(hello, ours).await
+    };
+    tokio::join!(connecting, accepting)
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use causeway_tunnel::carrier::{Reuse, bind};
 use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::listen::{Listener, Shard as Place};
 use causeway_tunnel::{
-    AbortCode, BodyKind, Certificates, CloseCode, ConnectorId, ControlSend, EdgeIdentity, First, Frame,
+    AbortCode, BodyKind, Certificates, CloseCode, ConnectorId, ControlSend, EdgeIdentity, First, Frame, Host,
     KeyId, Kind, Message, Opening, RecvStream, RequestHead, RequestId, ResponseHead, Role, Route, Scheme,
     SendStream, Session, Token, TunnelId, TunnelKey,
 };
@@ -22,16 +22,18 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::access::{Record, Sink, Start};
 use crate::certified::Certified;
-use crate::exchange::{Arriving, Exchange, Host, InBody, InError, Interim, OutBody, Visitor};
-use crate::forward::{Patience, forward};
+use crate::door;
+use crate::doorman::Doorman;
+use crate::exchange::{Arriving, Exchange, InBody, InError, Interim, OutBody, Visitor};
+use crate::forward::forward;
 use crate::keeper::KeeperHandle;
 use crate::metrics::Metrics;
+use crate::observe::{Observers, Start};
+use crate::record::Record;
 use crate::registry::Registry;
 use crate::route::Pattern;
-use crate::session::{self, Doorman};
-use crate::shard::Shard;
+use crate::shard::{Patience, Shard};
 use crate::status::{TunnelStatus, tunnels};
 use crate::store::{KeyRecord, TunnelRecord};
 
@@ -76,7 +78,7 @@ impl Bench {
             keeper: KeeperHandle { notes, refreshes },
             pulse: Pulse::new(),
         });
-        drop(shard.drain.spawn_service("listener", session::serve(Arc::clone(&shard), Arc::new(listener))));
+        drop(shard.drain.spawn_service("listener", door::udp::take(Arc::clone(&shard), Arc::new(listener))));
         Self { shard, token, address, first: Arc::default(), next: Mutex::new(0) }
     }
 
@@ -367,7 +369,7 @@ fn exchange(method: Method, path: &str, body: InBody, body_kind: BodyKind) -> Ex
         upgrade: None,
         expect_continue: false,
         interim: Interim::none(),
-        record: Record::new(start, Sink::silent()),
+        record: Record::new(start, &HeaderMap::new(), Observers::new([])),
     }
 }
 
@@ -383,7 +385,7 @@ pub(super) fn trickle() -> (InBody, mpsc::Sender<Result<Bytes, InError>>) {
         host: HOST.into(),
         uri: "/".parse().unwrap(),
     };
-    let record = Record::new(start, Sink::silent());
+    let record = Record::new(start, &HeaderMap::new(), Observers::new([]));
     (InBody::arriving(Box::new(Trickle(receiver)), None, record), sender)
 }
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::super::guard::Side;
-use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
 use crate::household::EVICTED;
+use crate::record::Record;
 
 pub(super) struct Delivery {
     body: OutBody,
@@ -50,7 +50,7 @@ impl Delivery {
 
     fn handed_over(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
-            self.record.add_out(data.len());
+            self.record.add_out(data);
             if let Progress::Left(left) = &mut self.progress {
                 *left = left.saturating_sub(data.len() as u64);
             }

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::super::testing::{Fake, Front};
 use super::*;
-use crate::exchange::{Abort, Hop, InError, Page};
+use crate::exchange::{Abort, InError};
+use crate::http::page::{Hop, Page, Pages};
 
 /// Sends everything, reads until the server closes.
 async fn talk(front: &Front, bytes: &str) -> String {
@@ -430,7 +431,7 @@ async fn a_drain_lets_the_current_response_finish_and_ends_idle_connections() {
 async fn head_and_pages_keep_the_connection() {
     let front = Front::start(Fake::new(|exchange| async move {
         let page = Page::new(StatusCode::NOT_FOUND, Hop::Edge, "Nothing has this name.");
-        exchange.pages().answer(&page)
+        Pages::of(exchange.id, &exchange.head).answer(&page)
     }))
     .await;
     let mut stream = front.connect().await;

@@ -16,9 +16,9 @@ use super::super::headers;
 use super::super::timing::{Alarm, Limits};
 use super::responder::Responder;
 use super::shared::Running;
-use crate::access::Record;
 use crate::exchange::{Abort, OutBody};
 use crate::household::EVICTED;
+use crate::record::Record;
 
 /// Why a response was not sent whole.
 pub(super) enum Broken {
@@ -36,7 +36,7 @@ pub(super) async fn refuse(
     running: &Running,
     limits: &Limits,
 ) {
-    record.set_status(response.status());
+    record.set_head(response.status(), response.headers());
     let (head, body) = response.into_parts();
     let is_end = body.is_end_stream();
     let sent = match respond.send_response(Response::from_parts(head, ()), is_end) {
@@ -109,7 +109,7 @@ async fn send_body(
                 return send.send_trailers(trailers).map_err(|error| Broken::Visitor(gone(error)));
             }
         };
-        record.add_out(data.len());
+        record.add_out(&data);
         if let Some(left) = &mut length {
             *left = left.checked_sub(data.len() as u64).ok_or_else(too_long)?;
         }

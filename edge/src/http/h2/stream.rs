@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
+use causeway_tunnel::BodyKind;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -23,7 +24,7 @@ use super::sending::{Broken, refuse, send};
 use super::shared::Running;
 use super::upgraded;
 use crate::exchange::{
-    BodyKind, ContinueGate, Exchange, Handler, InBody, Interim, InterimSink, RawLimits, Upgrade, Wish,
+    ContinueGate, Exchange, Handler, InBody, Interim, InterimSink, RawLimits, Upgrade, Wish,
 };
 
 pub(super) async fn serve<H: Handler>(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use causeway_tunnel::BodyKind;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -18,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::testing::{Fake, Front, parts};
-use crate::exchange::{Abort, BodyKind, InError, OutBody};
+use crate::exchange::{Abort, InError, OutBody};
 
 struct Visitor {
     send: SendRequest<Bytes>,

@@ -3,25 +3,18 @@
 
 use std::io;
 
+use causeway_tunnel::Authority;
 use http::header::HOST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use causeway_tunnel::Authority;
 
 /// As much of a head as is looked through for its Host.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 const MAX_FIELDS: usize = 64;
 
-/// Whether the visitor's first byte begins a method, not a TLS record. Nothing is taken from the stream.
-pub(super) async fn is_spoken(stream: &TcpStream) -> io::Result<bool> {
-    let mut first = [0];
-    Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_alphabetic())
-}
-
-/// Answers one request. Give it a deadline: it waits for the visitor.
-pub(super) async fn explain(mut stream: TcpStream) -> io::Result<()> {
-    let head = read_head(&mut stream).await?;
+/// Answers the request that begins with `head`. Give it a deadline: it waits for the visitor.
+pub(super) async fn explain(mut stream: TcpStream, mut head: Vec<u8>) -> io::Result<()> {
+    read_head(&mut stream, &mut head).await?;
     stream.write_all(answer(&head).as_bytes()).await?;
     stream.shutdown().await?;
     // A close with unread bytes would be a reset, which can overtake the answer.
@@ -36,14 +29,13 @@ pub(super) async fn explain(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    while head.len() < MAX_HEAD_BYTES && memchr::memmem::find(&head, b"\r\n\r\n").is_none() {
-        if stream.read_buf(&mut head).await? == 0 {
+async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<()> {
+    while head.len() < MAX_HEAD_BYTES && memchr::memmem::find(head, b"\r\n\r\n").is_none() {
+        if stream.read_buf(head).await? == 0 {
             break;
         }
     }
-    Ok(head)
+    Ok(())
 }
 
 fn answer(head: &[u8]) -> String {

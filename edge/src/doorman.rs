@@ -24,11 +24,11 @@ const _: () = assert!(MAX_HALF_OPEN as usize > causeway_tunnel::limits::RETRY_TH
 const MAX_ADDRESSES: usize = 16 * 1024;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Doorman(Arc<Mutex<HashMap<Origin, Account>>>);
+pub(crate) struct Doorman(Arc<Mutex<HashMap<Prefix, Account>>>);
 
 /// One IPv4 address or one IPv6 /64: what one customer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Origin(u64, bool);
+struct Prefix(u64, bool);
 
 #[derive(Debug, Default)]
 struct Account {
@@ -43,32 +43,32 @@ struct Account {
 #[derive(Debug)]
 pub(crate) struct Pass {
     doorman: Doorman,
-    origin: Origin,
+    prefix: Prefix,
 }
 
 /// Held during a session.
 #[derive(Debug)]
 pub(crate) struct Known {
     doorman: Doorman,
-    origin: Origin,
+    prefix: Prefix,
 }
 
 impl Doorman {
     pub(crate) fn admit(&self, from: IpAddr, now: Instant) -> Option<Pass> {
-        let origin = Origin::of(from);
+        let prefix = Prefix::of(from);
         let mut accounts = self.0.lock();
-        let account = accounts.entry(origin).or_default();
+        let account = accounts.entry(prefix).or_default();
         account.forgive(now);
         if account.half_open >= MAX_HALF_OPEN || account.failures >= account.budget() {
             return None;
         }
         account.half_open += 1;
-        Some(Pass { doorman: self.clone(), origin })
+        Some(Pass { doorman: self.clone(), prefix })
     }
 
     pub(crate) fn failed(&self, from: IpAddr, now: Instant) {
         let mut accounts = self.0.lock();
-        let account = accounts.entry(Origin::of(from)).or_default();
+        let account = accounts.entry(Prefix::of(from)).or_default();
         account.forgive(now);
         account.failures += 1;
         if accounts.len() > MAX_ADDRESSES {
@@ -83,12 +83,12 @@ impl Doorman {
         }
     }
 
-    fn change(&self, origin: Origin, change: impl FnOnce(&mut Account)) {
+    fn change(&self, prefix: Prefix, change: impl FnOnce(&mut Account)) {
         let mut accounts = self.0.lock();
-        if let Some(account) = accounts.get_mut(&origin) {
+        if let Some(account) = accounts.get_mut(&prefix) {
             change(account);
             if account.is_idle() {
-                accounts.remove(&origin);
+                accounts.remove(&prefix);
             }
         }
     }
@@ -97,20 +97,20 @@ impl Doorman {
 impl Pass {
     /// The handshake went well.
     pub(crate) fn accepted(self) -> Known {
-        self.doorman.change(self.origin, |account| account.sessions += 1);
-        Known { doorman: self.doorman.clone(), origin: self.origin }
+        self.doorman.change(self.prefix, |account| account.sessions += 1);
+        Known { doorman: self.doorman.clone(), prefix: self.prefix }
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.doorman.change(self.origin, |account| account.half_open -= 1);
+        self.doorman.change(self.prefix, |account| account.half_open -= 1);
     }
 }
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.doorman.change(self.origin, |account| account.sessions -= 1);
+        self.doorman.change(self.prefix, |account| account.sessions -= 1);
     }
 }
 
@@ -136,7 +136,7 @@ impl Account {
     }
 }
 
-impl Origin {
+impl Prefix {
     fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(u64::from(u32::from(v4)), false),
@@ -202,12 +202,12 @@ mod tests {
         }
         assert!(doorman.0.lock().len() <= MAX_ADDRESSES + 1);
         drop(doorman.admit(B, now + Duration::from_secs(100)));
-        assert!(!doorman.0.lock().contains_key(&Origin::of(B)));
+        assert!(!doorman.0.lock().contains_key(&Prefix::of(B)));
     }
 
     #[test]
     fn one_ipv6_network_is_one_customer() {
-        let of = |text: &str| Origin::of(text.parse().unwrap());
+        let of = |text: &str| Prefix::of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

@@ -1,0 +1,58 @@
+//! The door of the UDP ports: QUIC connections, told apart by their ALPN.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_daemon::tls::provider;
+use causeway_tunnel::listen::{Listener, Shard as Place};
+use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
+use tokio::time::timeout;
+
+use crate::session;
+use crate::shard::Shard;
+
+/// The UDP ports of one shard.
+#[derive(Debug)]
+pub(crate) struct Udp(Vec<Arc<Listener>>);
+
+/// A connector hears of the end in one round trip; one that does not answer notices by itself.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Udp {
+    /// Takes connections from now on. Must be called within the shard's runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be watched.
+    pub(crate) fn open(
+        shard: &Arc<Shard>,
+        sockets: Vec<UdpSocket>,
+        identity: &EdgeIdentity,
+        place: Place,
+    ) -> io::Result<Self> {
+        let mut listeners = Vec::new();
+        for socket in sockets {
+            let listener = Arc::new(Listener::new(socket, Certificates::of(identity), provider(), place)?);
+            let connections = take(Arc::clone(shard), Arc::clone(&listener));
+            drop(shard.drain.spawn_service("tunnel listener", connections));
+            listeners.push(listener);
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn close(self) {
+        for listener in self.0 {
+            let _ = timeout(CLOSE_TIMEOUT, listener.close(CloseCode::Done, "the edge stopped")).await;
+        }
+    }
+}
+
+/// Until the listener is closed. It knows one ALPN, so whoever gets as far as this is a connector; visitors by HTTP/3
+/// will be told from them here.
+pub(crate) async fn take(shard: Arc<Shard>, listener: Arc<Listener>) {
+    while let Some(knock) = listener.accept().await {
+        session::receive(&shard, knock);
+    }
+}

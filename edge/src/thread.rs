@@ -1,0 +1,87 @@
+//! The thread of one shard: its runtime, its sockets' listeners, and its end.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use causeway_tunnel::EdgeIdentity;
+use causeway_tunnel::listen::Shard as Place;
+use tokio::sync::oneshot;
+
+use crate::bind::Sockets;
+use crate::door::udp::Udp;
+use crate::front::Front;
+use crate::shard::Shard;
+
+/// A running shard. Dropped without [`Thread::stop`], its thread ends as well.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Starts the thread; returns when it serves.
+    pub(crate) async fn start(
+        shard: Arc<Shard>,
+        count: u16,
+        sockets: Sockets,
+        identity: Arc<EdgeIdentity>,
+        front: Front,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let thread = thread::Builder::new().name(format!("shard-{}", shard.index)).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => {
+                    runtime.block_on(serve(shard, count, sockets, identity, front, ready, stopped))
+                }
+                // Whoever waits for it is told; if nobody does, nobody is left to tell.
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+        let gone = || std::io::Error::other("the shard's thread ended at once");
+        is_ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// To be called once the drain has finished: closes the sessions and ends the thread.
+    pub(crate) fn stop(self) -> JoinHandle<()> {
+        // An error means that it has ended already.
+        let _ = self.stop.send(());
+        self.thread
+    }
+}
+
+async fn serve(
+    shard: Arc<Shard>,
+    count: u16,
+    sockets: Sockets,
+    identity: Arc<EdgeIdentity>,
+    front: Front,
+    ready: oneshot::Sender<std::io::Result<()>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let udp = match listen(&shard, count, sockets, &identity, &front) {
+        Ok(udp) => udp,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    let _ = ready.send(Ok(()));
+    // An error means that the program let go of us: the same.
+    let _ = stopped.await;
+    udp.close().await;
+}
+
+fn listen(
+    shard: &Arc<Shard>,
+    count: u16,
+    sockets: Sockets,
+    identity: &EdgeIdentity,
+    front: &Front,
+) -> std::io::Result<Udp> {
+    drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
+    let place = Place { index: u32::from(shard.index), count: u32::from(count) };
+    let udp = Udp::open(shard, sockets.tunnel, identity, place)?;
+    front.listen(shard, sockets.https, sockets.http)?;
+    Ok(udp)
+}
