@@ -193,23 +193,7 @@ const LONG_LINES: usize = 250;
 const MAX_LINES: usize = 600;
 
 /// Files whose circles are borne with still. The list is deleted with the last of them.
-const KNOWN: [&str; 20] = [
-    "edge/src/exchange/body.rs",
-    "edge/src/forward.rs",
-    "edge/src/forward/attempt.rs",
-    "edge/src/front.rs",
-    "edge/src/http/entry.rs",
-    "edge/src/http/guard/chunk.rs",
-    "edge/src/http/guard/head.rs",
-    "edge/src/http/guard/scan.rs",
-    "edge/src/http/h1.rs",
-    "edge/src/http/h2.rs",
-    "edge/src/http/h2/body.rs",
-    "edge/src/http/h2/stream.rs",
-    "edge/src/http/page.rs",
-    "edge/src/listen.rs",
-    "edge/src/session.rs",
-    "edge/src/shard.rs",
+const KNOWN: [&str; 4] = [
     "tunnel/src/raw.rs",
     "tunnel/src/recv.rs",
     "tunnel/src/send.rs",
