@@ -33,6 +33,7 @@ use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::telemetry::Levels;
 use rules::Peer;
+use serve::Pages;
 
 pub use axum::routing::{MethodRouter, get, post};
 pub use reply::Reply;
@@ -94,7 +95,7 @@ impl Admin {
         if !addr.ip().is_loopback() {
             tracing::warn!(%addr, "the admin port is open to other machines: bind it to 127.0.0.1 unless a firewall guards it");
         }
-        BoundAdmin::tcp(self, listener)
+        BoundAdmin::tcp(self.pages(), listener)
     }
 
     /// Listens on a unix socket that its owner alone may use. A file left behind by a dead process is replaced.
@@ -103,7 +104,11 @@ impl Admin {
     /// When a live process answers on the socket, something else has the name, or the folder refuses it.
     pub fn bind_unix(self, path: &Path) -> io::Result<BoundAdmin> {
         let (listener, file) = socket::bind(path)?;
-        Ok(BoundAdmin::unix(self, listener, file))
+        Ok(BoundAdmin::unix(self.pages(), listener, file))
+    }
+
+    fn pages(&self) -> Pages {
+        Pages { local: self.router(Peer::Local), remote: self.router(Peer::Remote) }
     }
 
     /// All of it, for peers of one kind.

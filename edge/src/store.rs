@@ -4,20 +4,20 @@
 //! [`statement`] is valid on PostgreSQL too, so that several edges can share one database later: another file beside
 //! [`sqlite`]. A change and the `revision` it bumps are one transaction; a running edge polls the revision.
 
+mod database;
 mod error;
 mod record;
 mod sqlite;
 mod statement;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_tunnel::TunnelId;
-use futures_util::future::BoxFuture;
 
 use crate::route::Pattern;
+use database::{By, Database, NewTunnel};
 use sqlite::Sqlite;
 
 pub use error::{Fault, StoreError};
@@ -28,40 +28,6 @@ pub use sqlite::FILE_NAME;
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Arc<dyn Database>,
-}
-
-type Call<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
-
-/// What a database does for the store. Each call is one transaction; what changes tunnels bumps the revision in it and
-/// leaves a note in the audit log.
-trait Database: fmt::Debug + Send + Sync {
-    fn revision(&self) -> Call<'_, i64>;
-    /// Fails when the name or a pattern is taken, with nothing done.
-    fn create<'a>(&'a self, tunnel: NewTunnel<'a>, by: By<'a>) -> Call<'a, ()>;
-    /// Adds a key; those before it end after `overlap` at the latest.
-    fn rotate<'a>(&'a self, name: &'a str, key: NewKey, overlap: Duration, by: By<'a>) -> Call<'a, TunnelId>;
-    /// Frees the tunnel's name and patterns, and keeps the rest.
-    fn revoke<'a>(&'a self, name: &'a str, by: By<'a>) -> Call<'a, TunnelId>;
-    fn tunnels(&self) -> Call<'_, Vec<TunnelRecord>>;
-    fn seen(&self, tunnel: TunnelId, now: i64) -> Call<'_, ()>;
-    fn audit<'a>(&'a self, entry: &'a AuditEntry) -> Call<'a, ()>;
-    fn audit_log(&self, limit: u32) -> Call<'_, Vec<AuditEntry>>;
-    fn close(&self) -> BoxFuture<'_, ()>;
-}
-
-/// A tunnel to be: its name is one, and its patterns are some, sorted, each once.
-struct NewTunnel<'a> {
-    id: TunnelId,
-    name: &'a str,
-    patterns: Vec<String>,
-    key: NewKey,
-}
-
-/// Who makes a change, and when, for the audit log.
-#[derive(Clone, Copy)]
-struct By<'a> {
-    actor: &'a str,
-    at: i64,
 }
 
 impl Store {

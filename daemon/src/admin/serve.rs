@@ -16,17 +16,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::Admin;
-use super::rules::Peer;
 use super::socket::SocketFile;
 use crate::drain::Drain;
 
 /// An admin server that has its address and waits to run; connections queue meanwhile.
 #[derive(Debug)]
 pub struct BoundAdmin {
-    local: Router,
-    remote: Router,
+    pages: Pages,
     listener: Listener,
+}
+
+/// The same pages, as peers on this machine and as others get them.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pub(super) local: Router,
+    pub(super) remote: Router,
 }
 
 #[derive(Debug)]
@@ -36,17 +40,13 @@ enum Listener {
 }
 
 impl BoundAdmin {
-    pub(super) fn tcp(admin: Admin, listener: TcpListener) -> io::Result<Self> {
+    pub(super) fn tcp(pages: Pages, listener: TcpListener) -> io::Result<Self> {
         let addr = listener.local_addr()?;
-        Ok(Self::new(&admin, Listener::Tcp(listener, addr)))
+        Ok(Self { pages, listener: Listener::Tcp(listener, addr) })
     }
 
-    pub(super) fn unix(admin: Admin, listener: UnixListener, file: SocketFile) -> Self {
-        Self::new(&admin, Listener::Unix(listener, file))
-    }
-
-    fn new(admin: &Admin, listener: Listener) -> Self {
-        Self { local: admin.router(Peer::Local), remote: admin.router(Peer::Remote), listener }
+    pub(super) fn unix(pages: Pages, listener: UnixListener, file: SocketFile) -> Self {
+        Self { pages, listener: Listener::Unix(listener, file) }
     }
 
     /// The address with its real port; `None` on a unix socket.
@@ -82,11 +82,11 @@ impl BoundAdmin {
             let accepted = match &self.listener {
                 Listener::Tcp(listener, _) => listener.accept().await.map(|(stream, peer)| {
                     let is_local = peer.ip().to_canonical().is_loopback();
-                    let pages = if is_local { &self.local } else { &self.remote };
+                    let pages = if is_local { &self.pages.local } else { &self.pages.remote };
                     connections.spawn(connection(pages.clone(), stream, permit));
                 }),
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    connections.spawn(connection(self.local.clone(), stream, permit));
+                    connections.spawn(connection(self.pages.local.clone(), stream, permit));
                 }),
             };
             match accepted {

@@ -14,9 +14,10 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite as Driver, Transaction};
 use uuid::Uuid;
 
+use super::database::{By, Call, Database, NewTunnel};
 use super::error::{Fault, StoreError};
 use super::record::{AuditEntry, NewKey, Rows, TunnelRecord};
-use super::{By, Call, Database, NewTunnel, statement};
+use super::statement;
 
 /// The database's name in the data folder.
 pub const FILE_NAME: &str = "causeway.db";
