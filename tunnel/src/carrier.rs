@@ -58,7 +58,7 @@ pub(crate) enum Endpoint {
 /// A connection that was asked for and not granted yet. Dropped, it is refused.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Quic(quic::Incoming),
+    Quic(Box<quic::Incoming>),
     Memory(memory::Incoming),
 }
 
@@ -294,7 +294,9 @@ impl Endpoint {
     /// The next connection that is asked for, or `None` once the endpoint was closed. Cancel safe.
     pub(crate) async fn accept(&self) -> Option<Incoming> {
         match self {
-            Self::Quic(endpoint) => endpoint.accept().await.map(Incoming::Quic),
+            Self::Quic(endpoint) => {
+                endpoint.accept().await.map(|incoming| Incoming::Quic(Box::new(incoming)))
+            }
             Self::Memory(endpoint) => endpoint.accept().await.map(Incoming::Memory),
         }
     }
@@ -334,7 +336,7 @@ impl Incoming {
     /// carrier has proof already.
     pub(crate) fn prove_address(self) -> Option<Self> {
         match self {
-            Self::Quic(incoming) => incoming.prove_address().map(Self::Quic),
+            Self::Quic(incoming) => incoming.prove_address().map(|incoming| Self::Quic(Box::new(incoming))),
             Self::Memory(_) => Some(self),
         }
     }
@@ -353,9 +355,7 @@ impl Dial {
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
         match self {
             Self::Quic(dial) => dial.connect(address).await.map(Connection::Quic),
-            Self::Memory(network) => {
-                network.connect(address).await.map(Connection::Memory).map_err(DialFailure::Closed)
-            }
+            Self::Memory(network) => network.connect().map(Connection::Memory).map_err(DialFailure::Closed),
         }
     }
 }

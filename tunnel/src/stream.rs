@@ -21,6 +21,9 @@ mod recv;
 mod send;
 pub(crate) mod wire;
 
+#[cfg(test)]
+mod sim;
+
 pub use error::StreamError;
 pub use incoming::ResponseEvent;
 pub use outgoing::First;

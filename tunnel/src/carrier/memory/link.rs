@@ -372,6 +372,12 @@ impl Link {
         self.end_mut(side).clear_away(stream, side);
     }
 
+    /// How many streams this end still knows.
+    #[cfg(test)]
+    pub(crate) fn streams(&self, side: Side) -> usize {
+        self.end(side).sendings.len()
+    }
+
     fn arrived(&mut self, to: Side, packet: Packet) {
         let window = self.line.stream_window_bytes;
         let end = self.end_mut(to);

@@ -86,7 +86,7 @@ impl Network {
         Endpoint(self.clone())
     }
 
-    pub(crate) async fn connect(&self, _address: SocketAddr) -> Result<Connection, Closed> {
+    pub(crate) fn connect(&self) -> Result<Connection, Closed> {
         let mut line = self.0.line;
         let mut links = self.0.links.lock();
         line.seed = line.seed.wrapping_add(links.len() as u64);
