@@ -6,7 +6,7 @@
 //!                                         ├→ Tunnel         refused: no carrier over TCP yet
 //!                                         ├→ PassThrough    refused: no route can ask for it yet
 //!                                         └→ Cleartext ───→ is told the right address
-//!   UDP ─ ALPN (door::udp) ────────────────→ Tunnel ──────→ session
+//!   UDP ─ ALPN (door::udp) ────────────────→ Tunnel ──────→ reception
 //! ```
 
 mod arrival;

@@ -11,6 +11,7 @@ use crate::balance::Candidate;
 use crate::certified::Certified;
 use crate::registry::{Connector, Registry, Tunnel, ago};
 use crate::route::Pattern;
+use crate::session::Session;
 use crate::unix_now;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -231,7 +232,7 @@ fn connector_status(connector: &Connector) -> Option<ConnectorStatus> {
     })
 }
 
-fn session_status(session: &causeway_tunnel::Session) -> SessionStatus {
+fn session_status(session: &Session) -> SessionStatus {
     let info = session.info();
     SessionStatus {
         id: info.id.to_string(),

@@ -10,7 +10,7 @@ use causeway_tunnel::listen::{Listener, Shard as Place};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
 
-use crate::session;
+use crate::reception;
 use crate::shard::Shard;
 
 /// The UDP ports of one shard.
@@ -53,6 +53,6 @@ impl Udp {
 /// will be told from them here.
 pub(crate) async fn take(shard: Arc<Shard>, listener: Arc<Listener>) {
     while let Some(knock) = listener.accept().await {
-        session::receive(&shard, knock);
+        reception::receive(&shard, knock);
     }
 }

@@ -4,9 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_tunnel::{
-    AbortCode, First, RecvStream, RequestHead, ResponseEvent, ResponseHead, SendStream, StreamError,
-};
+use causeway_tunnel::{AbortCode, First, RequestHead, ResponseEvent, ResponseHead, StreamError};
 use http::{Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,6 +15,7 @@ use super::{Failure, Upload};
 use crate::exchange::{Interim, OutBody, Upgrade};
 use crate::record::Record;
 use crate::registry::Live;
+use crate::session::{RecvHalf, SendHalf};
 use crate::shard::{Patience, Shard};
 
 /// A connector that allows no more streams for so long is overloaded.
@@ -41,7 +40,7 @@ enum Sending {
     Done,
     Body(Pump),
     /// Open until the answer says whether bytes will follow.
-    Upgrade(SendStream),
+    Upgrade(SendHalf),
 }
 
 impl<'a> Attempt<'a> {
@@ -78,7 +77,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Head, and with it as much of the body as is here: a small request is one write.
-    async fn send(&mut self, mut send: SendStream) -> Result<Sending, Failure> {
+    async fn send(&mut self, mut send: SendHalf) -> Result<Sending, Failure> {
         let failed = |error: StreamError| match error {
             // Our own encoder refused it: nothing was sent.
             StreamError::Malformed(_) => Failure::HeadTooLong,
@@ -100,11 +99,7 @@ impl<'a> Attempt<'a> {
         Ok(Sending::Body(Pump::new(send, upload, self.patience().body_idle)))
     }
 
-    async fn answer(
-        &mut self,
-        recv: &mut RecvStream,
-        sending: &mut Sending,
-    ) -> Result<ResponseHead, Failure> {
+    async fn answer(&mut self, recv: &mut RecvHalf, sending: &mut Sending) -> Result<ResponseHead, Failure> {
         let limit = self.patience().response_header;
         // Runs only while nothing of the request is left to send: an upload of an hour is no slow answer.
         let mut deadline = pin!(sleep(limit));
@@ -152,7 +147,7 @@ impl<'a> Attempt<'a> {
         &mut self,
         live: &Live,
         head: ResponseHead,
-        recv: RecvStream,
+        recv: RecvHalf,
         sending: Sending,
     ) -> Result<Response<OutBody>, Failure> {
         let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -189,7 +184,7 @@ impl<'a> Attempt<'a> {
         Ok(response)
     }
 
-    fn body(&self, live: &Live, recv: RecvStream, head: &ResponseHead) -> OutBody {
+    fn body(&self, live: &Live, recv: RecvHalf, head: &ResponseHead) -> OutBody {
         out_body(recv, head, self.patience().body_idle, self.record.clone(), &live.stalled)
     }
 

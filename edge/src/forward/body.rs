@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
 use causeway_tunnel::semantics::{is_long_silent, keep_trailers};
-use causeway_tunnel::{BodyKind, Frame, RecvStream, ResponseHead, StreamError};
+use causeway_tunnel::{BodyKind, Frame, ResponseHead, StreamError};
 use http_body::{Body, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -18,6 +18,7 @@ use crate::exchange::{Abort, OutBody};
 use crate::household::{EVICTED, Reader, Stalled};
 use crate::http::sizes::SEND_BUFFER_BYTES;
 use crate::record::Record;
+use crate::session::RecvHalf;
 
 /// QUIC hands out one packet's worth at a time. Joining what is here makes one TLS record or DATA frame of many; the copy
 /// costs less than the frames.
@@ -29,7 +30,7 @@ type Read = Result<Frame, StreamError>;
 
 /// The body that follows `head` on this stream.
 pub(super) fn out_body(
-    mut recv: RecvStream,
+    mut recv: RecvHalf,
     head: &ResponseHead,
     idle: Duration,
     record: Record,
@@ -82,7 +83,7 @@ pub(super) fn out_body(
     OutBody::stream(body).read_by(reader)
 }
 
-fn read_now(recv: &mut RecvStream) -> Option<Read> {
+fn read_now(recv: &mut RecvHalf) -> Option<Read> {
     match recv.poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(read) => Some(read),
         Poll::Pending => None,
@@ -90,7 +91,7 @@ fn read_now(recv: &mut RecvStream) -> Option<Read> {
 }
 
 struct TunnelBody {
-    recv: RecvStream,
+    recv: RecvHalf,
     /// Read already, not handed out yet. An error or the end is the last.
     ahead: VecDeque<Read>,
     /// The last bytes of a declared length, held back until the end is seen: hyper asks no further once it has them, so

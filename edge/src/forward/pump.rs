@@ -7,12 +7,13 @@
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use causeway_tunnel::{AbortCode, SendStream, StreamError};
+use causeway_tunnel::{AbortCode, StreamError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::upload::{Piece, Upload};
 use crate::exchange::InError;
+use crate::session::SendHalf;
 
 /// What a visitor may still send after a complete early answer, so that he gets to read it (hazard 146).
 const DISCARD_BYTES: usize = 64 * 1024;
@@ -51,7 +52,7 @@ enum Stop {
 
 impl Pump {
     /// `idle` of zero is for ever.
-    pub(super) fn new(send: SendStream, upload: Upload, idle: Duration) -> Self {
+    pub(super) fn new(send: SendHalf, upload: Upload, idle: Duration) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { future: Box::pin(run(send, upload, stopped, idle)), stop: Some(stop) }
     }
@@ -88,7 +89,7 @@ impl Pump {
 }
 
 async fn run(
-    mut send: SendStream,
+    mut send: SendHalf,
     mut upload: Upload,
     mut stop: oneshot::Receiver<Stop>,
     idle: Duration,
@@ -139,7 +140,7 @@ async fn run(
     Pumped { upload, end }
 }
 
-async fn write(send: &mut SendStream, piece: Piece) -> Result<(), StreamError> {
+async fn write(send: &mut SendHalf, piece: Piece) -> Result<(), StreamError> {
     match piece {
         Piece::Data(bytes) => send.data(bytes).await,
         Piece::End(None) => send.end().await,

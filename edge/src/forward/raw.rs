@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
-use causeway_tunnel::{AbortCode, RawRecv, RawSend, StreamError};
+use causeway_tunnel::{AbortCode, StreamError};
 
 use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
 use crate::household::{EVICTED, Reader};
 use crate::record::Record;
+use crate::session::{RawRecvHalf, RawSendHalf};
 
 /// Why the two are broken off: for the connector, and for the log.
 type Broken = (AbortCode, &'static str);
@@ -19,8 +20,8 @@ const VISITOR_GONE: Broken = (AbortCode::Cancelled, "visitor_gone");
 /// never ended.
 pub(super) async fn copy(
     upgrade: Upgrade,
-    mut to_connector: RawSend,
-    mut from_connector: RawRecv,
+    mut to_connector: RawSendHalf,
+    mut from_connector: RawRecvHalf,
     record: Record,
     reader: Option<Arc<Reader>>,
 ) {
@@ -45,7 +46,7 @@ pub(super) async fn copy(
     }
 }
 
-async fn up(from: &mut RawIn, to: &mut RawSend) -> Result<(), Broken> {
+async fn up(from: &mut RawIn, to: &mut RawSendHalf) -> Result<(), Broken> {
     while let Some(bytes) = from.chunk().await.map_err(|Abort { .. }| VISITOR_GONE)? {
         tokio::select! {
             biased;
@@ -58,7 +59,7 @@ async fn up(from: &mut RawIn, to: &mut RawSend) -> Result<(), Broken> {
     Ok(())
 }
 
-async fn down(from: &mut RawRecv, to: &mut RawOut, reader: Option<&Reader>) -> Result<(), Broken> {
+async fn down(from: &mut RawRecvHalf, to: &mut RawOut, reader: Option<&Reader>) -> Result<(), Broken> {
     while let Some(bytes) = from.chunk().await.map_err(|error| broken(&error))? {
         write(to, bytes, reader).await?;
     }

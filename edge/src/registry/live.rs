@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use causeway_tunnel::{ConnectorId, KeyId, RefusedRoute, Role, Session, Stats};
+use causeway_tunnel::{ConnectorId, KeyId, RefusedRoute, Role, Stats};
 use parking_lot::Mutex;
 
 use crate::balance::{self, Candidate, Place};
 use crate::household::Stalled;
 use crate::route::{Pattern, Table};
+use crate::session::Session;
 
 #[derive(Debug)]
 pub struct Live {

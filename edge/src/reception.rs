@@ -1,0 +1,211 @@
+//! Takes connectors in: proves them, gives their sessions to the registry, and keeps their control streams.
+//!
+//! ```text
+//!   knock ─ Doorman (per address) ─ handshake (registry's keys) ─ join ─┬─ Announce → table → Announced
+//!             │refused, counted        │refused with reason, counted    ├─ Stats, Drain
+//!             ▼                        ▼                                └─ closed → leave
+//! ```
+//! A session is a service of the drain: it carries requests until the last of them ended, and only then goes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use causeway_tunnel::handshake::Proved;
+use causeway_tunnel::listen::{HandshakeError, Knock};
+use causeway_tunnel::message::{RefusalCode, Refused, Retry};
+use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
+use tokio::time::{sleep, timeout};
+
+use crate::keeper::Note;
+use crate::registry::Live;
+use crate::session::Session;
+use crate::shard::Shard;
+
+/// A connector that does not read its control stream for so long is broken.
+const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Announcements may rebuild the table: a connector gets one in so much time.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Takes one connection in, in a task of its own.
+pub(crate) fn receive(shard: &Arc<Shard>, knock: Knock) {
+    let from = knock.remote().ip();
+    let Some(pass) = shard.doorman.admit(from, Instant::now()) else {
+        shard.registry.metrics().handshake_refused("address_backoff");
+        tracing::debug!(remote = %knock.remote(), "refusing a connection: too many failed handshakes from its address");
+        return knock.refuse();
+    };
+    let served = Arc::clone(shard);
+    drop(shard.drain.spawn_service("session", async move {
+        let shard = served;
+        if let Some((live, control)) = greet(&shard, knock).await {
+            let _known = pass.accepted();
+            run(&shard, live, control).await;
+        }
+    }));
+}
+
+/// The handshake, to a session that the registry knows.
+async fn greet(shard: &Shard, knock: Knock) -> Option<(Joined, Control)> {
+    let remote = knock.remote();
+    let mut key = None;
+    let result = knock.handshake(&*shard.registry, |proved| admit(shard, proved, &mut key)).await;
+    let error = match (result, key) {
+        (Ok((session, control)), Some(key)) => {
+            let live = Arc::new(Live::new(Session::Causeway(session), key));
+            shard.registry.join(&live);
+            let info = live.session.info();
+            tracing::info!(session = %info.id, tunnel = info.tunnel_name, connector = %info.connector, role = ?info.role,
+                %remote, host = info.peer_host, software = info.peer_software, "session up");
+            shard.note(Note::Seen(info.tunnel));
+            return Some((Joined { shard_registry: Arc::clone(&shard.registry), live }, control));
+        }
+        (Ok(_), None) => unreachable!("admit is asked before a session exists"),
+        (Err(error), _) => error,
+    };
+    let reason = refusal_reason(&error);
+    shard.registry.metrics().handshake_refused(reason);
+    match &error {
+        // Only he who holds the right key gets these answers: the operator wants to know.
+        HandshakeError::Refused(refused) if refused.code != RefusalCode::Unauthorized => {
+            tracing::warn!(%remote, reason, "refused a connector: {}", refused.reason);
+        }
+        error => tracing::debug!(%remote, reason, "a handshake failed: {error}"),
+    }
+    if is_hostile(&error) {
+        shard.doorman.failed(remote.ip(), Instant::now());
+    }
+    None
+}
+
+fn admit(shard: &Shard, proved: &Proved, key: &mut Option<KeyId>) -> Result<(), Refused> {
+    let later = |code, reason: String| Refused { code, reason, retry: Retry::Temporary };
+    if shard.drain.is_draining() {
+        return Err(later(RefusalCode::Draining, "this edge is stopping".to_owned()));
+    }
+    shard
+        .registry
+        .has_room(proved.hello.tunnel, shard.sessions_per_tunnel)
+        .map_err(|full| later(RefusalCode::Overloaded, full.to_string()))?;
+    *key = Some(proved.hello.key);
+    Ok(())
+}
+
+/// Constant words: they are a metric's label.
+fn refusal_reason(error: &HandshakeError) -> &'static str {
+    match error {
+        HandshakeError::Timeout => "timeout",
+        HandshakeError::Connection(_) => "connection",
+        HandshakeError::Control(_) | HandshakeError::NotHello | HandshakeError::NotTunnel(_) => "protocol",
+        HandshakeError::Refused(refused) => match refused.code {
+            RefusalCode::Unauthorized => "unauthorized",
+            RefusalCode::Revoked => "revoked",
+            RefusalCode::Expired => "expired",
+            RefusalCode::Version => "version",
+            RefusalCode::Overloaded => "overloaded",
+            RefusalCode::Draining => "draining",
+            RefusalCode::Protocol | RefusalCode::Other => "protocol",
+        },
+    }
+}
+
+/// Whether the failure counts against the address: only what a peer did that had proved the address to be its own.
+/// What breaks before may be a stranger writing in its name, or a bad line.
+fn is_hostile(error: &HandshakeError) -> bool {
+    match error {
+        HandshakeError::Timeout | HandshakeError::Connection(_) => false,
+        HandshakeError::NotHello | HandshakeError::NotTunnel(_) => true,
+        HandshakeError::Control(error) => !matches!(error, ControlError::Lost(_)),
+        HandshakeError::Refused(refused) => refused.retry == Retry::Permanent,
+    }
+}
+
+/// Takes the session out of the registry, however its task ends.
+struct Joined {
+    shard_registry: Arc<crate::registry::Registry>,
+    live: Arc<Live>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.shard_registry.leave(&self.live);
+    }
+}
+
+async fn run(shard: &Shard, joined: Joined, mut control: Control) {
+    let live = &joined.live;
+    let info = live.session.info();
+    let mut told_to_drain = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            closed = live.session.closed() => break closed.to_string(),
+            () = shard.drain.draining(), if !told_to_drain => {
+                told_to_drain = true;
+                // The connector looks for other edges; what visitors still ask of this one goes on.
+                let message = Message::Drain { reason: "the edge is stopping".to_owned() };
+                if let Err(reason) = send(&mut control, &message).await {
+                    break reason;
+                }
+            }
+            message = control.recv() => match message {
+                Ok(Some(message)) => if let Err(reason) = handle(shard, live, &mut control, message).await {
+                    break reason;
+                },
+                Ok(None) => break "the connector ended its control stream".to_owned(),
+                Err(error) => break error.to_string(),
+            },
+        }
+    };
+    live.retire();
+    if live.session.is_alive() {
+        live.session.close(CloseCode::Protocol, &ended);
+    }
+    shard.note(Note::Seen(info.tunnel));
+    tracing::info!(session = %info.id, tunnel = info.tunnel_name, remote = %info.remote, reason = ended,
+        seconds = info.since.elapsed().as_secs(), "session down");
+}
+
+async fn handle(
+    shard: &Shard,
+    live: &Arc<Live>,
+    control: &mut Control,
+    message: Message,
+) -> Result<(), String> {
+    let info = live.session.info();
+    match message {
+        Message::Announce { generation, routes } => {
+            let answer = shard.registry.announce(live, generation, &routes);
+            for route in &answer.refused {
+                tracing::warn!(session = %info.id, tunnel = info.tunnel_name, hostname = route.hostname.escape_default().to_string(),
+                    reason = route.reason, "refused an announced hostname");
+            }
+            if let Some(first) = answer.refused.first() {
+                let detail =
+                    format!("{} ({} in all): {}", first.hostname, answer.refused.len(), first.reason);
+                shard.note(Note::Refused { tunnel: info.tunnel_name.clone(), detail });
+            }
+            let (accepted, refused) = (answer.accepted, answer.refused);
+            send(control, &Message::Announced { generation, accepted, refused }).await?;
+            sleep(ANNOUNCE_INTERVAL).await;
+        }
+        Message::Drain { reason } => {
+            tracing::info!(session = %info.id, tunnel = info.tunnel_name, reason, "the connector stops: no new requests on this session");
+            live.session.set_draining();
+        }
+        Message::Stats(stats) => *live.stats.lock() = Some(stats),
+        // Ours to say, not theirs.
+        Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) | Message::Announced { .. } => {
+            return Err("a message that only the edge may send, or a second hello".to_owned());
+        }
+        Message::Unknown => {}
+    }
+    Ok(())
+}
+
+async fn send(control: &mut Control, message: &Message) -> Result<(), String> {
+    match timeout(CONTROL_SEND_TIMEOUT, control.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the connector does not read its control stream".to_owned()),
+    }
+}
