@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::control::{Source, with_refresh, with_status};
 use crate::doorman::Doorman;
 use crate::front::Front;
+use crate::gate::{Gate, PlainHttp};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -66,7 +67,7 @@ impl App {
         let metrics = Metrics::default();
         let mut metrics_registry = MetricsRegistry::default();
         metrics.register(&mut metrics_registry);
-        let registry = Arc::new(Registry::new(metrics.clone()));
+        let registry = Arc::new(Registry::new(metrics.clone(), gate(&config)));
         let (keeper, keeper_handle) = Keeper::new(store, Arc::clone(&registry)).await?;
         let front = Front::new(&config, &registry, &metrics, identity.pin())?;
 
@@ -224,14 +225,20 @@ impl App {
     }
 }
 
+/// What every route asks of a request.
+fn gate(config: &Config) -> Gate {
+    Gate { plain_http: config.redirect_to_https.map_or(PlainHttp::Serve, PlainHttp::Redirect) }
+}
+
 /// What is fixed once the edge runs, by key.
-fn fixed(config: &Config) -> [(&'static str, String); 9] {
+fn fixed(config: &Config) -> [(&'static str, String); 10] {
     [
         ("data", format!("{:?}", config.data)),
         ("address", format!("{:?}", config.address)),
         ("listen", format!("{:?}", config.listen)),
         ("admin", config.admin.to_string()),
         ("shards", format!("{:?}", config.shards)),
+        ("redirectToHttps", format!("{:?}", config.redirect_to_https)),
         ("trustedProxies", format!("{:?}", config.trusted_proxies)),
         ("accessLog", format!("{:?}", config.access_log)),
         ("limits", format!("{:?}", config.limits)),

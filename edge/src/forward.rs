@@ -1,4 +1,4 @@
-//! The life of a request inside the edge: route, balance, tunnel stream, response.
+//! The life of a request inside the edge: route, gate, balance, tunnel stream, response.
 //!
 //! ```text
 //!   Exchange ─ route::Table ─ balance::choose ─ Session::open ─┬─ REQUEST ──────────────→ connector
@@ -25,6 +25,7 @@ use http::Response;
 
 use crate::balance;
 use crate::exchange::{Exchange, Handler, OutBody};
+use crate::gate::Verdict;
 use crate::http::page::Pages;
 use crate::registry::{Live, Route, Tunnel};
 use crate::shard::Shard;
@@ -49,6 +50,9 @@ pub async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody
         Ok(route) => route,
         Err(failure) => return failure.respond(&record, &pages),
     };
+    if let Verdict::Answer(response) = route.gate.ask(&exchange) {
+        return response;
+    }
     let tunnel = &route.tunnel;
     match carry(shard, tunnel, exchange).await {
         Ok(response) => response,
@@ -181,4 +185,4 @@ impl Tried {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

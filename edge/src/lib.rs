@@ -13,6 +13,7 @@ mod doorman;
 pub mod exchange;
 pub mod forward;
 mod front;
+mod gate;
 pub mod household;
 pub mod http;
 mod keeper;

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 pub use live::{Announced, Connector, Live};
 pub use snapshot::{Route, Tunnel};
 
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::route::{Pattern, Table, admit};
 use crate::store::TunnelRecord;
@@ -40,6 +41,8 @@ pub struct Registry {
     /// Every tunnel that ever was, for the handshake's verdict: unknown, revoked or expired are different answers.
     keys: ArcSwap<HashMap<(TunnelId, KeyId), StoredKey>>,
     metrics: Metrics,
+    /// What all routes ask of a request.
+    gate: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +77,9 @@ struct StoredKey {
 pub struct TooManySessions(pub usize);
 
 impl Registry {
-    pub fn new(metrics: Metrics) -> Self {
-        Self { state: Mutex::default(), table: ArcSwap::default(), keys: ArcSwap::default(), metrics }
+    pub(crate) fn new(metrics: Metrics, gate: Gate) -> Self {
+        let (state, table, keys) = Default::default();
+        Self { state, table, keys, metrics, gate }
     }
 
     /// The table as it is now. One atomic load.
@@ -275,7 +279,7 @@ impl Registry {
                     Some(route) => Arc::clone(route),
                     None => {
                         let label = if labelled { pattern.to_string() } else { "other".to_owned() };
-                        let route = Arc::new(Route::new(&entry.tunnel, &label, &self.metrics));
+                        let route = Arc::new(Route::new(&entry.tunnel, &label, self.gate, &self.metrics));
                         if labelled {
                             entry.routes.insert(pattern.clone(), Arc::clone(&route));
                         }

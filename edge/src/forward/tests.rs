@@ -1,15 +1,17 @@
 //! The core against connectors of the test's own, over real QUIC on loopback.
 
-mod bench;
+pub(crate) mod bench;
 
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use causeway_tunnel::{BodyKind, Host};
+use causeway_tunnel::{BodyKind, Host, Scheme};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::exchange::InBody;
+use crate::gate::{Gate, PlainHttp};
 use crate::shard::Patience;
 use bench::{Bench, full, get, post, trickle};
 
@@ -41,6 +43,20 @@ async fn no_grant_is_404_and_no_connector_503() {
     let response = bench.send(get("/")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(http::header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn what_the_gate_answers_is_not_carried() {
+    let patience = Patience { response_header: Duration::from_secs(5), body_idle: Duration::from_secs(5) };
+    let gate = Gate { plain_http: PlainHttp::Redirect(NonZeroU16::MIN) };
+    let bench = Bench::gated(patience, gate).await;
+    // Nobody is connected: what is carried would be 503.
+    let mut exchange = get("/x");
+    exchange.visitor.scheme = Scheme::Http;
+    let response = bench.send(exchange).await;
+    assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
+    assert_eq!(response.headers()["location"], "https://a.example:1/x");
+    assert_eq!(bench.send(get("/x")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

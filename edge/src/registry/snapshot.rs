@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Connector, Live};
 use crate::balance::{Candidate, Place};
+use crate::gate::Gate;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::observe::Observers;
 use crate::route::Pattern;
@@ -94,6 +95,8 @@ pub struct Route {
     /// The pattern as text, or `other`: a metric's label.
     pub label: Arc<str>,
     pub tunnel: Arc<Tunnel>,
+    /// What it asks of a request before it is carried.
+    pub(crate) gate: Gate,
     families: Metrics,
     /// Made by the first request: most of ten thousand routes sleep.
     awake: OnceLock<Awake>,
@@ -107,10 +110,11 @@ struct Awake {
 }
 
 impl Route {
-    pub(super) fn new(tunnel: &Arc<Tunnel>, label: &str, metrics: &Metrics) -> Self {
+    pub(super) fn new(tunnel: &Arc<Tunnel>, label: &str, gate: Gate, metrics: &Metrics) -> Self {
         Self {
             label: label.into(),
             tunnel: Arc::clone(tunnel),
+            gate,
             families: metrics.clone(),
             awake: OnceLock::new(),
         }

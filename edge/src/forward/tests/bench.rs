@@ -27,6 +27,7 @@ use crate::door;
 use crate::doorman::Doorman;
 use crate::exchange::{Arriving, Exchange, InBody, InError, Interim, OutBody, Visitor};
 use crate::forward::forward;
+use crate::gate::Gate;
 use crate::keeper::KeeperHandle;
 use crate::metrics::Metrics;
 use crate::observe::{Observers, Start};
@@ -54,8 +55,12 @@ impl Bench {
         Self::with(Patience { response_header: DEADLINE, body_idle: DEADLINE }).await
     }
 
-    #[expect(clippy::unused_async, reason = "the listener needs a runtime")]
     pub(super) async fn with(patience: Patience) -> Self {
+        Self::gated(patience, Gate::default()).await
+    }
+
+    #[expect(clippy::unused_async, reason = "the listener needs a runtime")]
+    pub(super) async fn gated(patience: Patience, gate: Gate) -> Self {
         let identity = EdgeIdentity::ephemeral();
         let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
         let listener =
@@ -64,7 +69,7 @@ impl Bench {
         let address = listener.local_addr().unwrap();
         let (tunnel, key_id, key) = (TunnelId::random(), KeyId::random(), TunnelKey::generate());
         let token = Token { tunnel, key_id, key, edges: vec![address.to_string()], pin: identity.pin() };
-        let registry = Arc::new(Registry::new(Metrics::default()));
+        let registry = Arc::new(Registry::new(Metrics::default(), gate));
         registry.apply(&[record(&token, None)], crate::unix_now());
         let (notes, _) = mpsc::channel(16);
         let (refreshes, _) = mpsc::channel(1);
@@ -328,7 +333,7 @@ fn head(status: StatusCode, body: BodyKind) -> ResponseHead {
     ResponseHead { status, headers: HeaderMap::new(), body }
 }
 
-pub(super) fn get(path: &str) -> Exchange {
+pub(crate) fn get(path: &str) -> Exchange {
     exchange(Method::GET, path, InBody::empty(), BodyKind::None)
 }
 
