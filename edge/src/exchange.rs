@@ -12,9 +12,9 @@ use causeway_tunnel::{BodyKind, Host, RequestId, Scheme};
 use http::request;
 
 use crate::record::Record;
+pub(crate) use body::Arriving;
 pub use body::{Abort, InBody, InError, OutBody};
-pub(crate) use body::{Arriving, ContinueGate};
-pub(crate) use interim::InterimSink;
+pub(crate) use interim::{ContinueGate, InterimSink};
 pub use interim::{Interim, MAX_INTERIM};
 pub(crate) use upgrade::{RawHalves, RawLimits, RawSink, RawSource, Wish};
 pub use upgrade::{RawIn, RawOut, Upgrade};

@@ -119,15 +119,14 @@ impl Front {
         https: Vec<TcpListener>,
         http: Vec<TcpListener>,
     ) -> io::Result<()> {
-        let service = Arc::new(Service {
-            handler: Arc::clone(shard),
-            observers: self.observers.clone(),
-            forwarding: self.forwarding.clone(),
-            limits: self.limits,
-            drain: shard.drain.clone(),
-            pressure: Arc::clone(&self.room.pressure),
-            households: Arc::clone(&self.room.households),
-        });
+        let service = Service::new(
+            Arc::clone(shard),
+            self.observers.clone(),
+            self.forwarding.clone(),
+            self.limits,
+            shard.drain.clone(),
+            &self.room,
+        );
         for (protocol, listeners) in [(Protocol::Https, https), (Protocol::Http, http)] {
             if listeners.is_empty() {
                 continue;

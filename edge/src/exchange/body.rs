@@ -4,16 +4,14 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_tunnel::semantics::keep_trailers;
-use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
+use super::interim::ContinueGate;
 use crate::household::Reader;
 use crate::record::Record;
 
@@ -177,33 +175,6 @@ impl Body for InBody {
 impl std::fmt::Debug for InBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InBody").field("done", &self.done).finish_non_exhaustive()
-    }
-}
-
-/// Holds a body back that waits for 100, until 100 was sent or patience ends.
-#[derive(Debug, Default)]
-pub(crate) struct ContinueGate {
-    open: AtomicBool,
-    waiting: AtomicWaker,
-}
-
-impl ContinueGate {
-    /// How long the origin may take to say 100 before we say it (hazard 33).
-    pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-
-    pub(crate) fn open(&self) {
-        self.open.store(true, Ordering::Release);
-        self.waiting.wake();
-    }
-
-    fn poll_open(&self, patience: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
-        self.waiting.register(cx.waker());
-        if self.open.load(Ordering::Acquire) {
-            return Poll::Ready(());
-        }
-        let sleep = patience
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + Self::PATIENCE)));
-        sleep.as_mut().poll(cx)
     }
 }
 

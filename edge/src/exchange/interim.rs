@@ -1,11 +1,15 @@
-//! Informational responses (100, 103) to the visitor, before the final head.
+//! Informational responses (100, 103) to the visitor, before the final head, and the gate of a body that waits for 100.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
+use tokio::time::{Instant, Sleep};
 
-use super::ContinueGate;
 use crate::http::headers;
 
 /// How many informational responses one request may get (hazard 145); the rest are dropped.
@@ -62,5 +66,32 @@ impl Interim {
 impl std::fmt::Debug for Interim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Interim").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// Holds a body back that waits for 100, until 100 was sent or patience ends.
+#[derive(Debug, Default)]
+pub(crate) struct ContinueGate {
+    open: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl ContinueGate {
+    /// How long the origin may take to say 100 before we say it (hazard 33).
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.waiting.wake();
+    }
+
+    pub(super) fn poll_open(&self, patience: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.register(cx.waker());
+        if self.open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let sleep = patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + Self::PATIENCE)));
+        sleep.as_mut().poll(cx)
     }
 }

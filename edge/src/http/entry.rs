@@ -26,13 +26,13 @@ use crate::room::{Pressure, Room};
 use crate::tls::Names;
 
 /// What all connections of a shard's listeners share.
-pub struct Service<H> {
-    pub handler: H,
-    pub observers: Observers,
-    pub forwarding: Forwarding,
-    pub limits: Limits,
-    pub drain: Drain,
-    pub(crate) pressure: Arc<Pressure>,
+pub(crate) struct Service<H> {
+    pub(super) handler: H,
+    observers: Observers,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+    pub(super) pressure: Arc<Pressure>,
     pub(crate) households: Arc<Households>,
 }
 
@@ -105,7 +105,7 @@ impl Peer {
 }
 
 impl<H: Handler> Service<H> {
-    pub fn new(
+    pub(crate) fn new(
         handler: H,
         observers: Observers,
         forwarding: Forwarding,

@@ -21,7 +21,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Which proxies in front of us are believed, and the mark by which this edge knows its own requests.
 #[derive(Clone, Debug)]
-pub struct Forwarding {
+pub(crate) struct Forwarding {
     pub trusted: Arc<[IpNet]>,
     /// Our element of CDN-Loop (RFC 8586): unique to this edge, a token.
     pub loop_mark: HeaderValue,
@@ -29,7 +29,7 @@ pub struct Forwarding {
 
 impl Forwarding {
     /// `mark` names this edge among all others; characters that do not fit a token are left out.
-    pub fn new(trusted: Vec<IpNet>, mark: &str) -> Self {
+    pub(crate) fn new(trusted: Vec<IpNet>, mark: &str) -> Self {
         let token: String =
             mark.chars().filter(|char| char.is_ascii_alphanumeric() || "-.".contains(*char)).collect();
         let loop_mark = HeaderValue::from_str(&format!("causeway-{token}"))

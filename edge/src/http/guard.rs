@@ -6,14 +6,14 @@
 //!                        │ refused head: hyper gets a stand-in request instead,      ▲
 //!                        └────── and the refusal goes by the side channel ───────────┘
 //! ```
-//! For each head that hyper is given, one [`Admitted`] is put on the [`Side`]: the service takes them in the same
+//! For each head that hyper is given, one [`Admitted`] is put on the [`SideChannel`]: the service takes them in the same
 //! order, so answers to refused messages leave in their turn and through the normal path.
 
 mod chunk;
 mod head;
 mod linger;
 mod scan;
-mod side;
+mod side_channel;
 
 use std::io;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ pub use head::{Framing, Head};
 pub(crate) use head::{check_method, check_path};
 use linger::Linger;
 pub use scan::{Scanner, Step};
-pub(crate) use side::{Admitted, Side, Turn};
+pub(crate) use side_channel::{Admitted, SideChannel, Turn};
 
 use super::refusal::Refusal;
 use super::sizes::MAX_HEAD_BYTES;
@@ -48,7 +48,7 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 /// See the module.
 pub(crate) struct Guard<T: Transport> {
     io: T,
-    side: Arc<Side>,
+    side: Arc<SideChannel>,
     scanner: Scanner,
     /// Arrived and not passed yet: a head that is not complete, or what follows the current message.
     held: BytesMut,
@@ -91,7 +91,7 @@ const READ_BYTES: usize = 4 * 1024;
 const MAX_HELD_BYTES: usize = MAX_HEAD_BYTES + READ_BYTES;
 
 impl<T: Transport> Guard<T> {
-    pub(crate) fn new(io: T, side: Arc<Side>, limits: Limits, pressure: Arc<Pressure>) -> Self {
+    pub(crate) fn new(io: T, side: Arc<SideChannel>, limits: Limits, pressure: Arc<Pressure>) -> Self {
         Self {
             io,
             side,

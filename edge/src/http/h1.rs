@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::entry::{Asked, Peer, Service};
-use super::guard::{Admitted, Framing, Guard, Head, Side, Transport, Turn};
+use super::guard::{Admitted, Framing, Guard, Head, SideChannel, Transport, Turn};
 use super::headers::content_length;
 use super::refusal::Refusal;
 use super::sizes::MAX_FIELDS;
@@ -38,7 +38,7 @@ const BUFFER_BYTES: usize = 72 * 1024;
 /// Serves one connection until it ends. Returns the transport's fate only to the debug log: what went wrong with a
 /// request is in its record.
 pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: Arc<Service<H>>) {
-    let side = Arc::new(Side::new());
+    let side = Arc::new(SideChannel::new());
     let guard = Guard::new(io, Arc::clone(&side), service.limits, Arc::clone(&service.pressure));
     let drain = service.drain.clone();
     let closes_at = Instant::now() + service.limits.lifetime();
@@ -82,7 +82,7 @@ pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: A
 struct Connection<H> {
     peer: Peer,
     service: Arc<Service<H>>,
-    side: Arc<Side>,
+    side: Arc<SideChannel>,
     /// Responses from then on close the connection.
     closes_at: Instant,
 }

@@ -5,7 +5,7 @@
 
 mod backlog;
 mod body;
-pub mod flood;
+pub(crate) mod flood;
 mod intake;
 mod io;
 mod leaving;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Times and rates at which a visitor is given up. The defaults are those of hazards 106-109.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// From the first byte of a head to its end, however the bytes drip.
     pub header: Duration,
     /// Between two requests on a connection.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::super::guard::Side;
+use super::super::guard::SideChannel;
 use crate::exchange::{Abort, OutBody};
 use crate::household::EVICTED;
 use crate::record::Record;
@@ -15,7 +15,7 @@ use crate::record::Record;
 pub(super) struct Delivery {
     body: OutBody,
     record: Record,
-    side: Arc<Side>,
+    side: Arc<SideChannel>,
     progress: Progress,
 }
 
@@ -37,7 +37,7 @@ enum Progress {
 
 impl Delivery {
     /// `declared`: what hyper will write by the response's head, if that says it.
-    pub(super) fn new(body: OutBody, declared: Option<u64>, record: Record, side: &Arc<Side>) -> Self {
+    pub(super) fn new(body: OutBody, declared: Option<u64>, record: Record, side: &Arc<SideChannel>) -> Self {
         let progress = if body.is_end_stream() {
             side.complete();
             Progress::Whole

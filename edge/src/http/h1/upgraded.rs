@@ -11,14 +11,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 
-use super::super::guard::Side;
+use super::super::guard::SideChannel;
 use crate::exchange::{Abort, RawHalves, RawSink, RawSource};
 
 /// What one read takes at most.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Ready once the response head was sent. The connection's end is a reset until the side says otherwise.
-pub(super) async fn halves(on_upgrade: OnUpgrade, side: Arc<Side>) -> Result<RawHalves, Abort> {
+pub(super) async fn halves(on_upgrade: OnUpgrade, side: Arc<SideChannel>) -> Result<RawHalves, Abort> {
     let upgraded = on_upgrade.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
     Ok((Box::new(Reading(read)), Box::new(Writing { write, side })))
@@ -44,7 +44,7 @@ impl RawSource for Reading {
 
 struct Writing {
     write: WriteHalf<TokioIo<Upgraded>>,
-    side: Arc<Side>,
+    side: Arc<SideChannel>,
 }
 
 impl RawSink for Writing {

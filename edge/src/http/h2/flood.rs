@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Counts frames in the visitor's byte stream. Useful traffic earns tokens, cheap frames spend them.
 #[derive(Debug)]
-pub struct FrameBudget {
+pub(crate) struct FrameBudget {
     /// Of the client preface or of the current frame's payload: what has not passed yet.
     skip: usize,
     header: [u8; FRAME_HEADER_BYTES],
@@ -21,7 +21,7 @@ pub struct FrameBudget {
 /// The visitor spent more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many frames that carry nothing")]
-pub struct Flood;
+pub(crate) struct Flood;
 
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEADER_BYTES: usize = 9;
@@ -40,7 +40,7 @@ const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
 
 impl FrameBudget {
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             skip: PREFACE_BYTES,
             header: [0; FRAME_HEADER_BYTES],
@@ -56,7 +56,7 @@ impl FrameBudget {
     ///
     /// # Errors
     /// When they hold more cheap frames than was earned.
-    pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    pub(crate) fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         self.refill(now);
         loop {
             if let (Some(flags), [padding, ..]) = (self.padded, bytes) {
@@ -81,7 +81,7 @@ impl FrameBudget {
     }
 
     /// Response bytes that the visitor took.
-    pub fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.earn(bytes);
     }
 
@@ -125,7 +125,7 @@ impl FrameBudget {
 
 /// Counts requests that the visitor reset soon after it made them.
 #[derive(Debug)]
-pub struct ResetBudget {
+pub(crate) struct ResetBudget {
     streams: u64,
     premature: u64,
     /// The current second, and resets in it.
@@ -139,15 +139,15 @@ const CHECKED_FROM: u64 = 500;
 const MAX_RESETS_PER_SECOND: u64 = 200;
 
 impl ResetBudget {
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { streams: 0, premature: 0, second: now, in_second: 0 }
     }
 
-    pub fn opened(&mut self) {
+    pub(crate) fn opened(&mut self) {
         self.streams += 1;
     }
 
-    pub fn streams(&self) -> u64 {
+    pub(crate) fn streams(&self) -> u64 {
         self.streams
     }
 
@@ -155,7 +155,7 @@ impl ResetBudget {
     ///
     /// # Errors
     /// When there were too many.
-    pub fn reset(&mut self, age: Duration, now: Instant) -> Result<(), Flood> {
+    pub(crate) fn reset(&mut self, age: Duration, now: Instant) -> Result<(), Flood> {
         if age >= PREMATURE {
             return Ok(());
         }

@@ -34,12 +34,12 @@ pub(crate) enum Admitted {
 /// One request's place on its connection: what it says can reach no other's visitor.
 #[derive(Clone)]
 pub(crate) struct Turn {
-    side: Arc<Side>,
+    side: Arc<SideChannel>,
     number: u64,
 }
 
 /// Shared by the guard, the service, and the handles of the request that is being served.
-pub(crate) struct Side {
+pub(crate) struct SideChannel {
     state: Mutex<State>,
     /// The connection's task, to be woken when there is something to write.
     task: AtomicWaker,
@@ -96,7 +96,7 @@ enum Body {
     Unwanted,
 }
 
-impl Side {
+impl SideChannel {
     pub(crate) fn new() -> Self {
         let state = State {
             phase: Phase::Serving,
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_body_that_nobody_reads_is_left_until_it_ends_and_is_never_the_next_ones() {
-        let side = Arc::new(Side::new());
+        let side = Arc::new(SideChannel::new());
         side.admit(upload());
         let (_, first) = side.take().unwrap();
         assert!(!side.is_body_left());
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_request_says_never_reaches_the_next_ones_visitor() {
-        let side = Arc::new(Side::new());
+        let side = Arc::new(SideChannel::new());
         side.admit(Admitted::Refused(Refusal::bad("x")));
         side.admit(upload());
         let (_, first) = side.take().unwrap();
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_outlives_the_drain_and_nobody_waits_for_what_is_gone() {
-        let side = Arc::new(Side::new());
+        let side = Arc::new(SideChannel::new());
         side.drain();
         assert!(side.is_draining());
         side.upgrade();
