@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A set of files and what was last seen of them.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Watch {
     paths: Vec<PathBuf>,
     /// As of the last report, or of [`Watch::new`]; in the order of `paths`.
@@ -33,6 +33,13 @@ impl Watch {
     pub async fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().collect();
         let seen = look(&paths).await;
+        Self { paths, seen }
+    }
+
+    /// As [`Watch::new`], where files are read without a runtime.
+    pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let paths: Vec<PathBuf> = paths.into_iter().collect();
+        let seen = paths.iter().map(|path| std::fs::metadata(path).ok().as_ref().map(Look::from)).collect();
         Self { paths, seen }
     }
 

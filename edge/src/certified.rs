@@ -20,7 +20,7 @@ pub struct Certified {
     tls: Option<Arc<Tls>>,
 }
 
-/// The names of announced rules are looked through this often: as often as the certificates' files are.
+/// The names of announced rules are looked through this often.
 const PATROL_INTERVAL: Duration = Duration::from_secs(2);
 /// A line of the log names this many; `status` has them all.
 const LISTED: usize = 10;

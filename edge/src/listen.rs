@@ -30,15 +30,15 @@ pub(crate) async fn serve<H: Handler>(listener: TcpListener, door: Arc<Door<H>>,
             Ok((stream, addr, permit)) => {
                 is_short_of_files = false;
                 door.accepted.inc();
-                let Some(place) = room.take(addr.ip(), permit, &door.open) else {
+                let Some(stay) = room.take(addr.ip(), permit, &door.open) else {
                     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                     continue;
                 };
                 let drain = door.service.drain.clone();
                 let door = Arc::clone(&door);
                 let connection = async move {
-                    let household = Arc::clone(&place.household);
-                    let _place = place;
+                    let household = Arc::clone(&stay.household);
+                    let _stay = stay;
                     door.enter(stream, addr, household).await;
                 };
                 drop(drain.spawn("visitor's connection", connection));

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, Guard as Snapshot};
 use causeway_tunnel::handshake::{Authority, KnownKey, SOFTWARE, Standing};
 use causeway_tunnel::limits::MAX_ROUTES;
 use causeway_tunnel::{
@@ -83,7 +83,7 @@ impl Registry {
     }
 
     /// The table as it is now. One atomic load.
-    pub fn table(&self) -> Guard<Arc<Table<Arc<Route>>>> {
+    pub fn table(&self) -> Snapshot<Arc<Table<Arc<Route>>>> {
         self.table.load()
     }
 

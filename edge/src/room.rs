@@ -18,9 +18,9 @@ pub struct Room {
     pub(crate) households: Arc<Households>,
 }
 
-/// One connection's place. Dropped, it is free again.
+/// One connection's stay. Dropped, its place is free again.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Stay {
     room: Arc<Room>,
     pub(crate) household: Arc<Household>,
     open: Gauge,
@@ -61,18 +61,18 @@ impl Room {
         ip: IpAddr,
         permit: OwnedSemaphorePermit,
         open: &Gauge,
-    ) -> Option<Place> {
+    ) -> Option<Stay> {
         let household = self.households.of(ip);
         if !household.connected() {
             return None;
         }
         self.pressure.open.fetch_add(1, Ordering::Relaxed);
         open.inc();
-        Some(Place { room: Arc::clone(self), household, open: open.clone(), _permit: permit })
+        Some(Stay { room: Arc::clone(self), household, open: open.clone(), _permit: permit })
     }
 }
 
-impl Drop for Place {
+impl Drop for Stay {
     fn drop(&mut self) {
         self.room.pressure.open.fetch_sub(1, Ordering::Relaxed);
         self.open.dec();
@@ -99,7 +99,7 @@ mod tests {
         Room::new(max, Households::new(bounds, Arc::new([]), Visitors::default()))
     }
 
-    fn take(room: &Arc<Room>, ip: &str, open: &Gauge) -> Option<Place> {
+    fn take(room: &Arc<Room>, ip: &str, open: &Gauge) -> Option<Stay> {
         let permit = Arc::clone(&room.total).try_acquire_owned().unwrap();
         room.take(ip.parse().unwrap(), permit, open)
     }
@@ -125,9 +125,9 @@ mod tests {
     fn hazard_109_idle_connections_go_sooner_when_it_is_crowded() {
         let (room, open, calm) = (room(10, 10), Gauge::default(), Duration::from_secs(75));
         assert_eq!(room.pressure.idle(calm), calm);
-        let mut places: Vec<_> = (0..9).map(|_| take(&room, "192.0.2.1", &open).unwrap()).collect();
+        let mut stays: Vec<_> = (0..9).map(|_| take(&room, "192.0.2.1", &open).unwrap()).collect();
         assert_eq!(room.pressure.idle(calm), IDLE_UNDER_PRESSURE);
-        places.pop();
+        stays.pop();
         assert_eq!(room.pressure.idle(calm), calm);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use causeway_tunnel::EdgeIdentity;
-use causeway_tunnel::listen::Shard as Place;
+use causeway_tunnel::listen;
 use tokio::sync::oneshot;
 
 use crate::bind::Sockets;
@@ -80,8 +80,8 @@ fn listen(
     front: &Front,
 ) -> std::io::Result<Udp> {
     drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
-    let place = Place { index: u32::from(shard.index), count: u32::from(count) };
-    let udp = Udp::open(shard, sockets.tunnel, identity, place)?;
+    let of = listen::Shard { index: u32::from(shard.index), count: u32::from(count) };
+    let udp = Udp::open(shard, sockets.tunnel, identity, of)?;
     front.listen(shard, sockets.https, sockets.http)?;
     Ok(udp)
 }

@@ -12,7 +12,6 @@ mod names;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use causeway_daemon::tls::provider;
@@ -21,12 +20,13 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
 pub use dev::{DevAuthority, DevError, IsGranted};
+use files::Loaded;
 pub use files::{CertificateError, PemFiles};
-use files::{Fingerprint, Loaded};
 #[cfg(test)]
 pub(crate) use hello::tests::hello as said_by_client;
 pub(crate) use hello::{Alert, Spoken, TlsHello};
@@ -37,6 +37,8 @@ pub struct Tls {
     chooser: Arc<Chooser>,
     config: Arc<ServerConfig>,
     files: ArcSwap<Vec<PemFiles>>,
+    /// That other files are to be watched.
+    reloaded: Notify,
 }
 
 /// One certificate, ready to use.
@@ -68,8 +70,6 @@ pub(crate) enum HandshakeError {
 
 const H2: &[u8] = b"h2";
 const HTTP_11: &[u8] = b"http/1.1";
-/// How often the files are looked at. Looking costs one stat a file.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Tls {
     /// Reads the certificate files. With `dev` names that are in none of them are signed on demand.
@@ -91,7 +91,12 @@ impl Tls {
             Ok(ticketer) => config.ticketer = ticketer,
             Err(error) => tracing::warn!(%error, "cannot make keys for session tickets"),
         }
-        Ok(Self { chooser, config: Arc::new(config), files: ArcSwap::from_pointee(files) })
+        Ok(Self {
+            chooser,
+            config: Arc::new(config),
+            files: ArcSwap::from_pointee(files),
+            reloaded: Notify::new(),
+        })
     }
 
     /// Reads other files from now on. On error nothing changes.
@@ -102,27 +107,28 @@ impl Tls {
         let table = Loaded::read(&files)?;
         self.chooser.table.store(Arc::new(table));
         self.files.store(Arc::new(files));
+        self.reloaded.notify_one();
         Ok(())
     }
 
     /// Reads the files again whenever they change, for ever. What is wrong is logged once, and the certificates that
     /// were read before stay.
     pub async fn watch(&self) {
-        let mut seen = self.chooser.table.load().seen.clone();
-        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watch = self.chooser.table.load().watch.clone();
         loop {
-            ticks.tick().await;
-            let files = self.files.load_full();
-            let now = Fingerprint::of(&files);
-            if now == seen {
-                continue;
+            tokio::select! {
+                () = watch.changed() => {}
+                () = self.reloaded.notified() => {
+                    watch = self.chooser.table.load().watch.clone();
+                    continue;
+                }
             }
-            seen = now;
+            let files = self.files.load_full();
             let read =
                 tokio::task::spawn_blocking(move || Loaded::read(&files).map(|table| (table, files))).await;
             match read {
                 Ok(Ok((table, files))) if Arc::ptr_eq(&files, &self.files.load()) => {
+                    watch = table.watch.clone();
                     self.chooser.table.store(Arc::new(table));
                     tracing::info!("certificates read again");
                 }

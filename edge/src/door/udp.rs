@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_daemon::tls::provider;
-use causeway_tunnel::listen::{Listener, Shard as Place};
+use causeway_tunnel::listen::{self, Listener};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
 
@@ -29,11 +29,11 @@ impl Udp {
         shard: &Arc<Shard>,
         sockets: Vec<UdpSocket>,
         identity: &EdgeIdentity,
-        place: Place,
+        of: listen::Shard,
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         for socket in sockets {
-            let listener = Arc::new(Listener::new(socket, Certificates::of(identity), provider(), place)?);
+            let listener = Arc::new(Listener::new(socket, Certificates::of(identity), provider(), of)?);
             let connections = take(Arc::clone(shard), Arc::clone(&listener));
             drop(shard.drain.spawn_service("tunnel listener", connections));
             listeners.push(listener);

@@ -1,12 +1,11 @@
 //! Certificates from PEM files: read and checked as a whole, so that a bad file never replaces a good one.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use causeway_daemon::tls::provider;
+use causeway_daemon::watch::Watch;
 use causeway_tunnel::{Host, Pattern};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -52,13 +51,14 @@ pub(super) struct Loaded {
     exact: HashMap<String, Arc<Certificate>>,
     wildcards: HashMap<String, Arc<Certificate>>,
     all: Vec<(Arc<Certificate>, PathBuf, i64)>,
-    /// Of the files just before they were read: whatever changes from then on is a change.
-    pub(super) seen: Fingerprint,
+    /// Of the files, from just before they were read: whatever changes from then on is a change.
+    pub(super) watch: Watch,
 }
 
 impl Loaded {
     pub(super) fn read(files: &[PemFiles]) -> Result<Self, CertificateError> {
-        let mut loaded = Self { seen: Fingerprint::of(files), ..Self::default() };
+        let paths = files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
+        let mut loaded = Self { watch: Watch::of(paths), ..Self::default() };
         for pair in files {
             let (certificate, not_after) = read(pair)?;
             loaded.all.push((Arc::new(certificate), pair.cert.clone(), not_after));
@@ -191,24 +191,3 @@ fn warn_if_readable(path: &Path) {
 
 #[cfg(not(unix))]
 fn warn_if_readable(_path: &Path) {}
-
-/// What tells that files have changed: symlinks are followed, so a swapped link counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint(Vec<Option<(u64, u64, Option<SystemTime>)>>);
-
-impl Fingerprint {
-    pub(super) fn of(files: &[PemFiles]) -> Self {
-        let paths = files.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-        Self(paths.map(|path| std::fs::metadata(path).ok().map(|metadata| print(&metadata))).collect())
-    }
-}
-
-#[cfg(unix)]
-fn print(metadata: &Metadata) -> (u64, u64, Option<SystemTime>) {
-    (std::os::unix::fs::MetadataExt::ino(metadata), metadata.len(), metadata.modified().ok())
-}
-
-#[cfg(not(unix))]
-fn print(metadata: &Metadata) -> (u64, u64, Option<SystemTime>) {
-    (0, metadata.len(), metadata.modified().ok())
-}
