@@ -9,7 +9,8 @@
 //! | what the program adds | [`Admin::route`] |
 //!
 //! A program's pages are axum's: handlers with path parameters, a body, and any answer that is a response, a stream
-//! too. What holds for all of them is in [`rules`].
+//! too. What holds for all of them is in [`rules`]. A stream ends with its connection, which lives for about a minute:
+//! whoever follows one asks again.
 
 mod reply;
 mod rules;

@@ -190,6 +190,19 @@ async fn another_machine_reads_and_changes_nothing() {
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "info\n");
 }
 
+#[tokio::test(start_paused = true)]
+async fn neither_an_answer_nor_a_body_is_waited_for_for_ever() {
+    let admin = admin(&Readiness::new())
+        .route("/stuck", routing::get(std::future::pending::<Reply>))
+        .route("/echo", routing::post(async |body: Bytes| body));
+    let pages = TowerToHyperService::new(admin.router(Peer::Local));
+    let answer = pages.call(Request::get("/stuck").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+    let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, io::Error>>());
+    let answer = pages.call(Request::post("/echo").body(endless).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+}
+
 #[tokio::test]
 async fn live_answers_for_the_threads_that_carry_the_work() {
     let pulse = Pulse::with_patience(Duration::from_millis(100));
