@@ -49,7 +49,7 @@ fn millis(duration: Duration) -> f64 {
 /// Shows text with everything but printable ASCII escaped, so that a visitor cannot forge lines or send terminal
 /// codes (hazard 114).
 #[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(pub &'a str);
+pub(crate) struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

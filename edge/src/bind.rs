@@ -22,7 +22,7 @@ pub(crate) struct Sockets {
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {protocol} {address} ({key}): {}", mend(.source))]
-pub struct BindError {
+pub(crate) struct BindError {
     protocol: &'static str,
     address: SocketAddr,
     /// The setting, in the file and as a flag.

@@ -15,7 +15,7 @@ use crate::tls::Tls;
 
 /// Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Certified {
+pub(crate) struct Certified {
     /// None: there is no HTTPS listener, so nothing needs a certificate.
     tls: Option<Arc<Tls>>,
 }

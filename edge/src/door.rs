@@ -87,7 +87,6 @@ impl<H: Handler> Door<H> {
 
     /// Serves one connection to its end.
     pub(crate) async fn enter(&self, mut stream: TcpStream, addr: SocketAddr, household: Arc<Household>) {
-        let Ok(local) = stream.local_addr() else { return };
         if let Err(error) = set_options(&stream) {
             tracing::debug!(%error, "cannot set socket options");
         }
@@ -96,13 +95,13 @@ impl<H: Handler> Door<H> {
         let service = Arc::clone(&self.service);
         match arrival {
             Arrival::Plain => {
-                let peer = Peer::new(addr, local, None, &service.forwarding, household);
+                let peer = Peer::new(addr, None, &service.forwarding, household);
                 h1::serve(stream, peer, service).await;
             }
             Arrival::Visitor(hello) => {
                 let Some(accepted) = self.shake_hands(hello, stream, addr, until).await else { return };
                 let shown = Some((accepted.sni, accepted.names));
-                let peer = Peer::new(addr, local, shown, &service.forwarding, household);
+                let peer = Peer::new(addr, shown, &service.forwarding, household);
                 if accepted.is_h2 {
                     h2::serve(accepted.stream, peer, service).await;
                 } else {

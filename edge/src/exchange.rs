@@ -6,36 +6,30 @@ mod interim;
 mod upgrade;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use causeway_tunnel::{BodyKind, Host, RequestId, Scheme};
 use http::request;
 
 use crate::record::Record;
 pub(crate) use body::Arriving;
-pub use body::{Abort, InBody, InError, OutBody};
+pub(crate) use body::{Abort, InBody, InError, OutBody};
+pub(crate) use interim::Interim;
 pub(crate) use interim::{ContinueGate, InterimSink};
-pub use interim::{Interim, MAX_INTERIM};
 pub(crate) use upgrade::{RawHalves, RawLimits, RawSink, RawSource, Wish};
-pub use upgrade::{RawIn, RawOut, Upgrade};
+pub(crate) use upgrade::{RawIn, RawOut, Upgrade};
 
 /// Who sends requests on one connection, and how. Shared by all requests of that connection.
 #[derive(Clone, Debug)]
-pub struct Visitor {
+pub(crate) struct Visitor {
     /// The visitor, as far as we trust it: the peer, or what a trusted proxy says of it.
     pub addr: SocketAddr,
-    /// The address that was dialled.
-    pub local: SocketAddr,
     pub scheme: Scheme,
-    /// The name in the TLS handshake, lower case. None on the plain listener.
-    pub sni: Option<Arc<str>>,
-    pub version: http::Version,
 }
 
 /// A validated request. Its head has been cleaned of hop-by-hop fields and carries the forwarding headers,
 /// so the core forwards `head.headers` as it is.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub id: RequestId,
     pub visitor: Visitor,
     /// Normalised for routing: lower case, no port, no trailing dot.
@@ -56,18 +50,18 @@ pub struct Exchange {
 
 impl Exchange {
     /// The public name as the visitor wrote it, with its port if it had one.
-    pub fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         self.head.headers.get(http::header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// Path and query, byte for byte as sent.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.head.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 }
 
 /// What the front ends call for each request: the core, or a fake in tests.
-pub trait Handler: Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers one request. Never fails: failures are pages. When the visitor goes away the future is dropped, which
     /// must cancel the request downstream.
     fn handle(&self, exchange: Exchange) -> impl Future<Output = http::Response<OutBody>> + Send;

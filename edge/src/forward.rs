@@ -30,7 +30,7 @@ use crate::http::page::Pages;
 use crate::registry::{Live, Route, Tunnel};
 use crate::shard::Shard;
 pub(crate) use attempt::Attempt;
-pub use failure::Failure;
+pub(crate) use failure::Failure;
 use upload::Upload;
 
 /// The first attempt and what may follow it: with two replicas that both die, a third try finds nobody anyway.
@@ -43,7 +43,7 @@ impl Handler for Arc<Shard> {
 }
 
 /// Carries one request. Never fails: failures become pages.
-pub async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody> {
+pub(crate) async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody> {
     let pages = Pages::of(exchange.id, &exchange.head);
     let record = exchange.record.clone();
     let route = match route(shard, &exchange) {
@@ -70,8 +70,7 @@ fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Route>, Failure> {
         shard.registry.metrics().unrouted("unknown_host");
         return Err(Failure::UnknownHost);
     };
-    let (pattern, tunnel) = (&route.label, &route.tunnel.name);
-    exchange.record.set_route(pattern, tunnel, route.observers(), &exchange.head.headers);
+    exchange.record.set_route(&route.tunnel.name, route.observers(), &exchange.head.headers);
     Ok(Arc::clone(route))
 }
 

@@ -20,13 +20,13 @@ use parking_lot::Mutex;
 
 use crate::metrics::{ReasonLabels, Visitors};
 use readers::Readers;
-pub use readers::Stalled;
+pub(crate) use readers::Stalled;
 pub(crate) use readers::{EVICTED, Reader};
 use share::Shares;
 
 /// What one household may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     pub connections: usize,
     /// Requests in flight, WebSockets and event streams included.
     pub requests: usize,
@@ -40,7 +40,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// All households of the process.
 #[derive(Debug)]
-pub struct Households(Arc<Shared>);
+pub(crate) struct Households(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -117,7 +117,7 @@ struct Rarely {
 }
 
 impl Households {
-    pub fn new(bounds: Bounds, trusted: Arc<[IpNet]>, metrics: Visitors) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds, trusted: Arc<[IpNet]>, metrics: Visitors) -> Arc<Self> {
         let (table, said, stalled) = Default::default();
         Arc::new(Self(Arc::new(Shared { table, bounds, trusted, metrics, said, stalled })))
     }

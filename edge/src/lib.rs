@@ -1,36 +1,36 @@
-//! Causeway edge.
+//! Causeway edge. Outsiders start an [`app::App`], and measure, fuzz and prepare the parts that are public; all else is its own.
 
-pub mod access;
+mod access;
 pub mod app;
 pub mod balance;
-pub mod bind;
-pub mod certified;
+mod bind;
+mod certified;
 pub mod cli;
 pub mod config;
 mod control;
 mod door;
 mod doorman;
-pub mod exchange;
-pub mod forward;
+mod exchange;
+mod forward;
 mod front;
 mod gate;
-pub mod household;
+mod household;
 pub mod http;
 mod keeper;
 mod listen;
-pub mod metrics;
-pub mod observe;
+mod metrics;
+mod observe;
 mod reception;
-pub mod record;
-pub mod registry;
-pub mod room;
+mod record;
+mod registry;
+mod room;
 pub mod route;
-pub mod session;
-pub mod shard;
+mod session;
+mod shard;
 pub mod status;
 pub mod store;
 mod thread;
-pub mod tls;
+mod tls;
 
 /// The wall clock in Unix seconds, for what is kept in the store.
 pub(crate) fn unix_now() -> i64 {

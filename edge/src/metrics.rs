@@ -17,7 +17,7 @@ use crate::observe::{Finished, Observer, Start};
 
 /// Cheap to clone; clones share the figures.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     requests: Family<ClassLabels, Counter>,
     duration: Durations,
     bytes: Family<DirectionLabels, Counter>,
@@ -36,7 +36,7 @@ pub struct Metrics {
 
 /// Connections of visitors; for the listeners.
 #[derive(Clone, Debug, Default)]
-pub struct Visitors {
+pub(crate) struct Visitors {
     pub accepted: Family<ListenerLabels, Counter>,
     pub open: Family<ListenerLabels, Gauge>,
     pub refused: Family<ReasonLabels, Counter>,
@@ -45,13 +45,13 @@ pub struct Visitors {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ListenerLabels {
+pub(crate) struct ListenerLabels {
     /// `https` or `http`.
     pub listener: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabels {
+pub(crate) struct ReasonLabels {
     pub reason: &'static str,
 }
 
@@ -108,7 +108,7 @@ impl MetricConstructor<Histogram> for Buckets {
 }
 
 impl Metrics {
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let edge = registry.sub_registry_with_prefix("causeway_edge");
         edge.register(
             "requests",
@@ -179,7 +179,7 @@ impl Metrics {
         );
     }
 
-    pub fn route(&self, tunnel: &str, route: &str) -> RouteMetrics {
+    pub(crate) fn route(&self, tunnel: &str, route: &str) -> RouteMetrics {
         let labels = RouteLabels { tunnel: tunnel.to_owned(), route: route.to_owned() };
         let bytes = |direction| {
             let (tunnel, route) = (tunnel.to_owned(), route.to_owned());
@@ -196,32 +196,32 @@ impl Metrics {
         }
     }
 
-    pub fn failure(&self, tunnel: &str, reason: &'static str) {
+    pub(crate) fn failure(&self, tunnel: &str, reason: &'static str) {
         self.failures.get_or_create(&FailureLabels { tunnel: tunnel.to_owned(), reason }).inc();
     }
 
-    pub fn unrouted(&self, reason: &'static str) {
+    pub(crate) fn unrouted(&self, reason: &'static str) {
         self.unrouted.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    pub fn retry(&self, tunnel: &str) {
+    pub(crate) fn retry(&self, tunnel: &str) {
         self.retries.get_or_create(&TunnelLabels { tunnel: tunnel.to_owned() }).inc();
     }
 
-    pub fn handshake_refused(&self, reason: &'static str) {
+    pub(crate) fn handshake_refused(&self, reason: &'static str) {
         self.handshakes_refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    pub fn names_refused(&self, tunnel: &str, count: usize) {
+    pub(crate) fn names_refused(&self, tunnel: &str, count: usize) {
         self.names_refused.get_or_create(&TunnelLabels { tunnel: tunnel.to_owned() }).inc_by(count as u64);
     }
 
-    pub fn sessions(&self, tunnel: &str) -> Gauge {
+    pub(crate) fn sessions(&self, tunnel: &str) -> Gauge {
         self.sessions.get_or_create_owned(&TunnelLabels { tunnel: tunnel.to_owned() })
     }
 
     /// A revoked tunnel's series end.
-    pub fn forget_tunnel(&self, tunnel: &str) {
+    pub(crate) fn forget_tunnel(&self, tunnel: &str) {
         let labels = TunnelLabels { tunnel: tunnel.to_owned() };
         self.sessions.remove(&labels);
         self.retries.remove(&labels);
@@ -231,7 +231,7 @@ impl Metrics {
 
 /// The handles of one route, resolved once.
 #[derive(Debug)]
-pub struct RouteMetrics {
+pub(crate) struct RouteMetrics {
     /// By class of the answer; made when first seen, since most routes answer with one or two.
     requests: [OnceLock<Counter>; CLASSES.len()],
     duration: Histogram,
@@ -261,7 +261,7 @@ impl Observer for RouteMetrics {
 
 impl RouteMetrics {
     /// Removes the series; requests still in flight count into the void.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let RouteLabels { tunnel, route } = &self.labels;
         let families = &self.families;
         families.duration.0.remove(&self.labels);
@@ -322,7 +322,6 @@ mod tests {
             first_byte,
             tunnel,
             session,
-            route: None,
             failure,
         });
     }

@@ -12,7 +12,7 @@ use causeway_tunnel::{RequestId, Scheme};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 /// All of it is called on the request's own thread, in the middle of its work: it must not wait.
-pub trait Observer: Send + Sync {
+pub(crate) trait Observer: Send + Sync {
     /// A request came: to the edge, or, for a route's observer, to the route. The fields are those that go on to the
     /// origin.
     fn begin(&self, _request: &Start, _fields: &HeaderMap) {}
@@ -30,7 +30,7 @@ pub trait Observer: Send + Sync {
 
 /// Which way a piece of a body goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// From the visitor.
     In,
     /// To the visitor.
@@ -39,7 +39,7 @@ pub enum Way {
 
 /// What is known when a request begins.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     pub id: RequestId,
     pub visitor: SocketAddr,
     pub scheme: Scheme,
@@ -52,7 +52,7 @@ pub struct Start {
 
 /// One finished request.
 #[derive(Debug)]
-pub struct Finished<'a> {
+pub(crate) struct Finished<'a> {
     pub start: &'a Start,
     /// None: the visitor went away before there was a response.
     pub status: Option<StatusCode>,
@@ -62,13 +62,12 @@ pub struct Finished<'a> {
     pub first_byte: Option<Duration>,
     pub tunnel: Option<&'a str>,
     pub session: Option<&'a str>,
-    pub route: Option<&'a str>,
     pub failure: Option<&'a str>,
 }
 
 /// A fixed list of observers. Clones are the same list.
 #[derive(Clone)]
-pub struct Observers(Arc<[Arc<dyn Observer>]>, HearsBodies);
+pub(crate) struct Observers(Arc<[Arc<dyn Observer>]>, HearsBodies);
 
 /// Whether one of a list does: most lists need not be gone through for every piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +77,7 @@ enum HearsBodies {
 }
 
 impl Observers {
-    pub fn new(observers: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
+    pub(crate) fn new(observers: impl IntoIterator<Item = Arc<dyn Observer>>) -> Self {
         let observers: Arc<[_]> = observers.into_iter().collect();
         let is_heard = observers.iter().any(|observer| observer.wants_bodies());
         Self(observers, if is_heard { HearsBodies::Somebody } else { HearsBodies::Nobody })

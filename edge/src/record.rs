@@ -15,7 +15,7 @@ use crate::observe::{Finished, Observers, Start, Way};
 
 /// The record of one request. Clones are the same record; it is written when the last one is dropped.
 #[derive(Clone)]
-pub struct Record(Arc<Inner>);
+pub(crate) struct Record(Arc<Inner>);
 
 struct Inner {
     start: Start,
@@ -35,7 +35,6 @@ struct Facts {
     first_byte: Option<Duration>,
     tunnel: Option<Arc<str>>,
     session: Option<Arc<str>>,
-    route: Option<Arc<str>>,
     failure: Option<Cow<'static, str>>,
     /// The request's place in its visitor's household: given back when all of it is over.
     ticket: Option<Ticket>,
@@ -56,30 +55,16 @@ impl Record {
         }))
     }
 
-    pub fn began(&self) -> Instant {
-        self.0.began
-    }
-
-    /// The route that the request came in by, whose observers hear of it from now on: its pattern, bounded and so fit for
-    /// a metric's label, and the name of its tunnel.
-    pub(crate) fn set_route(
-        &self,
-        pattern: &Arc<str>,
-        tunnel: &Arc<str>,
-        observers: &Observers,
-        fields: &HeaderMap,
-    ) {
-        let mut facts = self.0.facts.lock();
-        facts.route = Some(Arc::clone(pattern));
-        facts.tunnel = Some(Arc::clone(tunnel));
-        drop(facts);
+    /// The request came in by a route of this tunnel, whose observers hear of it from now on.
+    pub(crate) fn set_route(&self, tunnel: &Arc<str>, observers: &Observers, fields: &HeaderMap) {
+        self.0.facts.lock().tunnel = Some(Arc::clone(tunnel));
         if self.0.of_route.set(observers.clone()).is_ok() {
             observers.begin(&self.0.start, fields);
         }
     }
 
     /// The session that carries it (the last one, if it was tried on several).
-    pub fn set_session(&self, id: &Arc<str>) {
+    pub(crate) fn set_session(&self, id: &Arc<str>) {
         self.0.facts.lock().session = Some(Arc::clone(id));
     }
 
@@ -93,7 +78,7 @@ impl Record {
     }
 
     /// What went wrong. The first reason stays: what follows from it is of no interest.
-    pub fn set_failure(&self, reason: impl Into<Cow<'static, str>>) {
+    pub(crate) fn set_failure(&self, reason: impl Into<Cow<'static, str>>) {
         let mut facts = self.0.facts.lock();
         if facts.failure.is_none() {
             facts.failure = Some(reason.into());
@@ -156,7 +141,6 @@ impl Drop for Inner {
             first_byte: facts.first_byte,
             tunnel: facts.tunnel.as_deref(),
             session: facts.session.as_deref(),
-            route: facts.route.as_deref(),
             failure: facts.failure.as_deref().or_else(|| facts.status.is_none().then_some("visitor_gone")),
         };
         self.observers.end(&finished);
@@ -259,7 +243,7 @@ mod tests {
         let of_route = observers(&events, &["metrics", "inspector"]);
         let record = record(&events);
         for _ in 0..2 {
-            record.set_route(&"*".into(), &"home".into(), &of_route, &HeaderMap::new());
+            record.set_route(&"home".into(), &of_route, &HeaderMap::new());
         }
         record.add_in(b"abc");
         record.set_head(StatusCode::NOT_FOUND, &HeaderMap::new());

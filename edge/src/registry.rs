@@ -23,8 +23,8 @@ use causeway_tunnel::{
 };
 use parking_lot::Mutex;
 
-pub use live::{Announced, Connector, Live};
-pub use snapshot::{Route, Tunnel};
+pub(crate) use live::{Announced, Connector, Live};
+pub(crate) use snapshot::{Route, Tunnel};
 
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -35,7 +35,7 @@ use crate::store::TunnelRecord;
 const MAX_LABELLED_ROUTES: usize = 10_000;
 
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     state: Mutex<State>,
     table: ArcSwap<Table<Arc<Route>>>,
     /// Every tunnel that ever was, for the handshake's verdict: unknown, revoked or expired are different answers.
@@ -74,7 +74,7 @@ struct StoredKey {
 /// Why a connector that proved itself is turned away for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the tunnel has {0} sessions already, which is the edge's limit (limits.sessionsPerTunnel)")]
-pub struct TooManySessions(pub usize);
+pub(crate) struct TooManySessions(pub usize);
 
 impl Registry {
     pub(crate) fn new(metrics: Metrics, gate: Gate) -> Self {
@@ -83,16 +83,16 @@ impl Registry {
     }
 
     /// The table as it is now. One atomic load.
-    pub fn table(&self) -> Snapshot<Arc<Table<Arc<Route>>>> {
+    pub(crate) fn table(&self) -> Snapshot<Arc<Table<Arc<Route>>>> {
         self.table.load()
     }
 
-    pub fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
     /// Takes over what the store holds and ends the sessions of keys that are not valid any more.
-    pub fn apply(&self, records: &[TunnelRecord], now: i64) {
+    pub(crate) fn apply(&self, records: &[TunnelRecord], now: i64) {
         let mut keys = HashMap::new();
         for record in records {
             let tunnel_name: Arc<str> = record.name.as_str().into();
@@ -135,7 +135,7 @@ impl Registry {
     }
 
     /// Ends the sessions whose key expired meanwhile (the end of a rotation's overlap).
-    pub fn expire(&self, now: i64) {
+    pub(crate) fn expire(&self, now: i64) {
         self.cut_invalid(&self.state.lock(), now);
     }
 
@@ -156,7 +156,7 @@ impl Registry {
 
     /// # Errors
     /// When the tunnel has `limit` sessions already.
-    pub fn has_room(&self, tunnel: TunnelId, limit: usize) -> Result<(), TooManySessions> {
+    pub(crate) fn has_room(&self, tunnel: TunnelId, limit: usize) -> Result<(), TooManySessions> {
         let state = self.state.lock();
         let held = state.tunnels.get(&tunnel).map_or(0, |entry| {
             entry.tunnel.connectors.load().iter().map(|connector| connector.sessions.len()).sum()
@@ -165,7 +165,7 @@ impl Registry {
     }
 
     /// Adds a session that carries nothing until it announces.
-    pub fn join(&self, live: &Arc<Live>) {
+    pub(crate) fn join(&self, live: &Arc<Live>) {
         let mut state = self.state.lock();
         let info = live.session.info();
         state.sessions.insert(info.id, Arc::clone(live));
@@ -176,7 +176,7 @@ impl Registry {
     }
 
     /// Removes a session that has ended.
-    pub fn leave(&self, live: &Live) {
+    pub(crate) fn leave(&self, live: &Live) {
         live.retire();
         let mut state = self.state.lock();
         let info = live.session.info();
@@ -193,7 +193,7 @@ impl Registry {
     }
 
     /// Replaces what a session announces; gives back what is refused. Requests follow the new names at once.
-    pub fn announce(&self, live: &Live, generation: u64, routes: &[AnnouncedRoute]) -> Announcement {
+    pub(crate) fn announce(&self, live: &Live, generation: u64, routes: &[AnnouncedRoute]) -> Announcement {
         let mut state = self.state.lock();
         let info = live.session.info();
         let grants = std::mem::take(&mut state.grants);
@@ -245,7 +245,7 @@ impl Registry {
     }
 
     /// Every tunnel that is not revoked, and what it has.
-    pub fn tunnels(&self) -> Vec<Arc<Tunnel>> {
+    pub(crate) fn tunnels(&self) -> Vec<Arc<Tunnel>> {
         let mut all: Vec<_> =
             self.state.lock().tunnels.values().map(|entry| Arc::clone(&entry.tunnel)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -253,7 +253,7 @@ impl Registry {
     }
 
     /// Whether somebody may serve this name at all; for those who make certificates on demand.
-    pub fn is_granted(&self, host: &str) -> bool {
+    pub(crate) fn is_granted(&self, host: &str) -> bool {
         self.table.load().find(host).is_some()
     }
 
@@ -261,10 +261,6 @@ impl Registry {
     /// no way to ask for that yet.
     pub(crate) fn passes_through(&self, _name: &Host) -> bool {
         false
-    }
-
-    pub fn session_count(&self) -> usize {
-        self.state.lock().sessions.len()
     }
 
     fn rebuild(&self, state: &mut State) {
@@ -299,7 +295,7 @@ impl Registry {
 
 /// The edge's answer to an announcement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     pub accepted: Vec<u32>,
     pub refused: Vec<RefusedRoute>,
 }

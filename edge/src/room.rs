@@ -12,7 +12,7 @@ use crate::household::{Household, Households};
 
 /// How many connections there may be. Shared by all listeners of the process.
 #[derive(Debug)]
-pub struct Room {
+pub(crate) struct Room {
     total: Arc<Semaphore>,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) households: Arc<Households>,
@@ -38,7 +38,7 @@ pub(crate) struct Pressure {
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(5);
 
 impl Room {
-    pub fn new(max: usize, households: Arc<Households>) -> Arc<Self> {
+    pub(crate) fn new(max: usize, households: Arc<Households>) -> Arc<Self> {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             total: Arc::new(Semaphore::new(max)),

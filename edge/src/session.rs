@@ -19,7 +19,7 @@ use http::HeaderMap;
 
 /// A handle on a live session; clones share it.
 #[derive(Clone, Debug)]
-pub enum Session {
+pub(crate) enum Session {
     Causeway(causeway_tunnel::Session),
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum RawRecvHalf {
 }
 
 impl Session {
-    pub fn info(&self) -> &SessionInfo {
+    pub(crate) fn info(&self) -> &SessionInfo {
         match self {
             Self::Causeway(session) => session.info(),
         }

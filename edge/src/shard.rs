@@ -13,7 +13,7 @@ use crate::registry::Registry;
 
 /// Nothing in it is written by other shards while a request is carried, but for the snapshots.
 #[derive(Debug)]
-pub struct Shard {
+pub(crate) struct Shard {
     pub index: u16,
     pub registry: Arc<Registry>,
     /// A child of the program's: counts this shard's tasks alone.
@@ -27,7 +27,7 @@ pub struct Shard {
 
 /// What waits of a request's life may take; from the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     pub response_header: Duration,
     /// Zero is for ever.
     pub body_idle: Duration,

@@ -121,7 +121,7 @@ pub struct SessionStatus {
 }
 
 /// The tunnels as they are now.
-pub fn tunnels(registry: &Registry, certified: &Certified, shards: u16) -> Vec<TunnelStatus> {
+pub(crate) fn tunnels(registry: &Registry, certified: &Certified, shards: u16) -> Vec<TunnelStatus> {
     registry.tunnels().iter().map(|tunnel| tunnel_status(tunnel, certified, shards)).collect()
 }
 

@@ -10,7 +10,6 @@ mod hello;
 mod names;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -24,16 +23,16 @@ use tokio::sync::Notify;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
-pub use dev::{DevAuthority, DevError, IsGranted};
+pub(crate) use dev::DevAuthority;
 use files::Loaded;
-pub use files::{CertificateError, PemFiles};
+pub(crate) use files::{CertificateError, PemFiles};
 #[cfg(test)]
 pub(crate) use hello::tests::hello as said_by_client;
 pub(crate) use hello::{Alert, Spoken, TlsHello};
-pub use names::Names;
+pub(crate) use names::Names;
 
 /// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
-pub struct Tls {
+pub(crate) struct Tls {
     chooser: Arc<Chooser>,
     config: Arc<ServerConfig>,
     files: ArcSwap<Vec<PemFiles>>,
@@ -76,7 +75,7 @@ impl Tls {
     ///
     /// # Errors
     /// When a file cannot be used: names it, and what is wrong with it.
-    pub fn new(files: Vec<PemFiles>, dev: Option<DevAuthority>) -> Result<Self, CertificateError> {
+    pub(crate) fn new(files: Vec<PemFiles>, dev: Option<DevAuthority>) -> Result<Self, CertificateError> {
         let table = Loaded::read(&files)?;
         let chooser = Arc::new(Chooser { table: ArcSwap::from_pointee(table), dev });
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -103,7 +102,7 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Tls::new`].
-    pub fn reload(&self, files: Vec<PemFiles>) -> Result<(), CertificateError> {
+    pub(crate) fn reload(&self, files: Vec<PemFiles>) -> Result<(), CertificateError> {
         let table = Loaded::read(&files)?;
         self.chooser.table.store(Arc::new(table));
         self.files.store(Arc::new(files));
@@ -113,7 +112,7 @@ impl Tls {
 
     /// Reads the files again whenever they change, for ever. What is wrong is logged once, and the certificates that
     /// were read before stay.
-    pub async fn watch(&self) {
+    pub(crate) async fn watch(&self) {
         let mut watch = self.chooser.table.load().watch.clone();
         loop {
             tokio::select! {
@@ -142,11 +141,6 @@ impl Tls {
                 Err(error) => tracing::error!(%error, "reading certificates failed"),
             }
         }
-    }
-
-    /// Each certificate's names, its file, and when it ends in Unix seconds.
-    pub fn certificates(&self) -> Vec<(Vec<String>, PathBuf, i64)> {
-        self.chooser.table.load().list()
     }
 
     /// Whether there is a certificate for this name; of a wildcard, for one of its names at least.

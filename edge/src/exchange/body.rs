@@ -18,17 +18,17 @@ use crate::record::Record;
 /// Why a response body could not be finished. The visitor's stream is reset, never ended cleanly.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Abort(Cow<'static, str>);
+pub(crate) struct Abort(Cow<'static, str>);
 
 impl Abort {
-    pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(reason.into())
     }
 }
 
 /// Why the rest of a request body will never arrive. What was forwarded so far must be aborted, never ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InError {
+pub(crate) enum InError {
     #[error("the visitor went away before its request body ended")]
     Gone,
     #[error("the request body is malformed: {0}")]
@@ -52,7 +52,7 @@ pub(crate) trait Arriving: Send {
 }
 
 /// The visitor's body. An `Err` means that it will never be complete.
-pub struct InBody {
+pub(crate) struct InBody {
     source: Source,
     gate: Option<Waiting>,
     record: Option<Record>,
@@ -71,12 +71,13 @@ enum Source {
 }
 
 impl InBody {
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::whole(None)
     }
 
     /// A body that is already here.
-    pub fn full(bytes: Bytes) -> Self {
+    #[cfg(test)]
+    pub(crate) fn full(bytes: Bytes) -> Self {
         Self::whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
@@ -95,7 +96,7 @@ impl InBody {
     }
 
     /// The next frame; `None` is a complete end. Cancel safe.
-    pub async fn frame(&mut self) -> Option<Result<Frame<Bytes>, InError>> {
+    pub(crate) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, InError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await
     }
 
@@ -180,7 +181,7 @@ impl std::fmt::Debug for InBody {
 
 /// Our body. An `Err` from it resets the visitor's stream: HTTP/1.1 closes without the last chunk, HTTP/2 sends
 /// RST_STREAM.
-pub struct OutBody {
+pub(crate) struct OutBody {
     out: Out,
     /// Counts what its visitor keeps waiting.
     reader: Option<Arc<Reader>>,
@@ -192,16 +193,16 @@ enum Out {
 }
 
 impl OutBody {
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { out: Out::Full(None), reader: None }
     }
 
-    pub fn full(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
         Self { out: Out::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty())), reader: None }
     }
 
     /// A body that flows from the tunnel. Its `size_hint` should be exact where the length is known.
-    pub fn stream(body: impl Body<Data = Bytes, Error = Abort> + Send + 'static) -> Self {
+    pub(crate) fn stream(body: impl Body<Data = Bytes, Error = Abort> + Send + 'static) -> Self {
         Self { out: Out::Stream(Box::pin(body)), reader: None }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use crate::http::headers;
 
 /// How many informational responses one request may get (hazard 145); the rest are dropped.
-pub const MAX_INTERIM: u8 = 16;
+pub(crate) const MAX_INTERIM: u8 = 16;
 
 /// Where informational responses go.
 pub(crate) trait InterimSink: Send + Sync {
@@ -24,7 +24,7 @@ pub(crate) trait InterimSink: Send + Sync {
 /// Sends informational responses to the visitor. Cheap to clone; does nothing once the final head was sent, for
 /// HTTP/1.0 visitors, and for 101.
 #[derive(Clone)]
-pub struct Interim {
+pub(crate) struct Interim {
     /// None: this visitor cannot take any.
     to: Option<Arc<dyn InterimSink>>,
     gate: Option<Arc<ContinueGate>>,
@@ -33,7 +33,8 @@ pub struct Interim {
 
 impl Interim {
     /// A handle that drops everything.
-    pub fn none() -> Self {
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
         Self { to: None, gate: None, sent: Arc::default() }
     }
 
@@ -42,7 +43,7 @@ impl Interim {
     }
 
     /// Sends `status` now. 100 means: the body may come.
-    pub fn send(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn send(&self, status: StatusCode, headers: &HeaderMap) {
         if status == StatusCode::CONTINUE {
             // The body's reader says 100 when it is let through, so that it is said once.
             if let Some(gate) = &self.gate {

@@ -17,7 +17,7 @@ use crate::http::timing::{Alarm, Limits, Meter};
 use crate::record::Record;
 
 /// The visitor's wish to leave HTTP, granted by answering 101 (for HTTP/2 too: the front end makes it 200).
-pub struct Upgrade {
+pub(crate) struct Upgrade {
     protocol: &'static str,
     wish: Wish,
     halves: BoxFuture<'static, Result<RawHalves, Abort>>,
@@ -85,7 +85,7 @@ impl Upgrade {
     }
 
     /// Lower case: `websocket`.
-    pub fn protocol(&self) -> &str {
+    pub(crate) fn protocol(&self) -> &str {
         self.protocol
     }
 
@@ -99,7 +99,7 @@ impl Upgrade {
     ///
     /// # Errors
     /// When the visitor went away first.
-    pub async fn accept(self) -> Result<(RawIn, RawOut), Abort> {
+    pub(crate) async fn accept(self) -> Result<(RawIn, RawOut), Abort> {
         let (source, sink) = self.halves.await?;
         let moved = Arc::new(Moved { start: Instant::now(), last: AtomicU64::new(0) });
         let raw_in =
@@ -136,7 +136,7 @@ impl Moved {
 }
 
 /// Bytes from the visitor.
-pub struct RawIn {
+pub(crate) struct RawIn {
     source: Box<dyn RawSource>,
     moved: Arc<Moved>,
     idle: Duration,
@@ -148,11 +148,11 @@ impl RawIn {
     ///
     /// # Errors
     /// When the connection broke or was reset: abort the other side, never end it.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Abort> {
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Abort> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
+    pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Abort>> {
         let chunk = ready!(self.source.poll_chunk(cx));
         if let Ok(Some(bytes)) = &chunk {
             self.moved.touch();
@@ -191,7 +191,7 @@ impl std::fmt::Debug for RawIn {
 }
 
 /// Bytes to the visitor. Dropped without [`RawOut::finish`] it breaks the connection off.
-pub struct RawOut {
+pub(crate) struct RawOut {
     sink: Box<dyn RawSink>,
     moved: Arc<Moved>,
     meter: Meter,
@@ -206,7 +206,7 @@ impl RawOut {
     ///
     /// # Errors
     /// When the visitor is gone, or takes nothing or too little for too long.
-    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), Abort> {
+    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), Abort> {
         while bytes.has_remaining() {
             let Self { sink, meter, alarm, .. } = self;
             let left = bytes.clone();
@@ -230,13 +230,13 @@ impl RawOut {
     ///
     /// # Errors
     /// When the visitor is gone.
-    pub async fn finish(&mut self) -> Result<(), Abort> {
+    pub(crate) async fn finish(&mut self) -> Result<(), Abort> {
         let sink = &mut self.sink;
         within(self.limit, |cx| sink.poll_finish(cx)).await
     }
 
     /// Breaks the connection off, so that the visitor cannot take it for an end.
-    pub fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.sink.abort();
     }
 }

@@ -8,7 +8,7 @@ use crate::http::page::{Hop, Page, Pages};
 use crate::record::Record;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// No tunnel is granted this name.
     UnknownHost,
     /// The tunnel is connected, but no rule of its connectors has this name.
@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// A constant word for logs and metrics.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::UnknownHost => "unknown_host",
             Self::NotAnnounced => "name_not_announced",

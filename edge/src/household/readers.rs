@@ -40,7 +40,7 @@ pub(crate) const EVICTED: &str = "visitor_does_not_read";
 
 /// The bytes charged to one session, or to a household.
 #[derive(Debug, Default)]
-pub struct Stalled(AtomicUsize);
+pub(crate) struct Stalled(AtomicUsize);
 
 /// One answer's body on its way to a visitor.
 pub(crate) struct Reader {

@@ -44,7 +44,6 @@ impl<H> std::fmt::Debug for Service<H> {
 
 /// One visitor's connection.
 pub(crate) struct Peer {
-    local: SocketAddr,
     scheme: Scheme,
     tls: Option<(Arc<str>, Arc<Names>)>,
     /// The peer's own.
@@ -76,16 +75,13 @@ pub(crate) struct Turned {
 impl Peer {
     pub(crate) fn new(
         addr: SocketAddr,
-        local: SocketAddr,
         tls: Option<(Arc<str>, Arc<Names>)>,
         forwarding: &Forwarding,
         household: Arc<Household>,
     ) -> Self {
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let forwarder = Forwarder::new(forwarding, addr, scheme);
-        let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         Self {
-            local,
             scheme,
             tls,
             household,
@@ -147,13 +143,7 @@ impl<H: Handler> Service<H> {
         drop(state);
         let household = if is_peer { Arc::clone(&peer.household) } else { self.households.of(addr.ip()) };
         let admitted = household.admit(&peer.age);
-        let visitor = Visitor {
-            addr,
-            local: peer.local,
-            scheme: peer.scheme,
-            sni: peer.tls.as_ref().map(|(sni, _)| Arc::clone(sni)),
-            version: parts.version,
-        };
+        let visitor = Visitor { addr, scheme: peer.scheme };
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let start = self.start(peer, id, addr, parts.version, method, Arc::clone(host.shared()), uri);
         let ticket = match admitted {

@@ -7,7 +7,7 @@ pub mod guard;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;
-pub mod page;
+pub(crate) mod page;
 pub mod refusal;
 pub(crate) mod sizes;
 #[cfg(test)]

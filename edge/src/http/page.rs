@@ -10,7 +10,7 @@ use crate::exchange::{InError, OutBody};
 
 /// Where on the way it failed, in the visitor's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hop {
+pub(crate) enum Hop {
     /// The request itself.
     Visitor,
     /// This server.
@@ -43,7 +43,7 @@ impl Hop {
 
 /// What an error page says. `text` is one constant sentence: nothing from the request or the inside goes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     pub status: StatusCode,
     pub hop: Hop,
     pub text: &'static str,
@@ -53,7 +53,7 @@ pub struct Page {
 
 /// Makes the pages of one request, once the rest of it has been taken apart.
 #[derive(Clone, Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     id: RequestId,
     style: Style,
     method: Method,
@@ -69,14 +69,14 @@ impl Pages {
         Self::new(id, Style::of(&head.headers), head.method.clone())
     }
 
-    pub fn answer(&self, page: &Page) -> Response<OutBody> {
+    pub(crate) fn answer(&self, page: &Page) -> Response<OutBody> {
         page.respond(self.style, self.id, &self.method)
     }
 }
 
 /// The form of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     Html,
     Text,
     Json,
@@ -84,7 +84,7 @@ pub enum Style {
 
 impl Style {
     /// What Accept asks for first. Quality values are not weighed: programs send one type, browsers `text/html` first.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         for range in accept.split(',') {
             let kind = range.split(';').next().unwrap_or_default().trim();
@@ -100,16 +100,16 @@ impl Style {
 }
 
 impl Page {
-    pub const fn new(status: StatusCode, hop: Hop, text: &'static str) -> Self {
+    pub(crate) const fn new(status: StatusCode, hop: Hop, text: &'static str) -> Self {
         Self { status, hop, text, retry_after: None }
     }
 
     #[must_use]
-    pub const fn retry_after(self, seconds: u32) -> Self {
+    pub(crate) const fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    pub fn respond(&self, style: Style, id: RequestId, method: &Method) -> Response<OutBody> {
+    pub(crate) fn respond(&self, style: Style, id: RequestId, method: &Method) -> Response<OutBody> {
         let (kind, text) = match style {
             Style::Html => ("text/html; charset=utf-8", self.html(id)),
             Style::Text => ("text/plain; charset=utf-8", self.plain(id)),
@@ -170,7 +170,7 @@ impl Page {
 
 impl InError {
     /// The answer to a request whose body broke, if no response was started yet.
-    pub fn page(self) -> Page {
+    pub(crate) fn page(self) -> Page {
         match self {
             Self::Gone => Page::new(
                 StatusCode::BAD_REQUEST,

@@ -13,7 +13,7 @@ use crate::route::{Pattern, Table};
 use crate::session::Session;
 
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     pub session: Session,
     /// The key that it proved: when that ends, the session ends.
     pub key: KeyId,
@@ -32,7 +32,7 @@ pub struct Live {
 
 /// What a session serves.
 #[derive(Debug, Default)]
-pub struct Announced {
+pub(crate) struct Announced {
     pub generation: u64,
     /// Pattern to the connector's route id.
     pub table: Table<u32>,
@@ -41,7 +41,7 @@ pub struct Announced {
 }
 
 impl Live {
-    pub fn new(session: Session, key: KeyId) -> Self {
+    pub(crate) fn new(session: Session, key: KeyId) -> Self {
         let info = session.info();
         let place = match info.role {
             Role::Primary => Place::Shard(u16::try_from(info.shard).unwrap_or(u16::MAX)),
@@ -54,12 +54,12 @@ impl Live {
     }
 
     /// The connector's route id for this name, if it announced it.
-    pub fn route_id(&self, host: &str) -> Option<u32> {
+    pub(crate) fn route_id(&self, host: &str) -> Option<u32> {
         self.announced.load().table.find(host).copied()
     }
 
     /// Never chosen again; what is in flight runs on.
-    pub fn retire(&self) {
+    pub(crate) fn retire(&self) {
         self.gone.store(true, Ordering::Relaxed);
     }
 
@@ -84,7 +84,7 @@ impl Candidate for Arc<Live> {
 
 /// One run of a connector process and its sessions to this edge.
 #[derive(Clone, Debug)]
-pub struct Connector {
+pub(crate) struct Connector {
     pub id: ConnectorId,
     pub sessions: Vec<Arc<Live>>,
 }

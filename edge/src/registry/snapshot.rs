@@ -21,10 +21,9 @@ const MAX_STREAMS: usize = limits::MAX_STREAMS as usize;
 
 /// A tunnel that is not revoked.
 #[derive(Debug)]
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     pub id: TunnelId,
     pub name: Arc<str>,
-    pub created_at: i64,
     pub grants: ArcSwap<Vec<Pattern>>,
     /// Who can carry a request now. Swapped whole when a session comes or goes.
     pub connectors: ArcSwap<Vec<Connector>>,
@@ -38,7 +37,6 @@ impl Tunnel {
         Self {
             id: record.id,
             name: record.name.as_str().into(),
-            created_at: record.created_at,
             grants: ArcSwap::from_pointee(record.hostnames.clone()),
             connectors: ArcSwap::default(),
             sessions_gauge: metrics.sessions(&record.name),
@@ -48,7 +46,7 @@ impl Tunnel {
 
     /// Streams that its sessions can still carry, all together; a standby counts only when there is nothing else. None:
     /// there is no session.
-    pub fn free_streams(&self) -> Option<usize> {
+    pub(crate) fn free_streams(&self) -> Option<usize> {
         let connectors = self.connectors.load();
         let free = |is_standby| {
             let sessions = connectors.iter().flat_map(|connector| &connector.sessions);
@@ -61,7 +59,7 @@ impl Tunnel {
     }
 
     /// When a session was last seen, in Unix seconds.
-    pub fn last_seen(&self) -> Option<i64> {
+    pub(crate) fn last_seen(&self) -> Option<i64> {
         Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
     }
 
@@ -91,7 +89,7 @@ impl Tunnel {
 
 /// One pattern in the table.
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// The pattern as text, or `other`: a metric's label.
     pub label: Arc<str>,
     pub tunnel: Arc<Tunnel>,

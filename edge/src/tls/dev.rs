@@ -17,10 +17,10 @@ use super::files::certificate;
 use super::{Certificate, Names};
 
 /// Says whether a name may have a certificate.
-pub type IsGranted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+pub(crate) type IsGranted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// See the module.
-pub struct DevAuthority {
+pub(crate) struct DevAuthority {
     issuer: Issuer<'static, KeyPair>,
     is_granted: IsGranted,
     /// What was signed, and when.
@@ -29,7 +29,7 @@ pub struct DevAuthority {
 
 /// Why there is no development authority.
 #[derive(Debug, thiserror::Error)]
-pub enum DevError {
+pub(crate) enum DevError {
     #[error("cannot keep the development authority in {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{} is not the key of a development authority: delete it and {ROOT_FILE}, and a new one is made", .0.display())]
@@ -53,7 +53,7 @@ impl DevAuthority {
     ///
     /// # Errors
     /// When the folder cannot be written, or what is in it is something else.
-    pub fn open(folder: &Path, is_granted: IsGranted) -> Result<Self, DevError> {
+    pub(crate) fn open(folder: &Path, is_granted: IsGranted) -> Result<Self, DevError> {
         let (root_path, key_path) = (folder.join(ROOT_FILE), folder.join(KEY_FILE));
         let io = |path: &Path| {
             let path = path.to_owned();

@@ -15,14 +15,14 @@ use super::{Certificate, Names};
 
 /// Where a certificate chain (the leaf first) and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PemFiles {
+pub(crate) struct PemFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 /// Why certificate files cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub(crate) enum CertificateError {
     #[error("cannot read {}: {source} (it must be PEM, and readable by the user that runs the edge)", path.display())]
     Read { path: PathBuf, source: pem::Error },
     #[error("{} is not PEM but DER or PKCS#12: {}", path.display(), mend)]
@@ -100,13 +100,6 @@ impl Loaded {
                     || self.exact.keys().any(|name| name.len() > suffix.len() && is_below(name, suffix))
             }
         }
-    }
-
-    pub(super) fn list(&self) -> Vec<(Vec<String>, PathBuf, i64)> {
-        self.all
-            .iter()
-            .map(|(certificate, path, end)| (certificate.names.list(), path.clone(), *end))
-            .collect()
     }
 }
 

@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The DNS names of one certificate, lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     exact: HashSet<String>,
     /// `*.example.dev` is kept as `example.dev`.
     wildcards: HashSet<String>,
@@ -44,7 +44,7 @@ impl Names {
     }
 
     /// Whether the certificate is good for `host`: a wildcard stands for exactly one label (RFC 9525).
-    pub fn covers(&self, host: &str) -> bool {
+    pub(crate) fn covers(&self, host: &str) -> bool {
         self.exact.contains(host)
             || host
                 .split_once('.')
@@ -62,13 +62,6 @@ impl Names {
     pub(super) fn wildcards(&self) -> impl Iterator<Item = &String> {
         self.wildcards.iter()
     }
-
-    pub(super) fn list(&self) -> Vec<String> {
-        let wildcards = self.wildcards.iter().map(|suffix| format!("*.{suffix}"));
-        let mut all: Vec<String> = self.exact.iter().cloned().chain(wildcards).collect();
-        all.sort();
-        all
-    }
 }
 
 #[cfg(test)]
@@ -81,6 +74,7 @@ mod tests {
         names.add("example.dev");
         assert!(names.covers("a.example.dev") && names.covers("example.dev"));
         assert!(!names.covers("a.b.example.dev") && !names.covers(".example.dev") && !names.covers("dev"));
-        assert_eq!(names.list(), ["*.example.dev", "example.dev"]);
+        assert_eq!(names.exact().collect::<Vec<_>>(), ["example.dev"]);
+        assert_eq!(names.wildcards().collect::<Vec<_>>(), ["example.dev"]);
     }
 }

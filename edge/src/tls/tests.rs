@@ -112,7 +112,6 @@ async fn files_are_chosen_by_name_exact_before_wildcard() {
     }
     let (visitor, _) = shake(&tls, &wide.cert, "a.b.site.example", &[]).await;
     visitor.unwrap_err();
-    assert_eq!(tls.certificates().len(), 2);
 }
 
 /// Long enough for a watch to have seen what changed, and read it. Costs no time: the clock is paused.

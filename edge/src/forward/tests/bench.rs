@@ -348,18 +348,12 @@ pub(super) fn full(text: impl Into<Bytes>) -> InBody {
 fn exchange(method: Method, path: &str, body: InBody, body_kind: BodyKind) -> Exchange {
     let request = Request::builder().method(method).uri(path).header("host", HOST).body(()).unwrap();
     let head = request.into_parts().0;
-    let visitor = Visitor {
-        addr: "192.0.2.1:1".parse().unwrap(),
-        local: "192.0.2.2:443".parse().unwrap(),
-        scheme: Scheme::Https,
-        sni: None,
-        version: Version::HTTP_11,
-    };
+    let visitor = Visitor { addr: "192.0.2.1:1".parse().unwrap(), scheme: Scheme::Https };
     let start = Start {
         id: RequestId([1; 16]),
         visitor: visitor.addr,
         scheme: visitor.scheme,
-        version: visitor.version,
+        version: Version::HTTP_11,
         method: head.method.clone(),
         host: HOST.into(),
         uri: head.uri.clone(),
