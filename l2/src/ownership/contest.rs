@@ -57,7 +57,7 @@ impl Ownership {
             // Not free.
             Some(Hold::Probing) if !in_reach && !self.is_gone(&rival) => self.yield_to(vip, &rival, now),
             // A fenced node answers nothing, and asks.
-            Some(Hold::Owned) if !in_reach && self.fence.is_none() => {
+            Some(Hold::Owned) if !in_reach && self.is_active() => {
                 return self.contest(vip, &rival, now);
             }
             _ => {}

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Gain, Ownership, message::Body};
 use crate::node_name::NodeName;
 
 const ASK_EVERY: Duration = Duration::from_millis(30);
@@ -28,15 +27,30 @@ pub(super) struct Fence {
     answered: BTreeSet<NodeName>,
     /// Of those that answered: digest equal to ours.
     agreed: BTreeSet<NodeName>,
-    at_start: bool,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// This node has just begun.
+    Start,
+    /// It ran before, and missed something: a pause, a lost link, a false death.
+    Doubt,
+}
+
+/// What a node knows otherwise of whom it could ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings {
+    /// Members that are alive.
+    pub(super) members: usize,
+    /// There is an address of somebody else.
+    pub(super) knows_others: bool,
+    /// The Services were read.
+    pub(super) has_demands: bool,
 }
 
 impl Fence {
-    pub(super) fn joining(nonce: u64, now: Instant) -> Self {
-        Self { at_start: true, ..Self::raised(nonce, 0, now) }
-    }
-
-    fn raised(nonce: u64, expected: usize, now: Instant) -> Self {
+    pub(super) fn new(cause: Cause, nonce: u64, expected: usize, now: Instant) -> Self {
         Self {
             since: now,
             nonce,
@@ -44,8 +58,26 @@ impl Fence {
             expected,
             answered: BTreeSet::new(),
             agreed: BTreeSet::new(),
-            at_start: false,
+            cause,
         }
+    }
+
+    /// Begins to ask anew, for the same cause: what was asked before cannot have been answered.
+    pub(super) fn renew(&mut self, nonce: u64, now: Instant) {
+        *self = Self::new(self.cause, nonce, self.expected, now);
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// The nonce to ask with, when it is time to ask.
+    pub(super) fn poll_ask(&mut self, now: Instant) -> Option<u64> {
+        if now < self.next_ask {
+            return None;
+        }
+        self.next_ask = now + ASK_EVERY;
+        Some(self.nonce)
     }
 
     pub(super) fn handle_answer(&mut self, from: &NodeName, nonce: u64, agrees: bool) {
@@ -59,87 +91,28 @@ impl Fence {
             self.agreed.remove(from);
         }
     }
-}
 
-impl Ownership {
-    pub(super) fn raise_fence(&mut self, now: Instant) {
-        match &mut self.fence {
-            Some(fence) if fence.at_start => return,
-            _ => self.events.push_back(Event::Fenced),
-        }
-        let expected = self.membership.alive().count();
-        self.fence = Some(Fence::raised(self.chance.bits(), expected, now));
-        self.ask(now);
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.answered.is_empty()
     }
 
-    /// Starts to ask anew, at a start too: what was asked before cannot have been answered.
-    pub(super) fn renew_fence(&mut self, now: Instant) {
-        match &mut self.fence {
-            Some(fence) => {
-                let (at_start, expected) = (fence.at_start, fence.expected);
-                *fence = Fence { at_start, ..Fence::raised(self.chance.bits(), expected, now) };
-                self.ask(now);
+    /// Whether enough was said, or nobody is there to say it.
+    pub(super) fn is_over(&self, around: Surroundings, now: Instant) -> bool {
+        let waited = now.saturating_duration_since(self.since);
+        let others = around.members.max(self.expected);
+        let enough = !self.agreed.is_empty() && self.agreed.len() * 2 >= others;
+        match self.cause {
+            Cause::Start => {
+                // Without the Services nothing could be done anyway, and the seeds come with them.
+                let alone = self.answered.is_empty() && waited >= ALONE_AT_START;
+                // A first answer brings members and claims; give both the time to arrive.
+                let met = waited >= HEARD_ENOUGH && (enough || waited >= ALONE_AT_START);
+                around.has_demands && (alone || met)
             }
-            None => self.raise_fence(now),
+            Cause::Doubt => {
+                let heard = !self.answered.is_empty() && waited >= HEARD_ENOUGH;
+                !around.knows_others || enough || heard || waited >= ALONE
+            }
         }
-    }
-
-    /// Asks everybody who may know something.
-    pub(super) fn ask(&mut self, now: Instant) {
-        let Some(fence) = &mut self.fence else { return };
-        if now < fence.next_ask {
-            return;
-        }
-        fence.next_ask = now + ASK_EVERY;
-        let nonce = fence.nonce;
-        let mut targets: BTreeSet<_> = self.peers.addresses().collect();
-        targets.extend(self.seeds.iter().copied());
-        targets.remove(&self.membership.identity().addr);
-        for to in targets {
-            self.send_digest(to, nonce, false);
-        }
-    }
-
-    pub(super) fn try_lift(&mut self, now: Instant) {
-        if self.is_cut() {
-            return;
-        }
-        self.ask(now);
-        let Some(fence) = &self.fence else { return };
-        let waited = now.saturating_duration_since(fence.since);
-        let others = self.membership.alive().count().max(fence.expected);
-        let enough = !fence.agreed.is_empty() && fence.agreed.len() * 2 >= others;
-        let lift = if fence.at_start {
-            // Without the Services nothing could be done anyway, and the seeds come with them.
-            let alone = fence.answered.is_empty() && waited >= ALONE_AT_START;
-            // A first answer brings members and claims; give both the time to arrive.
-            let met = waited >= HEARD_ENOUGH && (enough || waited >= ALONE_AT_START);
-            self.demands.is_some() && (alone || met)
-        } else {
-            let nobody = self.peers.is_empty() && self.seeds.is_empty();
-            nobody || enough || (!fence.answered.is_empty() && waited >= HEARD_ENOUGH) || waited >= ALONE
-        };
-        if !lift {
-            return;
-        }
-        self.alone = fence.answered.is_empty();
-        self.fence = None;
-        self.dirty = true;
-        self.events.push_back(Event::Unfenced);
-        let held: Vec<_> = self.owned().collect();
-        for vip in held {
-            self.gained(vip, Gain::Resumed);
-        }
-    }
-
-    /// An answer to a digest, maybe to one that the fence sent.
-    pub(super) fn handle_digest_answer(&mut self, from: &NodeName, nonce: u64, agrees: bool) {
-        if let Some(fence) = &mut self.fence {
-            fence.handle_answer(from, nonce, agrees);
-        }
-    }
-
-    pub(super) fn digest_body(&self, to_boot: u64, nonce: u64, reply: bool) -> Body {
-        Body::Digest { nonce, reply, buckets: self.table.digest(), your_boot: to_boot }
     }
 }

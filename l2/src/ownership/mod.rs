@@ -16,12 +16,14 @@
 
 mod claim;
 mod contest;
+mod election;
 mod fence;
 mod message;
 mod peers;
 mod reach;
 mod record;
 mod settle;
+mod stage;
 mod talk;
 
 use std::{
@@ -34,10 +36,13 @@ use std::{
 use claim::Table;
 pub use claim::{CONFLICT_HOLD, Claim, MAX_EPOCH, Owner, Tenure};
 use contest::Contest;
-use fence::Fence;
+use election::Election;
+use fence::{Cause, Fence};
 use ipnet::IpNet;
 use message::Status;
 use peers::Peers;
+use reach::Link;
+use stage::{Company, Stage};
 
 use crate::{
     chance::Chance,
@@ -143,10 +148,9 @@ pub struct Ownership {
     table: Table,
     /// None until the Services were read once: a speaker that knows none must not take them for gone.
     demands: Option<Arc<Demands>>,
-    /// Present while nothing may be answered or claimed.
-    fence: Option<Fence>,
-    /// The others cannot reach this node: its address or carrier is gone.
-    cut: bool,
+    stage: Stage,
+    link: Link,
+    company: Company,
     contests: BTreeMap<IpAddr, Contest>,
     stations: BTreeMap<NodeName, Vec<Mac>>,
     /// VIPs that were left to a speaker which is not heard here, and until when; forgotten when a member comes up.
@@ -156,8 +160,6 @@ pub struct Ownership {
     records: Table,
     /// Those that are gone from there, since when.
     withdrawn: BTreeMap<IpAddr, (Claim, Instant)>,
-    /// Nobody answered when this node asked after a pause: nobody is in reach, whatever the failure detector says yet.
-    alone: bool,
     /// When nodes met again; see [`record`].
     reunited: Option<Instant>,
     /// Nodes that the control plane gave up.
@@ -172,11 +174,7 @@ pub struct Ownership {
     seeds: Vec<SocketAddr>,
     last_turn: Instant,
     beats: Beats,
-    /// Something changed since the last election.
-    dirty: bool,
-    /// When that was; None where the next one must not wait.
-    settled: Option<Instant>,
-    left: bool,
+    election: Election,
     sends: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     chance: Chance,
@@ -202,7 +200,7 @@ impl Ownership {
     pub fn new(settings: Settings, now: Instant) -> Self {
         let mut chance = Chance::from_seed(settings.seed);
         let membership = Membership::new(settings.identity.clone(), chance.bits());
-        let fence = Fence::joining(chance.bits(), now);
+        let fence = Fence::new(Cause::Start, chance.bits(), 0, now);
         Self {
             membership,
             me: Owner { name: settings.identity.name.clone(), boot: settings.identity.boot },
@@ -213,15 +211,15 @@ impl Ownership {
             peers: Peers::default(),
             table: Table::default(),
             demands: None,
-            fence: Some(fence),
-            cut: false,
+            stage: Stage::Fenced(fence),
+            link: Link::Up,
+            company: Company::Met,
             contests: BTreeMap::new(),
             stations: BTreeMap::new(),
             spared: BTreeMap::new(),
             offers: BTreeMap::new(),
             records: Table::default(),
             withdrawn: BTreeMap::new(),
-            alone: false,
             reunited: None,
             unready: BTreeSet::new(),
             awaited: BTreeMap::new(),
@@ -231,9 +229,7 @@ impl Ownership {
             seeds: Vec::new(),
             last_turn: now,
             beats: Beats { turn: now, digest: now, reunion: now, review: now },
-            dirty: true,
-            settled: None,
-            left: false,
+            election: Election::Urgent,
             sends: VecDeque::new(),
             events: VecDeque::new(),
             chance,
@@ -249,7 +245,7 @@ impl Ownership {
     pub fn handle_demands(&mut self, demands: Arc<Demands>, now: Instant) {
         self.wake(now);
         let first = self.demands.replace(demands).is_none();
-        self.dirty = true;
+        self.election.request();
         if first {
             self.change_status(|own| own.ready = true);
         }
@@ -272,7 +268,7 @@ impl Ownership {
             self.unable = Arc::new(unable);
             self.networks = networks.as_deref().map(Arc::from);
             self.change_status(|own| (own.unable, own.macs, own.networks) = (listed, macs, networks));
-            self.dirty = true;
+            self.election.request();
         }
         self.finish(now);
     }
@@ -312,7 +308,7 @@ impl Ownership {
         self.wake(now);
         if !self.own.draining {
             self.change_status(|own| own.draining = true);
-            (self.dirty, self.settled) = (true, None);
+            self.election.hurry();
         }
         self.finish(now);
     }
@@ -324,7 +320,8 @@ impl Ownership {
         for vip in held {
             self.release(vip, now);
         }
-        self.left = true;
+        // Active, Fenced → Left.
+        self.stage = Stage::Left;
         self.finish(now);
         self.tell_all(&message::Body::Leaving);
         self.membership.handle_leave(now);
@@ -340,7 +337,7 @@ impl Ownership {
     /// Whether a question for this VIP may be answered now. Asks the clock: a process that has just been stopped and
     /// continued must not answer before it has noticed.
     pub fn may_answer(&self, vip: IpAddr, now: Instant) -> bool {
-        self.fence.is_none()
+        self.is_active()
             && now.saturating_duration_since(self.last_turn) <= FENCE_AFTER
             && self.tenure_here(vip) == Some(Hold::Owned)
     }
@@ -380,10 +377,6 @@ impl Ownership {
         self.peers.left().chain(refused.map(|member| &member.identity.name))
     }
 
-    pub fn is_fenced(&self) -> bool {
-        self.fence.is_some()
-    }
-
     pub fn claim(&self, vip: IpAddr) -> Option<&Claim> {
         self.table.get(vip)
     }
@@ -399,7 +392,7 @@ impl Ownership {
     /// Everything that leads into a call: notices a pause before anything else is believed.
     fn wake(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.last_turn);
-        if self.cut {
+        if self.link == Link::Cut {
             // Nobody else is silent: nothing can be heard here.
             self.membership.handle_gap(gap);
         } else if gap > FENCE_AFTER {
@@ -440,7 +433,7 @@ impl Ownership {
                     self.events.push_back(Event::MemberMoved(identity));
                 }
                 Member::Down(name) => {
-                    self.settled = None;
+                    self.election.hurry();
                     self.events.push_back(Event::MemberDown(name));
                 }
                 Member::Rejoined => self.raise_fence(now),
@@ -449,7 +442,7 @@ impl Ownership {
                     self.events.push_back(Event::SecondLook { suspect, vips });
                 }
             }
-            self.dirty = true;
+            self.election.request();
         }
         while let Some((to, mut data)) = self.membership.poll_transmit() {
             data.insert(0, message::SWIM);

@@ -7,11 +7,20 @@ use std::{net::SocketAddr, time::Instant};
 
 use super::Ownership;
 
+/// Whether the others can reach this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Up,
+    /// Its address or carrier is gone.
+    Cut,
+}
+
 impl Ownership {
     /// The others cannot reach this node (`true`), or can again.
     pub fn handle_cut(&mut self, cut: bool, now: Instant) {
         self.wake(now);
-        if std::mem::replace(&mut self.cut, cut) && !cut {
+        let link = if cut { Link::Cut } else { Link::Up };
+        if (std::mem::replace(&mut self.link, link), link) == (Link::Cut, Link::Up) {
             // What was decided meanwhile was not heard here.
             self.renew_fence(now);
         }
@@ -32,11 +41,16 @@ impl Ownership {
 
     /// A node that is alone in the world is cut off from nobody: it goes on.
     pub(super) fn is_cut(&self) -> bool {
-        self.cut && !(self.peers.is_empty() && self.seeds.is_empty())
+        self.link == Link::Cut && self.knows_others()
+    }
+
+    /// Whether there is an address of somebody else to ask.
+    pub(super) fn knows_others(&self) -> bool {
+        !(self.peers.is_empty() && self.seeds.is_empty())
     }
 
     pub(super) fn fence_if_cut(&mut self, now: Instant) {
-        if self.fence.is_none() && self.is_cut() {
+        if self.is_active() && self.is_cut() {
             self.raise_fence(now);
         }
     }

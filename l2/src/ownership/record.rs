@@ -14,6 +14,7 @@ use super::{
     Loss, Ownership,
     claim::{Claim, Heard},
     message::Body,
+    stage::Company,
 };
 use crate::node_name::NodeName;
 
@@ -55,14 +56,16 @@ impl Ownership {
             let is_of_now = met.is_some_and(|(peer, owner)| peer.identity.boot == owner.boot && !peer.left);
             if is_of_now && self.table.get(claim.vip).is_none_or(|known| claim.outweighs(known)) {
                 self.records.hear(claim, now);
-                self.dirty = true;
+                self.election.request();
             }
         }
     }
 
     /// Nodes of which the control plane hears nothing, or nothing good.
     pub fn handle_unready(&mut self, nodes: BTreeSet<NodeName>) {
-        self.dirty |= self.unready != nodes;
+        if self.unready != nodes {
+            self.election.request();
+        }
         self.unready = nodes;
     }
 
@@ -110,13 +113,13 @@ impl Ownership {
         let gone: Vec<_> = gone.map(|(vip, _)| *vip).collect();
         for vip in stale.into_iter().chain(gone) {
             self.records.remove(vip);
-            self.dirty = true;
+            self.election.request();
         }
     }
 
     fn is_apart(&self, claim: &Claim) -> bool {
         claim.owner().is_some_and(|owner| {
-            let hears = !self.alone && self.hears_anybody(self.last_turn);
+            let hears = self.company == Company::Met && self.hears_anybody(self.last_turn);
             let in_reach = hears && self.membership.member(&owner.name).is_some_and(|member| member.up);
             owner.name != self.me.name && !in_reach && !self.unready.contains(&owner.name)
         })

@@ -19,9 +19,6 @@ const HEARSAY: Duration = Duration::from_millis(200);
 const UNKNOWN_OWNER: Duration = Duration::from_secs(2);
 /// A node that is elected and claims nothing for so long does not know the Service: its watch is behind.
 const UNAWARE: Duration = Duration::from_secs(1);
-/// An election over thousands of VIPs takes milliseconds, and in a crowd every datagram changes something: what comes
-/// together is settled together. A death and a drain do not wait.
-const SETTLE_EVERY: Duration = Duration::from_millis(10);
 /// An offer without any answer.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const OFFER_EVERY: Duration = Duration::from_millis(50);
@@ -46,8 +43,7 @@ impl Ownership {
             return self.tell_fresh_claims(now);
         }
         let Some(demands) = self.demands.clone() else { return };
-        self.dirty = false;
-        self.settled = Some(now);
+        self.election.hold(now);
         self.declined.retain(|_, until| *until > now);
         self.forget_spared(&demands, now);
         self.forget_records(now);
@@ -84,8 +80,8 @@ impl Ownership {
 
     /// When the next election is due: at once, or a moment after the last one.
     pub(super) fn next_settling(&self) -> Option<Instant> {
-        let due = self.dirty && self.fence.is_none() && !self.left && self.demands.is_some();
-        due.then(|| self.settled.map_or(self.last_turn, |at| at + SETTLE_EVERY))
+        let may_act = self.is_active() && self.demands.is_some();
+        self.election.due(self.last_turn).filter(|_| may_act)
     }
 
     /// Every living member that knows the Services, this node included.
@@ -165,7 +161,7 @@ impl Ownership {
                 let silent = peer.map(|peer| now.saturating_duration_since(peer.heard));
                 let same_life = peer.is_some_and(|peer| peer.identity.boot == from.boot && !peer.left);
                 if same_life && silent.is_some_and(|silent| silent < HEARSAY) {
-                    self.dirty = true; // looked at again in the next turn
+                    self.election.request(); // looked at again in the next turn
                     return;
                 }
                 if self.is_found_but_unheard(&from.name, now) {
@@ -195,7 +191,7 @@ impl Ownership {
                 if now.saturating_duration_since(*since) >= UNAWARE {
                     self.awaited.remove(&vip);
                     self.declined.insert((vip, elected.clone()), now + DECLINE_HOLD);
-                    self.dirty = true;
+                    self.election.request();
                 }
             }
             _ => drop(self.awaited.insert(vip, (elected.clone(), now))),
@@ -204,8 +200,9 @@ impl Ownership {
 
     /// Looks again at what should have been claimed by now.
     pub(super) fn review_awaited(&mut self, now: Instant) {
-        self.dirty |=
-            self.awaited.values().any(|(_, since)| now.saturating_duration_since(*since) >= UNAWARE);
+        if self.awaited.values().any(|(_, since)| now.saturating_duration_since(*since) >= UNAWARE) {
+            self.election.request();
+        }
     }
 
     /// Another node is elected: offer it what is ours.
@@ -244,7 +241,7 @@ impl Ownership {
         for (vip, to) in expired {
             self.offers.remove(&vip);
             self.declined.insert((vip, to), now + DECLINE_HOLD);
-            self.dirty = true;
+            self.election.request();
         }
     }
 }

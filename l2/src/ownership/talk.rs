@@ -12,6 +12,7 @@ use super::{
     claim::{Claim, Heard, Tenure},
     message::{self, Body, Message, Status},
     settle::{DECLINE_HOLD, OFFER_EVERY, OwnerState},
+    stage::{Company, Stage},
 };
 use crate::{membership::Identity, node_name::NodeName};
 
@@ -31,7 +32,7 @@ impl Ownership {
     /// A datagram from another speaker, already authenticated.
     pub fn handle_datagram(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         self.wake(now);
-        self.alone = false;
+        self.company = Company::Met;
         self.peers.heard_from(from, now);
         match data.split_first() {
             Some((&message::SWIM, swim)) => self.membership.handle_data(swim, now),
@@ -47,7 +48,7 @@ impl Ownership {
 
     fn handle_message(&mut self, message: Message, now: Instant) {
         let Message { from, body } = message;
-        if from.name == self.me.name || self.left {
+        if from.name == self.me.name || matches!(self.stage, Stage::Left) {
             return;
         }
         if self.peers.meet(&from, now).is_none() {
@@ -84,7 +85,7 @@ impl Ownership {
             Body::Leaving => {
                 if let Some(peer) = self.peers.get_mut(&from.name) {
                     peer.left = true;
-                    self.dirty = true;
+                    self.election.request();
                 }
             }
         }
@@ -112,7 +113,7 @@ impl Ownership {
                 Heard::Same => {}
                 Heard::Older => corrections.extend(self.table.get(vip).cloned()),
                 Heard::Newer(before) => {
-                    self.dirty = true;
+                    self.election.request();
                     self.repeats.remove(&vip);
                     self.superseded(before, &claim, &from.name, &mut forwards);
                 }
@@ -146,7 +147,7 @@ impl Ownership {
         }
         self.put(vip, claim.epoch + 1, Tenure::Owned(self.me.clone()), now);
         // A fenced node resumes what it has when the fence is lifted.
-        if !holds && self.fence.is_none() {
+        if !holds && self.is_active() {
             self.gained(vip, Gain::HandOver { from: from.name.clone() });
         }
     }
@@ -187,7 +188,7 @@ impl Ownership {
     }
 
     fn handle_offers(&mut self, from: &Identity, offers: &[(IpAddr, u64)], now: Instant) {
-        if self.fence.is_some() {
+        if self.is_fenced() {
             return; // in a moment it can say yes; the offer is repeated
         }
         let (mut claims, mut declines) = (Vec::new(), Vec::new());
@@ -229,7 +230,7 @@ impl Ownership {
             if self.offers.get(vip).is_some_and(|offer| offer.to == from.name) {
                 self.offers.remove(vip);
                 self.declined.insert((*vip, from.name.clone()), now + DECLINE_HOLD);
-                self.dirty = true;
+                self.election.request();
             }
         }
     }
@@ -242,7 +243,7 @@ impl Ownership {
         peer.unable = Arc::new(status.unable.iter().copied().collect());
         peer.networks = status.networks.as_deref().map(Arc::from);
         peer.status = Some(status);
-        self.dirty = true;
+        self.election.request();
     }
 
     /// The others know a later life of this node: the wall clock went back. What is owned here is claimed anew.
@@ -283,7 +284,7 @@ impl Ownership {
         }
         if now >= self.beats.review {
             self.beats.review = now + REVIEW_EVERY;
-            self.dirty = true;
+            self.election.request();
             self.table.fade(now);
             self.peers.forget(now);
             self.forget_records(now);
@@ -319,7 +320,7 @@ impl Ownership {
     pub(super) fn put(&mut self, vip: IpAddr, epoch: u64, tenure: Tenure, now: Instant) {
         let before = self.table.put(Claim { vip, epoch, tenure }, now);
         self.repeats.insert(vip, REPEATS + 1);
-        self.dirty = true;
+        self.election.request();
         // Its owner is taken for dead; should it live, it must hear this first.
         let Some(loser) = before.as_ref().and_then(Claim::owner).filter(|owner| owner.name != self.me.name)
         else {
