@@ -6,7 +6,6 @@
 //! ```
 //! Nothing here is global: an `App` can be built several times in one process.
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +24,6 @@ use causeway_tunnel::{ConnectorId, Token};
 use http::StatusCode;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -33,8 +31,9 @@ use crate::metrics::Metrics;
 use crate::origin::Guard;
 use crate::reload::{self, Reloader, Source};
 use crate::rules::{Ground, RouteIds, RuleSet};
-use crate::session::{Edge, STANDBY, Slot, Ties, keep};
+use crate::session::{Edge, Ties};
 use crate::shard::Shard;
+use crate::slots::{ShardThread, manage};
 use crate::status::{Board, ConfigStatus, Status};
 use crate::threads::Thread;
 
@@ -252,43 +251,6 @@ impl App {
         }
         tracing::info!(?finished, "stopped");
         finished
-    }
-}
-
-/// What the managers need of a shard's thread.
-#[derive(Clone, Debug)]
-struct ShardThread {
-    shard: Arc<Shard>,
-    handle: tokio::runtime::Handle,
-}
-
-impl ShardThread {
-    fn of(thread: &Thread) -> Self {
-        Self { shard: Arc::clone(&thread.shard), handle: thread.handle() }
-    }
-
-    fn spawn(&self, ties: Arc<Ties>, slot: Slot) -> JoinHandle<Option<()>> {
-        let _inside = self.handle.enter();
-        self.shard.drain.spawn("session slot", keep(Arc::clone(&self.shard), ties, slot))
-    }
-}
-
-/// Keeps one slot for each shard of an edge and one in reserve, spread over our own shards.
-async fn manage(edge: Arc<Edge>, index: usize, ties: Arc<Ties>, threads: Arc<[ShardThread]>) {
-    let mut shards = edge.shards.subscribe();
-    let mut slots: HashMap<usize, JoinHandle<Option<()>>> = HashMap::new();
-    loop {
-        let wanted = *shards.borrow_and_update() as usize;
-        for (turn, number) in (0..wanted).chain([STANDBY]).enumerate() {
-            if slots.get(&number).is_none_or(JoinHandle::is_finished) {
-                let slot = Slot { edge: Arc::clone(&edge), number };
-                let thread = &threads[(index + turn) % threads.len()];
-                slots.insert(number, thread.spawn(Arc::clone(&ties), slot));
-            }
-        }
-        if shards.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -27,6 +27,7 @@ mod patience;
 mod proxy;
 mod session;
 mod shard;
+mod slots;
 mod threads;
 mod upgrade;
 mod upload;

@@ -1,17 +1,26 @@
 //! The visitor's body on its way to an origin: read from the tunnel as the origin takes it, replayable while small.
+//!
+//! ```text
+//! Open ──END──► Ended ──all handed on, and it was less or more than declared──► Contradicted
+//!   └──reset, a bad frame, more than declared──► Broken
+//! ```
+
+mod replay;
+mod request_body;
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use causeway_tunnel::semantics::keep_trailers;
 use causeway_tunnel::{AbortCode, BodyKind, Frame, RecvStream};
 use http::{HeaderMap, HeaderValue};
-use http_body::SizeHint;
 use parking_lot::Mutex;
+
+use replay::Replay;
+pub(crate) use replay::ReplayBudget;
+pub(crate) use request_body::RequestBody;
 
 /// The body of one request. Shared between hyper, which reads it, and the exchange, which may have to rewind it; both
 /// are polled by the same task, so the lock is never waited for.
@@ -20,10 +29,6 @@ pub(crate) struct Upload {
     inner: Arc<Mutex<Inner>>,
     kind: BodyKind,
 }
-
-/// What hyper reads the body from: the upload, or nothing when there is no body.
-#[derive(Debug)]
-pub(crate) struct RequestBody(Option<Upload>);
 
 /// A piece of a body, in either direction.
 #[derive(Debug)]
@@ -42,17 +47,36 @@ struct Inner {
     recv: RecvStream,
     /// Read from the tunnel and not handed on yet.
     early: VecDeque<Bytes>,
-    /// Set when END was read from the tunnel.
-    ended: bool,
-    trailers: Option<HeaderMap>,
-    trailers_given: bool,
-    failed: Option<AbortCode>,
+    end: End,
+    trailers: Trailers,
     /// What was handed on so far, as long as it may have to be sent once more.
     replay: Option<Replay>,
     /// What a body of known length still owes; `None` for others.
     owed: Option<u64>,
     /// Bytes that came out of the tunnel.
     received: u64,
+}
+
+/// What is known of the body's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// More may come.
+    Open,
+    /// END was read.
+    Ended,
+    /// END was read, and what came is not of the declared length: a truncated body, whatever the END says (hazard 15).
+    Contradicted,
+    /// The stream broke off, or brought more than was declared.
+    Broken(AbortCode),
+}
+
+/// The trailers that were read.
+#[derive(Debug)]
+enum Trailers {
+    None,
+    /// Not handed on yet, or to be handed on once more.
+    Waiting(HeaderMap),
+    Given(HeaderMap),
 }
 
 impl Upload {
@@ -65,10 +89,8 @@ impl Upload {
         let inner = Inner {
             recv,
             early: VecDeque::new(),
-            ended: false,
-            trailers: None,
-            trailers_given: false,
-            failed: None,
+            end: End::Open,
+            trailers: Trailers::None,
             replay: Some(Replay::default()),
             owed,
             received: 0,
@@ -90,7 +112,7 @@ impl Upload {
         std::future::poll_fn(|cx| {
             let mut inner = self.inner.lock();
             while inner.early.iter().map(Bytes::len).sum::<usize>() < PREFETCH_BYTES {
-                if !inner.poll_tunnel(cx).is_ready() || inner.ended || inner.failed.is_some() {
+                if !inner.poll_tunnel(cx).is_ready() || inner.end != End::Open {
                     break;
                 }
             }
@@ -106,13 +128,12 @@ impl Upload {
             let mut inner = self.inner.lock();
             loop {
                 let length = inner.early.iter().map(Bytes::len).sum::<usize>();
-                if inner.failed.is_some() || length > limit {
-                    return Poll::Ready(None);
+                match inner.end {
+                    _ if length > limit => return Poll::Ready(None),
+                    End::Contradicted | End::Broken(_) => return Poll::Ready(None),
+                    End::Ended => return Poll::Ready(Some(length)),
+                    End::Open => ready!(inner.poll_tunnel(cx)),
                 }
-                if inner.ended {
-                    return Poll::Ready(Some(length));
-                }
-                ready!(inner.poll_tunnel(cx));
             }
         })
         .await?;
@@ -125,33 +146,30 @@ impl Upload {
     /// Whether all of it was handed on.
     pub(crate) fn is_spent(&self) -> bool {
         let inner = self.inner.lock();
-        inner.ended && inner.early.is_empty()
+        inner.has_end() && inner.early.is_empty()
     }
 
     /// Whether all of it was handed on, and was what its head had said: only then does the origin wait for nothing more.
     pub(crate) fn is_whole(&self) -> bool {
         let inner = self.inner.lock();
-        inner.ended
-            && inner.early.is_empty()
-            && inner.failed.is_none()
-            && inner.owed.is_none_or(|owed| owed == 0)
+        inner.end == End::Ended && inner.early.is_empty() && inner.owed.is_none_or(|owed| owed == 0)
     }
 
     /// Whether the visitor's END was read.
     pub(crate) fn is_ended(&self) -> bool {
-        self.inner.lock().ended
+        self.inner.lock().has_end()
     }
 
     /// Whether the visitor has nothing more to say: END was read, or all of a declared length was handed on.
     pub(crate) fn is_complete(&self) -> bool {
         let inner = self.inner.lock();
-        inner.ended || inner.owed == Some(0)
+        inner.has_end() || inner.owed == Some(0)
     }
 
     /// Reads END where nobody else does: hyper asks no further once a declared length is reached.
     pub(crate) fn poll_end(&self, cx: &mut Context<'_>) {
         let mut inner = self.inner.lock();
-        while inner.owed == Some(0) && inner.early.is_empty() && !inner.ended && inner.failed.is_none() {
+        while inner.owed == Some(0) && inner.early.is_empty() && inner.end == End::Open {
             if inner.poll_tunnel(cx).is_pending() {
                 break;
             }
@@ -160,13 +178,14 @@ impl Upload {
 
     /// Why it was cut off, if it was.
     pub(crate) fn failure(&self) -> Option<AbortCode> {
-        self.inner.lock().failed
+        self.inner.lock().failure()
     }
 
     /// The names of trailers that are known already: HTTP/1.1 announces them in its head.
     pub(crate) fn trailer_names(&self) -> Option<HeaderValue> {
         let inner = self.inner.lock();
-        let names: Vec<&str> = inner.trailers.as_ref()?.keys().map(http::HeaderName::as_str).collect();
+        let (Trailers::Waiting(trailers) | Trailers::Given(trailers)) = &inner.trailers else { return None };
+        let names: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
         HeaderValue::try_from(names.join(", ")).ok()
     }
 
@@ -177,7 +196,7 @@ impl Upload {
     /// Keeps more of it to be sent again than the usual, as long as `budget` has memory for that.
     pub(crate) fn keep_more(&self, budget: &Arc<ReplayBudget>) {
         if let Some(replay) = &mut self.inner.lock().replay {
-            replay.budget = Some(Arc::clone(budget));
+            replay.lend(budget);
         }
     }
 
@@ -193,9 +212,15 @@ impl Upload {
             inner.replay = None;
             return false;
         };
-        inner.trailers_given = false;
-        inner.owed = inner.owed.map(|owed| owed + replay.bytes as u64);
-        for piece in std::mem::take(&mut replay.pieces).into_iter().rev() {
+        inner.trailers = match std::mem::replace(&mut inner.trailers, Trailers::None) {
+            // Given → Waiting.
+            Trailers::Given(trailers) => Trailers::Waiting(trailers),
+            others => others,
+        };
+        let pieces = replay.take();
+        let again: usize = pieces.iter().map(Bytes::len).sum();
+        inner.owed = inner.owed.map(|owed| owed + again as u64);
+        for piece in pieces.into_iter().rev() {
             inner.early.push_front(piece);
         }
         true
@@ -208,7 +233,7 @@ impl Upload {
             if let Some(bytes) = inner.early.front() {
                 return Poll::Ready(bytes.len());
             }
-            if inner.ended || inner.failed.is_some() {
+            if inner.end != End::Open {
                 return Poll::Ready(0);
             }
             ready!(inner.poll_tunnel(cx));
@@ -252,31 +277,59 @@ impl Inner {
                 if let Some(owed) = &mut self.owed {
                     match owed.checked_sub(bytes.len() as u64) {
                         Some(rest) => *owed = rest,
-                        None => return self.fail(AbortCode::Protocol),
+                        None => return self.contradict(),
                     }
                 }
                 self.remember(&bytes);
                 return Poll::Ready(Some(Ok(Piece::Data(bytes))));
             }
-            if let Some(code) = self.failed {
-                return Poll::Ready(Some(Err(CutOff(code))));
-            }
-            if self.ended {
-                // A declared length that was not reached is a truncated body, whatever the END says (hazard 15).
-                if self.owed.is_some_and(|owed| owed > 0) {
-                    return self.fail(AbortCode::Protocol);
+            match self.end {
+                End::Open => ready!(self.poll_tunnel(cx)),
+                End::Ended if self.owed.is_some_and(|owed| owed > 0) => return self.contradict(),
+                End::Ended => {
+                    return Poll::Ready(self.give_trailers().map(|given| Ok(Piece::Trailers(given))));
                 }
-                let trailers =
-                    self.trailers.as_ref().filter(|_| !std::mem::replace(&mut self.trailers_given, true));
-                return Poll::Ready(trailers.map(|trailers| Ok(Piece::Trailers(trailers.clone()))));
+                End::Contradicted => return Poll::Ready(Some(Err(CutOff(AbortCode::Protocol)))),
+                End::Broken(code) => return Poll::Ready(Some(Err(CutOff(code)))),
             }
-            ready!(self.poll_tunnel(cx));
         }
     }
 
-    fn fail(&mut self, code: AbortCode) -> Poll<Option<Result<Piece, CutOff>>> {
-        self.failed = Some(code);
-        Poll::Ready(Some(Err(CutOff(code))))
+    /// The body is not what its head declared.
+    fn contradict(&mut self) -> Poll<Option<Result<Piece, CutOff>>> {
+        self.end = match self.end {
+            // Ended → Contradicted.
+            End::Ended | End::Contradicted => End::Contradicted,
+            // Open → Broken.
+            End::Open | End::Broken(_) => End::Broken(AbortCode::Protocol),
+        };
+        Poll::Ready(Some(Err(CutOff(AbortCode::Protocol))))
+    }
+
+    fn give_trailers(&mut self) -> Option<HeaderMap> {
+        match std::mem::replace(&mut self.trailers, Trailers::None) {
+            // Waiting → Given.
+            Trailers::Waiting(trailers) => {
+                self.trailers = Trailers::Given(trailers.clone());
+                Some(trailers)
+            }
+            others => {
+                self.trailers = others;
+                None
+            }
+        }
+    }
+
+    fn has_end(&self) -> bool {
+        matches!(self.end, End::Ended | End::Contradicted)
+    }
+
+    fn failure(&self) -> Option<AbortCode> {
+        match self.end {
+            End::Open | End::Ended => None,
+            End::Contradicted => Some(AbortCode::Protocol),
+            End::Broken(code) => Some(code),
+        }
     }
 
     /// Moves one frame from the tunnel into this.
@@ -288,10 +341,15 @@ impl Inner {
             }
             Ok(Frame::Trailers(mut trailers)) => {
                 keep_trailers(&mut trailers);
-                self.trailers = (!trailers.is_empty()).then_some(trailers);
+                // None → Waiting.
+                if !trailers.is_empty() {
+                    self.trailers = Trailers::Waiting(trailers);
+                }
             }
-            Ok(Frame::End) => self.ended = true,
-            Err(error) => self.failed = Some(error.code()),
+            // Open → Ended.
+            Ok(Frame::End) => self.end = End::Ended,
+            // Open → Broken.
+            Err(error) => self.end = End::Broken(error.code()),
         }
         Poll::Ready(())
     }
@@ -303,122 +361,5 @@ impl Inner {
     }
 }
 
-/// A body's beginning, kept to be sent once more.
-#[derive(Debug, Default)]
-struct Replay {
-    pieces: Vec<Bytes>,
-    bytes: usize,
-    /// Where what is more than [`REPLAY_BYTES`] is borrowed from, and how much is.
-    budget: Option<Arc<ReplayBudget>>,
-    borrowed: usize,
-}
-
-impl Replay {
-    /// `false` when there is no room for it.
-    fn push(&mut self, bytes: &Bytes) -> bool {
-        self.bytes += bytes.len();
-        if self.bytes > REPLAY_BYTES {
-            let more = self.bytes - REPLAY_BYTES - self.borrowed;
-            let Some(budget) = &self.budget else { return false };
-            if self.bytes > MAX_REPLAY_BYTES || !budget.borrow(more) {
-                return false;
-            }
-            self.borrowed += more;
-        }
-        self.pieces.push(bytes.clone());
-        true
-    }
-}
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.0.fetch_add(self.borrowed, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Memory for the bodies of all requests to one origin that may have to be sent once more.
-#[derive(Debug)]
-pub(crate) struct ReplayBudget(AtomicUsize);
-
-impl Default for ReplayBudget {
-    fn default() -> Self {
-        Self(AtomicUsize::new(REPLAY_BUDGET_BYTES))
-    }
-}
-
-impl ReplayBudget {
-    fn borrow(&self, bytes: usize) -> bool {
-        let take = |left: usize| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-    }
-}
-
-impl http_body::Body for RequestBody {
-    type Data = Bytes;
-    type Error = CutOff;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, CutOff>>> {
-        let Some(upload) = &self.0 else { return Poll::Ready(None) };
-        upload.poll_piece(cx).map_ok(|piece| match piece {
-            Piece::Data(bytes) => http_body::Frame::data(bytes),
-            Piece::Trailers(trailers) => http_body::Frame::trailers(trailers),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.0.as_ref().map(Upload::kind) {
-            None | Some(BodyKind::None) => SizeHint::with_exact(0),
-            Some(BodyKind::Known(length)) => SizeHint::with_exact(length),
-            Some(BodyKind::Unknown) => SizeHint::default(),
-        }
-    }
-}
-
 /// As much of a body as is read ahead, so that a small one goes out with its head.
 const PREFETCH_BYTES: usize = 64 * 1024;
-/// As much of a body as is always kept to be sent once more (hazard 136): the window that nginx, Node and the protocol
-/// itself begin with.
-const REPLAY_BYTES: usize = 64 * 1024;
-/// As much as is kept where the origin may still say that it did not take the request: Go's window, the widest among the
-/// usual servers.
-const MAX_REPLAY_BYTES: usize = 1024 * 1024;
-/// What all bodies on their way to one origin may keep together beyond [`REPLAY_BYTES`] each: an eighth of the memory of
-/// the smallest machine.
-const REPLAY_BUDGET_BYTES: usize = 16 * 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_of_bodies_has_a_bound_each_and_one_for_all() {
-        let piece = Bytes::from(vec![0; 60 * 1024]);
-        let mut alone = Replay::default();
-        assert!(alone.push(&piece) && !alone.push(&piece));
-        let budget = Arc::new(ReplayBudget::default());
-        let kept = |budget: &Arc<ReplayBudget>| {
-            let mut replay = Replay::default();
-            replay.budget = Some(Arc::clone(budget));
-            while replay.push(&piece) {}
-            replay
-        };
-        let many: Vec<Replay> = (0..100).map(|_| kept(&budget)).collect();
-        let whole = MAX_REPLAY_BYTES / piece.len();
-        assert_eq!(many[0].pieces.len(), whole);
-        assert_eq!(many[99].pieces.len(), 1);
-        let all: usize = many.iter().map(|replay| replay.borrowed).sum();
-        assert!(all <= REPLAY_BUDGET_BYTES, "{all}");
-        drop(many);
-        assert_eq!(budget.0.load(Ordering::Relaxed), REPLAY_BUDGET_BYTES);
-        assert_eq!(kept(&budget).pieces.len(), whole);
-    }
-}
