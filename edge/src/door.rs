@@ -203,3 +203,6 @@ impl Transport for TlsStream<TcpStream> {
         self.get_ref().0.reset_on_close();
     }
 }
+
+#[cfg(test)]
+mod tests;

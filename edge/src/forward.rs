@@ -1,10 +1,10 @@
 //! The life of a request inside the edge: route, gate, balance, tunnel stream, response.
 //!
 //! ```text
-//!   Exchange ─ route::Table ─ balance::choose ─ Session::open ─┬─ REQUEST ──────────────→ connector
-//!                  │404            │503             │          ├─ upload pump (own task once the answer is there)
-//!                  ▼               ▼                ▼          └─ RESPONSE ─ TunnelBody ─→ visitor
-//!                 page            page     another session, if nothing was executed
+//!   Exchange ─ route::Table ─ Gate ─ balance::choose ─ Session::open ─┬─ REQUEST ──────────────→ connector
+//!                  │404         │          │503             │         ├─ upload pump (own task once the answer is there)
+//!                  ▼            ▼          ▼                ▼         └─ RESPONSE ─ TunnelBody ─→ visitor
+//!                 page        answer      page     another session, if nothing was executed
 //! ```
 //! A request is sent again only when the origin cannot have acted on it, or may act on it twice without harm
 //! (hazards 135-137, 152): the connector said so, or the method is idempotent, no answer came, and the body so far is at

@@ -11,6 +11,6 @@ pub(crate) mod page;
 pub mod refusal;
 pub(crate) mod sizes;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod timing;
 mod validate;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
-use causeway_tunnel::BodyKind;
+use causeway_tunnel::{BodyKind, Host};
 use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
@@ -25,7 +25,7 @@ use crate::door::{Door, Protocol, Secure};
 use crate::exchange::{Abort, Exchange, Handler, InBody, InError, OutBody};
 use crate::household::{Bounds, Households};
 use crate::listen;
-use crate::metrics::Visitors;
+use crate::metrics::{ReasonLabels, Visitors};
 use crate::observe::{Finished, Observer, Observers};
 use crate::room::Room;
 use crate::tls::{DevAuthority, Tls};
@@ -60,6 +60,7 @@ pub(crate) struct Front {
     pub(crate) drain: Drain,
     /// With TLS: where the root certificate is.
     folder: Option<TempDir>,
+    visitors: Visitors,
     seen: Mutex<mpsc::Receiver<Seen>>,
     logged: Mutex<mpsc::Receiver<Logged>>,
     errors: Mutex<mpsc::Receiver<InError>>,
@@ -286,13 +287,16 @@ impl Front {
         let forwarding = Forwarding::new(vec![], "test");
         let service = Service::new(handler, observers, forwarding, Limits::default(), drain.clone(), &room);
         let handshake_timeout = Duration::from_secs(10);
-        let secure = Secure { tls, handshake_timeout, passes_through: Arc::new(|_| false) };
-        let door = Door::new(protocol, secure, service, Visitors::default());
+        let passes_through = Arc::new(|name: &Host| name.as_str() == "home.example");
+        let secure = Secure { tls, handshake_timeout, passes_through };
+        let visitors = Visitors::default();
+        let door = Door::new(protocol, secure, service, visitors.clone());
         drop(drain.spawn("listener", listen::serve(listener, door, room)));
         Self {
             addr,
             drain,
             folder: None,
+            visitors,
             seen: Mutex::new(seen),
             logged: Mutex::new(logged),
             errors: Mutex::new(errors),
@@ -301,6 +305,11 @@ impl Front {
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    /// How many connections were refused for this reason.
+    pub(crate) fn refused(&self, reason: &'static str) -> u64 {
+        self.visitors.refused.get_or_create(&ReasonLabels { reason }).get()
     }
 
     pub(crate) async fn seen(&self) -> Seen {
