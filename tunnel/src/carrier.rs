@@ -27,6 +27,9 @@ use crate::code::{AbortCode, CloseCode};
 pub use ended::{Closed, DatagramError, Ended};
 pub use quic::{Reuse, UdpReport, bind};
 
+/// What the TLS of a carrier says that it carries. The protocol's own versions are negotiated by Hello and Welcome.
+pub const ALPN: &[u8] = b"causeway/1";
+
 /// One live connection; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) enum Connection {
@@ -191,7 +194,7 @@ impl Connection {
     pub(crate) fn protocol(&self) -> Vec<u8> {
         match self {
             Self::Quic(connection) => connection.protocol(),
-            Self::Memory(_) => crate::handshake::ALPN.to_vec(),
+            Self::Memory(_) => ALPN.to_vec(),
         }
     }
 

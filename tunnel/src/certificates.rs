@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use crate::handshake::ALPN;
+use crate::carrier::ALPN;
 use crate::identity::EdgeIdentity;
 
 /// The edge's identity for the tunnel's protocol, and what others were given.

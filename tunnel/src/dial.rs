@@ -9,10 +9,10 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
 use crate::carrier::memory::Network;
-use crate::carrier::{Closed, Connection, Dial, DialFailure, quic};
+use crate::carrier::{ALPN, Closed, Connection, Dial, DialFailure, quic};
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
-use crate::handshake::{self, ALPN};
+use crate::handshake;
 use crate::identity::{PinVerifier, SERVER_NAME};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::message::{Message, Refused, Retry};

@@ -9,9 +9,6 @@ use crate::token::{ConnectorId, KeyId, Token, TunnelId};
 pub const VERSION: u32 = 2;
 pub const OLDEST_VERSION: u32 = 1;
 
-/// What the TLS of a carrier says that it carries. The protocol's own versions are negotiated by Hello and Welcome.
-pub const ALPN: &[u8] = b"causeway/1";
-
 /// Name and version of this program, as both ends tell each other.
 pub const SOFTWARE: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));
 

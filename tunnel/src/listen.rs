@@ -10,11 +10,11 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
 use crate::carrier::memory::Network;
-use crate::carrier::{Closed, Endpoint, Incoming, quic};
+use crate::carrier::{ALPN, Closed, Endpoint, Incoming, quic};
 use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
-use crate::handshake::{self, ALPN, Authority, Proved, SOFTWARE};
+use crate::handshake::{self, Authority, Proved, SOFTWARE};
 use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, RETRY_THRESHOLD};
 use crate::message::{Message, Refused, Welcome};
 use crate::proof::EXPORTER_LABEL;

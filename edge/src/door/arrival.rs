@@ -1,7 +1,7 @@
 //! Whom a connection is for, by the first thing that it says. A pure decision.
 
 use causeway_tunnel::Host;
-use causeway_tunnel::handshake::ALPN as TUNNEL;
+use causeway_tunnel::carrier::ALPN as TUNNEL;
 
 use crate::tls::{Spoken, TlsHello};
 

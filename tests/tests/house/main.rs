@@ -46,9 +46,7 @@ fn no_files_take_from_each_other_in_a_circle() {
     for tree in trees() {
         let imports = tree.imports();
         for circle in circles(&imports) {
-            if !circle.iter().any(|file| KNOWN.contains(&name(&tree, *file).as_str())) {
-                describe(&tree, &imports, &circle, &mut report);
-            }
+            describe(&tree, &imports, &circle, &mut report);
         }
     }
     assert!(report.is_empty(), "files import each other in circles:\n{report}");
@@ -104,9 +102,7 @@ fn only_the_carrier_names_quinn() {
             tokens(&std::fs::read_to_string(file).unwrap()).iter().any(|token| token.is_word("quinn"))
         })
         .map(|file| shown(file))
-        .filter(|file| {
-            !file.starts_with("tunnel/src/carrier/quic") && !BEFORE_THE_CARRIER.contains(&file.as_str())
-        })
+        .filter(|file| !file.starts_with("tunnel/src/carrier/quic"))
         .collect();
     assert_eq!(named, Vec::<String>::new(), "only tunnel/src/carrier/quic* knows quinn");
 }
@@ -191,25 +187,3 @@ fn describe(tree: &Tree, imports: &[Imports], circle: &BTreeSet<usize>, report: 
 const MEDIAN_LINES: usize = 125;
 const LONG_LINES: usize = 250;
 const MAX_LINES: usize = 600;
-
-/// Files whose circles are borne with still. The list is deleted with the last of them.
-const KNOWN: [&str; 4] = [
-    "tunnel/src/raw.rs",
-    "tunnel/src/recv.rs",
-    "tunnel/src/send.rs",
-    "tunnel/src/session.rs",
-];
-
-/// Files that name quinn still. The list is deleted when the carrier has them all.
-const BEFORE_THE_CARRIER: [&str; 10] = [
-    "tunnel/src/limits.rs",
-    "tunnel/src/message.rs",
-    "tunnel/src/quic/dialer.rs",
-    "tunnel/src/quic/listener.rs",
-    "tunnel/src/quic/socket.rs",
-    "tunnel/src/quic/transport.rs",
-    "tunnel/src/raw.rs",
-    "tunnel/src/recv.rs",
-    "tunnel/src/send.rs",
-    "tunnel/src/session.rs",
-];
