@@ -121,7 +121,7 @@ impl Route {
     /// Who hears of the requests that come in by it.
     pub(crate) fn observers(&self) -> &Observers {
         let awake = self.awake.get_or_init(|| {
-            let metrics = Arc::new(self.families.route(&self.tunnel.name, &self.label));
+            let metrics = Arc::new(RouteMetrics::new(&self.families, &self.tunnel.name, &self.label));
             Awake { observers: Observers::new([Arc::clone(&metrics) as _]), metrics }
         });
         &awake.observers
