@@ -2,8 +2,8 @@
 
 mod answer;
 
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use causeway_tunnel::limits::MAX_INTERIM;
@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::failure::{Blame, Failure};
 use crate::headers::{self, Framing};
-use crate::origin::{AnswerBody, Assurance, Connection, Download, H1, H2, Io, Origin, Uploading, Want};
+use crate::origin::{AnswerBody, Assurance, Connection, Download, H1, H2, Io, Origin, Side, Uploading, Want};
 use crate::patience::Patience;
 use crate::rules::ActiveRule;
 use crate::shard::Shard;
@@ -209,30 +209,14 @@ impl Exchange<'_> {
         });
         let mut answer = connection.send(request);
         patience.set_limit(self.origin.settings().response_header_timeout);
-        let mut seen = 0;
-        let upload = self.upload.clone();
-        let answered = loop {
-            let step = wait_for_head(&mut *connection, patience, self.send, &upload, |cx| {
+        let (answered, _) = self
+            .final_answer(&mut *connection, patience, |cx| {
                 if let Poll::Ready(Some(interim)) = interims.poll_recv(cx) {
                     return Poll::Ready(Step::Interim(interim));
                 }
                 answer.as_mut().poll(cx).map(Step::Final)
-            });
-            match step.await {
-                Ok(Step::Interim((status, mut fields))) => {
-                    seen += 1;
-                    if seen > MAX_INTERIM {
-                        let failure = Failure::origin(AbortCode::OriginProtocol, "too many interim answers");
-                        return Err(failure.never());
-                    }
-                    headers::from_origin_interim(&mut fields);
-                    let sent = beside(&mut *connection, self.send.interim(status, &fields)).await;
-                    sent.map_err(|error| Failure::from(error).never())?;
-                }
-                Ok(Step::Final(answered)) => break answered,
-                Err(interrupt) => return Err(Failure::interrupted(interrupt, "answer").never()),
-            }
-        };
+            })
+            .await?;
         let answer = match answered {
             Ok(answer) => answer,
             Err(mut error) => {
@@ -311,31 +295,15 @@ impl Exchange<'_> {
             })?;
         let mut side = Uploading::new(stream, self.upload.clone(), body == BodyKind::None);
         patience.set_limit(self.origin.settings().response_header_timeout);
-        let mut seen = 0;
-        let upload = self.upload.clone();
-        let answered = loop {
-            let step = wait_for_head(&mut side, patience, self.send, &upload, |cx| {
+        let (answered, interims) = self
+            .final_answer(&mut side, patience, |cx| {
                 if let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
                     let (parts, ()) = interim.into_parts();
                     return Poll::Ready(Step::Interim((parts.status, parts.headers)));
                 }
-                std::pin::Pin::new(&mut answer).poll(cx).map(Step::Final)
-            });
-            match step.await {
-                Ok(Step::Interim((status, mut fields))) => {
-                    seen += 1;
-                    if seen > MAX_INTERIM {
-                        let failure = Failure::origin(AbortCode::OriginProtocol, "too many interim answers");
-                        return Err(failure.never());
-                    }
-                    headers::from_origin_interim(&mut fields);
-                    let sent = beside(&mut side, self.send.interim(status, &fields)).await;
-                    sent.map_err(|error| Failure::from(error).never())?;
-                }
-                Ok(Step::Final(answered)) => break answered,
-                Err(interrupt) => return Err(Failure::interrupted(interrupt, "answer").never()),
-            }
-        };
+                Pin::new(&mut answer).poll(cx).map(Step::Final)
+            })
+            .await?;
         let answer = answered.map_err(|error| {
             if !error.is_reset() {
                 connection.retire();
@@ -343,7 +311,7 @@ impl Exchange<'_> {
             let failure = Failure::h2(&error, self.upload.failure());
             match (is_untaken(&error), error.is_reset()) {
                 // Whoever gave interim answers has taken it, whatever it says afterwards.
-                _ if seen > 0 => failure.never(),
+                _ if interims > 0 => failure.never(),
                 (true, _) => failure.unsent(),
                 // The connection died without an answer.
                 (false, false) => Missed { failure, again: Again::Unanswered },
@@ -361,6 +329,33 @@ impl Exchange<'_> {
             side.reset(h2::Reason::NO_ERROR);
         }
         Ok(Done::Answered)
+    }
+
+    /// Waits for the final answer and hands on the interim ones before it; says how many those were as well.
+    async fn final_answer<T>(
+        &mut self,
+        side: &mut impl Side,
+        patience: &mut Patience,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Step<T>>,
+    ) -> Result<(T, usize), Missed> {
+        let upload = self.upload.clone();
+        let mut interims = 0;
+        loop {
+            match wait_for_head(side, patience, self.send, &upload, &mut poll).await {
+                Ok(Step::Interim((status, mut fields))) => {
+                    interims += 1;
+                    if interims > MAX_INTERIM {
+                        let failure = Failure::origin(AbortCode::OriginProtocol, "too many interim answers");
+                        return Err(failure.never());
+                    }
+                    headers::from_origin_interim(&mut fields);
+                    let sent = beside(side, self.send.interim(status, &fields)).await;
+                    sent.map_err(|error| Failure::from(error).never())?;
+                }
+                Ok(Step::Final(answered)) => return Ok((answered, interims)),
+                Err(interrupt) => return Err(Failure::interrupted(interrupt, "answer").never()),
+            }
+        }
     }
 
     fn framing<'m>(&self, message: &'m Message) -> Framing<'m> {

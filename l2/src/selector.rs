@@ -1,30 +1,15 @@
-//! Label selectors, compiled once and matched often. Pure.
+//! Label selectors, checked once as the API server does; kube matches them. Pure.
 
 use std::collections::BTreeMap;
 
+use kube::core::{Expression, SelectorExt};
 use thiserror::Error;
 
 use crate::api::{LabelSelector, Operator};
 
-/// A selector that holds only what can be matched.
+/// A selector that the API server would take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
-    requirements: Vec<Requirement>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    test: Test,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    DoesNotExist,
-}
+pub struct Selector(kube::core::Selector);
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SelectorError {
@@ -47,30 +32,30 @@ impl Selector {
     /// # Errors
     /// When the API server would not take the selector as one.
     pub fn compile(selector: &LabelSelector) -> Result<Self, SelectorError> {
-        let mut requirements =
+        let mut expressions =
             Vec::with_capacity(selector.match_labels.len() + selector.match_expressions.len());
         for (key, value) in &selector.match_labels {
             check(key, std::slice::from_ref(value))?;
-            requirements.push(Requirement { key: key.clone(), test: Test::In(vec![value.clone()]) });
+            expressions.push(Expression::Equal(key.clone(), value.clone()));
         }
         for expression in &selector.match_expressions {
             let (key, values) = (&expression.key, &expression.values);
             check(key, values)?;
-            let test = match expression.operator {
+            let (key, set) = (key.clone(), values.iter().cloned().collect());
+            expressions.push(match expression.operator {
                 Operator::In | Operator::NotIn if values.is_empty() => {
-                    return Err(SelectorError::NoValues(key.clone(), expression.operator));
+                    return Err(SelectorError::NoValues(key, expression.operator));
                 }
                 Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
-                    return Err(SelectorError::Values(key.clone(), expression.operator));
+                    return Err(SelectorError::Values(key, expression.operator));
                 }
-                Operator::In => Test::In(values.clone()),
-                Operator::NotIn => Test::NotIn(values.clone()),
-                Operator::Exists => Test::Exists,
-                Operator::DoesNotExist => Test::DoesNotExist,
-            };
-            requirements.push(Requirement { key: key.clone(), test });
+                Operator::In => Expression::In(key, set),
+                Operator::NotIn => Expression::NotIn(key, set),
+                Operator::Exists => Expression::Exists(key),
+                Operator::DoesNotExist => Expression::DoesNotExist(key),
+            });
         }
-        Ok(Self { requirements })
+        Ok(Self(expressions.into_iter().collect()))
     }
 
     /// Compiles a list of selectors, naming the one that is wrong by its index.
@@ -82,15 +67,7 @@ impl Selector {
     }
 
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let value = labels.get(&requirement.key);
-            match &requirement.test {
-                Test::In(values) => value.is_some_and(|value| values.contains(value)),
-                Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Test::Exists => value.is_some(),
-                Test::DoesNotExist => value.is_none(),
-            }
-        })
+        self.0.matches(labels)
     }
 
     /// Whether any of the selectors matches; no selectors match nothing.

@@ -133,17 +133,17 @@ fn revoking_works_while_the_edge_is_stopped() {
     run(async {
         let edge = Edge::start().await;
         let created = edge.create("site", &NAMES).await;
+        let tunnel = Some(edge.tunnel);
         let data = edge.kill().await;
         let mut command = tokio::process::Command::new(causeway_tests::programs::program("causeway-edge"));
         command.args(["tunnel", "revoke", "site", "--data"]).arg(data.path());
         causeway_tests::child::output(command).await.ok();
-        let options = causeway_tests::edge::EdgeOptions { data: Some(data), ..Default::default() };
+        let options = causeway_tests::edge::EdgeOptions { data: Some(data), tunnel, ..Default::default() };
         let edge = Edge::with(options).await;
         let connector = Connector::start(&created.token, &to("hello_world"));
-        // The edge has a new port, so the old token's address may lead nowhere; what counts is that no session comes.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        // It finds the edge where it was, and is told.
+        connector.program.line("revoked", Duration::from_secs(10)).await;
         assert_eq!(edge.sessions().await, 0);
-        drop(connector);
     });
 }
 
