@@ -19,6 +19,7 @@ use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
 use causeway_daemon::signals::{Signal, Signals};
 use causeway_daemon::telemetry::Levels;
+use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::{ConnectorId, Token};
 use http::StatusCode;
@@ -52,6 +53,8 @@ pub struct Settings {
     /// A unix socket with the same pages as the admin address.
     pub control: Option<PathBuf>,
     pub levels: Option<Levels>,
+    /// Dial inside this process, whatever the edges' addresses say.
+    pub within: Option<Network>,
 }
 
 /// A running connector.
@@ -85,7 +88,7 @@ impl App {
     /// # Errors
     /// When a rule's files, the admin address or a thread cannot be had; the text names the mend.
     pub async fn start(settings: Settings) -> Result<Self> {
-        let Settings { config, file, token, edges, metrics: admin_address, shards, control, levels } =
+        let Settings { config, file, token, edges, metrics: admin_address, shards, control, levels, within } =
             settings;
         let count = shards.or(config.shards).unwrap_or(1);
         let (drain, readiness) = (Drain::new(), Readiness::new());
@@ -116,8 +119,11 @@ impl App {
         let board = Board::new(readiness.clone(), metrics.sessions.clone());
 
         let id = ConnectorId::random();
-        let dialer = Dialer::new(token.clone(), id, machine_name(), causeway_daemon::tls::provider())
-            .context("TLS towards the edges cannot be set up")?;
+        let dialer = match within {
+            Some(network) => Dialer::within(network, token.clone(), id, machine_name()),
+            None => Dialer::new(token.clone(), id, machine_name(), causeway_daemon::tls::provider())
+                .context("TLS towards the edges cannot be set up")?,
+        };
         let reloaded = watch::Sender::new(1);
         let ties = Arc::new(Ties {
             dialer,

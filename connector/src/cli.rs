@@ -140,6 +140,7 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
         shards: args.shards.map(usize::from),
         control: args.control,
         levels: Some(levels),
+        within: None,
     })
     .await?;
     app.run(&mut signals).await;

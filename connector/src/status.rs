@@ -25,13 +25,14 @@ struct Inner {
     /// Per edge: so that replicas of one refusal are said once.
     refused: BTreeMap<String, Vec<RefusedRoute>>,
     config_error: Option<String>,
-    /// Held while there is no session.
+    /// Held while there is no session whose edge has answered what we announced: until then it sends nothing.
     unready: Option<Guard>,
 }
 
 #[derive(Debug)]
 struct Live {
     session: Session,
+    announced: bool,
     draining: bool,
 }
 
@@ -114,8 +115,8 @@ impl Board {
     /// From now until the returned guard is dropped the session is up.
     pub(crate) fn up(self: &Arc<Self>, key: SlotKey, session: &Session) -> OnBoard {
         let mut inner = self.inner.lock();
-        inner.slots.insert(key.clone(), Live { session: session.clone(), draining: false });
-        inner.unready = None;
+        let live = Live { session: session.clone(), announced: false, draining: false };
+        inner.slots.insert(key.clone(), live);
         self.sessions.set(i64::try_from(inner.slots.len()).unwrap_or(i64::MAX));
         OnBoard { board: Arc::clone(self), key }
     }
@@ -129,6 +130,10 @@ impl Board {
     /// Takes note of what an edge refused; says whether that is news.
     pub(crate) fn announced(&self, key: &SlotKey, refused: &[RefusedRoute]) -> bool {
         let mut inner = self.inner.lock();
+        if let Some(live) = inner.slots.get_mut(key) {
+            live.announced = true;
+            inner.unready = None;
+        }
         let known = inner.refused.entry(key.edge.clone()).or_default();
         let is_news = known != refused;
         refused.clone_into(known);
@@ -188,7 +193,7 @@ impl Drop for OnBoard {
         let mut inner = self.board.inner.lock();
         inner.slots.remove(&self.key);
         self.board.sessions.set(i64::try_from(inner.slots.len()).unwrap_or(i64::MAX));
-        if inner.slots.is_empty() {
+        if inner.unready.is_none() && !inner.slots.values().any(|live| live.announced) {
             inner.unready = Some(self.board.readiness.hold(NO_SESSION));
         }
     }

@@ -22,6 +22,7 @@ use causeway_daemon::readiness::Readiness;
 use causeway_daemon::signals::{Signal, Signals};
 use causeway_daemon::telemetry::Levels;
 use causeway_tunnel::EdgeIdentity;
+use causeway_tunnel::carrier::memory::Network;
 use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::bind;
@@ -59,6 +60,18 @@ impl App {
     /// # Errors
     /// When the data folder, the store, a certificate or a port cannot be used; the text names the mend.
     pub async fn start(config: Config, levels: Option<Levels>) -> Result<Self> {
+        Self::start_within(config, levels, None).await
+    }
+
+    /// [`App::start`], and takes connectors of this process too.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_within(
+        config: Config,
+        levels: Option<Levels>,
+        within: Option<Network>,
+    ) -> Result<Self> {
         make_data_folder(&config.data)?;
         let lock = lock(&config.data)?;
         let store = Store::open(&config.data).await?;
@@ -72,7 +85,10 @@ impl App {
         let front = Front::new(&config, &registry, &metrics, identity.pin())?;
 
         let count = config.shards.count();
-        let (sockets, listening) = bind::bind(&config.listen, count)?;
+        let (mut sockets, listening) = bind::bind(&config.listen, count)?;
+        if let Some(first) = sockets.first_mut() {
+            first.within = within;
+        }
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let starting = readiness.hold("listeners");
         causeway_daemon::tasks::register(&mut metrics_registry, "causeway_edge", &drain);

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
+use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::carrier::{self, Reuse, UdpReport};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -18,6 +19,8 @@ pub(crate) struct Sockets {
     pub(crate) https: Vec<TcpListener>,
     pub(crate) http: Vec<TcpListener>,
     pub(crate) tunnel: Vec<UdpSocket>,
+    /// Connectors of the same process.
+    pub(crate) within: Option<Network>,
 }
 
 #[derive(Debug, thiserror::Error)]

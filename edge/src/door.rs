@@ -6,12 +6,12 @@
 //!                                         ├→ Tunnel         refused: no carrier over TCP yet
 //!                                         ├→ PassThrough    refused: no route can ask for it yet
 //!                                         └→ Cleartext ───→ is told the right address
-//!   UDP ─ ALPN (door::udp) ────────────────→ Tunnel ──────→ reception
+//!   UDP ─ ALPN (door::tunnels) ────────────────→ Tunnel ──────→ reception
 //! ```
 
 mod arrival;
 mod cleartext;
-pub(crate) mod udp;
+pub(crate) mod tunnels;
 
 use std::io;
 use std::net::SocketAddr;

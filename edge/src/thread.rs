@@ -8,7 +8,7 @@ use causeway_tunnel::listen;
 use tokio::sync::oneshot;
 
 use crate::bind::Sockets;
-use crate::door::udp::Udp;
+use crate::door::tunnels::Tunnels;
 use crate::front::Front;
 use crate::shard::Shard;
 
@@ -62,14 +62,14 @@ async fn serve(
     ready: oneshot::Sender<std::io::Result<()>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let udp = match listen(&shard, count, sockets, &identity, &front) {
-        Ok(udp) => udp,
+    let tunnels = match listen(&shard, count, sockets, &identity, &front) {
+        Ok(tunnels) => tunnels,
         Err(error) => return drop(ready.send(Err(error))),
     };
     let _ = ready.send(Ok(()));
     // An error means that the program let go of us: the same.
     let _ = stopped.await;
-    udp.close().await;
+    tunnels.close().await;
 }
 
 fn listen(
@@ -78,10 +78,10 @@ fn listen(
     sockets: Sockets,
     identity: &EdgeIdentity,
     front: &Front,
-) -> std::io::Result<Udp> {
+) -> std::io::Result<Tunnels> {
     drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
     let of = listen::Shard { index: u32::from(shard.index), count: u32::from(count) };
-    let udp = Udp::open(shard, sockets.tunnel, identity, of)?;
+    let tunnels = Tunnels::open(shard, sockets.tunnel, sockets.within, identity, of)?;
     front.listen(shard, sockets.https, sockets.http)?;
-    Ok(udp)
+    Ok(tunnels)
 }

@@ -22,7 +22,8 @@ const SHOWN_LINES: usize = 60;
 #[derive(Debug)]
 pub struct Program {
     name: String,
-    child: Child,
+    /// None: it is a part of another program, which is to be asked instead.
+    child: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
     pumps: JoinSet<()>,
     /// Standard error that nobody reads yet.
@@ -59,11 +60,17 @@ impl Program {
         let mut pumps = JoinSet::new();
         pumps.spawn(pump(child.stdout.take().expect("stdout is piped"), Arc::clone(&log)));
         let unread = child.stderr.take();
-        let mut program = Self { name: name.to_owned(), child, log, pumps, unread };
+        let mut program = Self { name: name.to_owned(), child: Some(child), log, pumps, unread };
         if reader == Reader::Reads {
             program.read_on();
         }
         program
+    }
+
+    /// A part of another program.
+    pub fn inside(name: &str) -> Self {
+        let (log, pumps) = (Arc::default(), JoinSet::new());
+        Self { name: name.to_owned(), child: None, log, pumps, unread: None }
     }
 
     /// From now on standard error is read, what waits in the pipe first.
@@ -76,7 +83,8 @@ impl Program {
     /// # Panics
     /// When the program has ended and was waited for.
     pub fn pid(&self) -> u32 {
-        self.child.id().unwrap_or_else(|| panic!("{} runs", self.name))
+        let id = self.child.as_ref().and_then(Child::id);
+        id.unwrap_or_else(|| panic!("{} runs, as a process of its own", self.name))
     }
 
     pub fn usage(&self) -> Usage {
@@ -124,7 +132,7 @@ impl Program {
 
     /// Sends SIGKILL and reaps.
     pub async fn kill(&mut self) {
-        let _ = self.child.kill().await;
+        let _ = self.own().kill().await;
     }
 
     /// Waits for the end.
@@ -132,14 +140,18 @@ impl Program {
     /// # Panics
     /// When it does not end in time.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
-        let ended = tokio::time::timeout(within, self.child.wait()).await;
+        let ended = tokio::time::timeout(within, self.own().wait()).await;
         let ended = ended.unwrap_or_else(|_| panic!("{} did not end within {within:?}", self.name));
         ended.expect("a child can be waited for")
     }
 
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn own(&mut self) -> &mut Child {
+        self.child.as_mut().unwrap_or_else(|| panic!("{} is no process of its own", self.name))
     }
 
     fn signal(&self, signal: Signal) {

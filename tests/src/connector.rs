@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use crate::child::{Output, Program, Reader, output};
 use crate::files::Folder;
+use crate::one_process;
 use crate::programs::program;
 use crate::wait;
 
@@ -35,6 +36,10 @@ impl Connector {
         let token = folder.write("token", token);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&token, mode).expect("the mode of an own file can be set");
+        if one_process::is_wanted() {
+            one_process::connect(folder.path());
+            return Self { program: Program::inside("connector"), folder };
+        }
         let mut command = Command::new(program("causeway-connector"));
         command.arg("run").arg("--config").arg(config).arg("--token-file").arg(token);
         command.arg("--metrics").arg("127.0.0.1:0").arg("--control").arg(folder.join("control.sock"));

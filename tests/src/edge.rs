@@ -10,6 +10,7 @@ use tokio::process::Command;
 use crate::child::{Output, Program, Reader, output};
 use crate::client::{self, Entrance};
 use crate::files::Folder;
+use crate::one_process;
 use crate::programs::program;
 use crate::wait;
 
@@ -67,7 +68,7 @@ impl Edge {
         }
         let config = data.write("edge.yaml", &config);
         let loopback = || SocketAddr::from(([127, 0, 0, 1], 0)).to_string();
-        let mut command = Command::new(program("causeway-edge"));
+        let mut command = command();
         command.arg("run").arg("--config").arg(&config).arg("--data").arg(data.path());
         command.arg("--https").arg(loopback()).arg("--http").arg(loopback()).arg("--admin").arg(loopback());
         command.arg("--tunnel").arg(options.tunnel.map_or_else(loopback, |addr| addr.to_string()));
@@ -197,6 +198,16 @@ impl Edge {
         command.args(args).arg("--data").arg(data);
         output(command).await
     }
+}
+
+/// The program that is an edge, or is one beside its connectors.
+fn command() -> Command {
+    if !one_process::is_wanted() {
+        return Command::new(program("causeway-edge"));
+    }
+    let mut command = Command::new(one_process::program());
+    command.arg(one_process::connectors());
+    command
 }
 
 impl Entrance for Edge {

@@ -8,6 +8,7 @@ pub mod edge;
 pub mod files;
 pub mod hostile;
 pub mod load;
+pub mod one_process;
 pub mod origin;
 pub mod process;
 pub mod programs;

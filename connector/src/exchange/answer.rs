@@ -32,7 +32,7 @@ impl Exchange<'_> {
         let limit =
             if is_long_silent(&headers) { Duration::ZERO } else { self.origin.settings().idle_timeout };
         patience.set_limit(limit);
-        let head = ResponseHead { status, headers, body: kind };
+        let mut head = ResponseHead { status, headers, body: kind };
         let empty = matches!(kind, BodyKind::None | BodyKind::Known(0));
         let mut first = Bytes::new();
         let mut next = None;
@@ -49,6 +49,10 @@ impl Exchange<'_> {
         self.answered(status);
         self.down += first.len() as u64;
         if whole {
+            if first.is_empty() && kind == BodyKind::Unknown {
+                // Said with the head: its END may come later, and the one head of a gRPC error must be seen to be all.
+                head.body = BodyKind::None;
+            }
             beside(side, self.send.response(&head, First::Only(first))).await?;
             return Ok(());
         }

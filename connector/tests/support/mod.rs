@@ -133,6 +133,7 @@ pub async fn start(edge: &Edge, config: config::Config, file: Option<Source>) ->
         shards: None,
         control: None,
         levels: None,
+        within: None,
     })
     .await
     .unwrap()

@@ -213,6 +213,15 @@ async fn hazard_121_revoking_cuts_the_session() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_does_not_wait_for_its_end() {
+    let bench = Bench::new().await;
+    let _connector = bench.connector().await;
+    let response = bench.send(get("/no-body")).await;
+    assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+    assert!(http_body::Body::is_end_stream(response.body()), "HTTP has no body here, not an empty one");
+}
+
+#[tokio::test]
 async fn an_empty_body_of_unknown_length_is_an_empty_body() {
     let bench = Bench::new().await;
     let _connector = bench.connector().await;

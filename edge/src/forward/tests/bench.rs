@@ -83,7 +83,11 @@ impl Bench {
             keeper: KeeperHandle { notes, refreshes },
             pulse: Pulse::new(),
         });
-        drop(shard.drain.spawn_service("listener", door::udp::take(Arc::clone(&shard), Arc::new(listener))));
+        drop(
+            shard
+                .drain
+                .spawn_service("listener", door::tunnels::take(Arc::clone(&shard), Arc::new(listener))),
+        );
         Self { shard, token, address, first: Arc::default(), next: Mutex::new(0) }
     }
 
@@ -301,6 +305,12 @@ impl Origin {
                 head.headers.insert("content-type", kind.parse().unwrap());
                 send.response(&head, First::More).await.ok()?;
                 send.data(Bytes::from_static(b"data")).await.ok()?;
+                send.stopped().await;
+                None
+            }
+            "/no-body" => {
+                // END does not come.
+                send.response(&head(StatusCode::NOT_MODIFIED, BodyKind::None), First::More).await.ok()?;
                 send.stopped().await;
                 None
             }

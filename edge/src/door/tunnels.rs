@@ -1,4 +1,4 @@
-//! The door of the UDP ports: QUIC connections, told apart by their ALPN.
+//! The door of the UDP ports, whose QUIC connections are told apart by their ALPN, and of connectors in this process.
 
 use std::io;
 use std::net::UdpSocket;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_daemon::tls::provider;
+use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::listen::{self, Listener};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
@@ -13,14 +14,14 @@ use tokio::time::timeout;
 use crate::reception;
 use crate::shard::Shard;
 
-/// The UDP ports of one shard.
+/// Where one shard takes sessions.
 #[derive(Debug)]
-pub(crate) struct Udp(Vec<Arc<Listener>>);
+pub(crate) struct Tunnels(Vec<Arc<Listener>>);
 
 /// A connector hears of the end in one round trip; one that does not answer notices by itself.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Udp {
+impl Tunnels {
     /// Takes connections from now on. Must be called within the shard's runtime.
     ///
     /// # Errors
@@ -28,15 +29,19 @@ impl Udp {
     pub(crate) fn open(
         shard: &Arc<Shard>,
         sockets: Vec<UdpSocket>,
+        within: Option<Network>,
         identity: &EdgeIdentity,
         of: listen::Shard,
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         for socket in sockets {
-            let listener = Arc::new(Listener::new(socket, Certificates::of(identity), provider(), of)?);
-            let connections = take(Arc::clone(shard), Arc::clone(&listener));
+            listeners.push(Listener::new(socket, Certificates::of(identity), provider(), of)?);
+        }
+        listeners.extend(within.map(|network| Listener::within(&network, of)));
+        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+        for listener in &listeners {
+            let connections = take(Arc::clone(shard), Arc::clone(listener));
             drop(shard.drain.spawn_service("tunnel listener", connections));
-            listeners.push(listener);
         }
         Ok(Self(listeners))
     }
