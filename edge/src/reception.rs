@@ -7,15 +7,17 @@
 //! ```
 //! A session is a service of the drain: it carries requests until the last of them ended, and only then goes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_tunnel::handshake::Proved;
-use causeway_tunnel::listen::{HandshakeError, Knock};
+use causeway_tunnel::listen::{HandshakeError, Stranger};
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
 use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
 use tokio::time::{sleep, timeout};
 
+use crate::doorman::Pass;
 use crate::keeper::Note;
 use crate::registry::Live;
 use crate::session::Session;
@@ -26,29 +28,19 @@ const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Announcements may rebuild the table: a connector gets one in so much time.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Takes one connection in, in a task of its own.
-pub(crate) fn receive(shard: &Arc<Shard>, knock: Knock) {
-    let from = knock.remote().ip();
-    let Some(pass) = shard.doorman.admit(from, Instant::now()) else {
-        shard.registry.metrics().handshake_refused("address_backoff");
-        tracing::debug!(remote = %knock.remote(), "refusing a connection: too many failed handshakes from its address");
-        return knock.refuse();
-    };
-    let served = Arc::clone(shard);
-    drop(shard.drain.spawn_service("session", async move {
-        let shard = served;
-        if let Some((live, control)) = greet(&shard, knock).await {
-            let _known = pass.accepted();
-            run(&shard, live, control).await;
-        }
-    }));
+/// Takes a connector in, and keeps its session to the end.
+pub(crate) async fn receive(shard: &Shard, stranger: Stranger, pass: Pass) {
+    if let Some((live, control)) = greet(shard, stranger).await {
+        let _known = pass.accepted();
+        run(shard, live, control).await;
+    }
 }
 
 /// The handshake, to a session that the registry knows.
-async fn greet(shard: &Shard, knock: Knock) -> Option<(Joined, Control)> {
-    let remote = knock.remote();
+async fn greet(shard: &Shard, stranger: Stranger) -> Option<(Joined, Control)> {
+    let remote = stranger.remote();
     let mut key = None;
-    let result = knock.handshake(&*shard.registry, |proved| admit(shard, proved, &mut key)).await;
+    let result = stranger.handshake(&*shard.registry, |proved| admit(shard, proved, &mut key)).await;
     let error = match (result, key) {
         (Ok((session, control)), Some(key)) => {
             let live = Arc::new(Live::new(Session::Causeway(session), key));
@@ -62,19 +54,24 @@ async fn greet(shard: &Shard, knock: Knock) -> Option<(Joined, Control)> {
         (Ok(_), None) => unreachable!("admit is asked before a session exists"),
         (Err(error), _) => error,
     };
-    let reason = refusal_reason(&error);
+    failed(shard, remote, &error);
+    None
+}
+
+/// Takes account of a connection that did not become a session.
+pub(crate) fn failed(shard: &Shard, remote: SocketAddr, error: &HandshakeError) {
+    let reason = refusal_reason(error);
     shard.registry.metrics().handshake_refused(reason);
-    match &error {
+    match error {
         // Only he who holds the right key gets these answers: the operator wants to know.
         HandshakeError::Refused(refused) if refused.code != RefusalCode::Unauthorized => {
             tracing::warn!(%remote, reason, "refused a connector: {}", refused.reason);
         }
         error => tracing::debug!(%remote, reason, "a handshake failed: {error}"),
     }
-    if is_hostile(&error) {
+    if is_hostile(error) {
         shard.doorman.failed(remote.ip(), Instant::now());
     }
-    None
 }
 
 fn admit(shard: &Shard, proved: &Proved, key: &mut Option<KeyId>) -> Result<(), Refused> {
@@ -95,7 +92,7 @@ fn refusal_reason(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::Timeout => "timeout",
         HandshakeError::Connection(_) => "connection",
-        HandshakeError::Control(_) | HandshakeError::NotHello | HandshakeError::NotTunnel(_) => "protocol",
+        HandshakeError::Control(_) | HandshakeError::NotHello => "protocol",
         HandshakeError::Refused(refused) => match refused.code {
             RefusalCode::Unauthorized => "unauthorized",
             RefusalCode::Revoked => "revoked",
@@ -113,7 +110,7 @@ fn refusal_reason(error: &HandshakeError) -> &'static str {
 fn is_hostile(error: &HandshakeError) -> bool {
     match error {
         HandshakeError::Timeout | HandshakeError::Connection(_) => false,
-        HandshakeError::NotHello | HandshakeError::NotTunnel(_) => true,
+        HandshakeError::NotHello => true,
         HandshakeError::Control(error) => !matches!(error, ControlError::Lost(_)),
         HandshakeError::Refused(refused) => refused.retry == Retry::Permanent,
     }

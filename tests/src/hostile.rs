@@ -60,8 +60,9 @@ impl HostileEdge {
     /// When the connector does not keep to the protocol.
     pub async fn session(&self) -> (Session, Control, Vec<Route>) {
         let knock = self.listener.accept().await.expect("the tunnel's handshake");
+        let stranger = knock.connect().await.expect("the tunnel's handshake");
         let (session, mut control) =
-            knock.handshake(&OneKey(self.token.clone()), |_| Ok(())).await.expect("the tunnel's handshake");
+            stranger.handshake(&OneKey(self.token.clone()), |_| Ok(())).await.expect("the tunnel's handshake");
         loop {
             if let Some(Message::Announce { generation, routes }) =
                 control.recv().await.expect("the tunnel's handshake")

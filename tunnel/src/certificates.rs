@@ -63,3 +63,58 @@ impl ResolvesServerCert for ByProtocol {
         spoken.and_then(|(_, certificates)| certificates.resolve(hello))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+    use super::*;
+    use crate::identity::{Pin, PinVerifier, SERVER_NAME};
+
+    /// Whether a peer that offers these protocols is shown the identity of this pin; then what is spoken.
+    fn shown(certificates: Certificates, offered: &[&[u8]], pin: Pin) -> Option<Vec<u8>> {
+        let provider = Arc::new(default_provider());
+        let verifier = Arc::new(PinVerifier { pin, provider: Arc::clone(&provider) });
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+        let mut client = ClientConnection::new(Arc::new(config), SERVER_NAME.try_into().unwrap()).unwrap();
+        let server = certificates.into_config(provider).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut said = Vec::new();
+            client.write_tls(&mut said).unwrap();
+            server.read_tls(&mut said.as_slice()).unwrap();
+            server.process_new_packets().ok()?;
+            let mut answered = Vec::new();
+            server.write_tls(&mut answered).unwrap();
+            client.read_tls(&mut answered.as_slice()).unwrap();
+            client.process_new_packets().ok()?;
+        }
+        client.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn each_protocol_of_a_port_has_its_certificate() {
+        let (tunnel, site) = (EdgeIdentity::ephemeral(), EdgeIdentity::ephemeral());
+        let both = || {
+            let key = default_provider().key_provider.load_private_key(site.key()).unwrap();
+            let shown = SingleCertAndKey::from(CertifiedKey::new(vec![site.certificate()], key));
+            Certificates::of(&tunnel).and(b"h3", Arc::new(shown))
+        };
+        assert_eq!(shown(both(), &[ALPN], tunnel.pin()).as_deref(), Some(ALPN));
+        assert_eq!(shown(both(), &[b"h3"], site.pin()).as_deref(), Some(&b"h3"[..]));
+        assert_eq!(
+            shown(both(), &[b"h3"], tunnel.pin()),
+            None,
+            "a visitor is never shown the tunnel's identity"
+        );
+        assert_eq!(shown(both(), &[b"smtp"], tunnel.pin()), None, "nothing for who speaks nothing of ours");
+        assert_eq!(shown(Certificates::of(&tunnel), &[b"h3"], tunnel.pin()), None);
+    }
+}

@@ -4,13 +4,12 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use rustls::crypto::CryptoProvider;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::carrier::memory::Network;
-use crate::carrier::{ALPN, Closed, Endpoint, Incoming, quic};
+use crate::carrier::{Closed, Connection, Endpoint, Incoming, quic};
 use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
@@ -40,7 +39,18 @@ pub struct Listener {
 pub struct Knock {
     incoming: Incoming,
     shard: Shard,
-    _half_open: HalfOpen,
+    half_open: HalfOpen,
+}
+
+/// A connection that speaks some protocol of ours, and has proved nothing yet. Dropped, it ends.
+#[derive(Debug)]
+pub struct Stranger {
+    connection: Connection,
+    protocol: Vec<u8>,
+    shard: Shard,
+    /// When its time is over.
+    until: Instant,
+    half_open: HalfOpen,
 }
 
 /// A connection that did not become a session.
@@ -50,9 +60,6 @@ pub enum HandshakeError {
     Timeout,
     #[error("the connection failed: {0}")]
     Connection(Closed),
-    /// Another protocol of the same port, for which nobody is here.
-    #[error("the connection speaks {}, not the tunnel's protocol", .0.escape_ascii())]
-    NotTunnel(Vec<u8>),
     #[error("control stream")]
     Control(#[from] ControlError),
     #[error("the first message was not Hello")]
@@ -95,7 +102,7 @@ impl Listener {
             let proved = if half_open >= RETRY_THRESHOLD { incoming.prove_address() } else { Some(incoming) };
             if let Some(incoming) = proved {
                 let half_open = HalfOpen::new(&self.handshakes);
-                return Some(Knock { incoming, shard: self.shard, _half_open: half_open });
+                return Some(Knock { incoming, shard: self.shard, half_open });
             }
         }
     }
@@ -122,7 +129,36 @@ impl Knock {
         self.incoming.refuse();
     }
 
-    /// Carries out the handshake. `admit` has the last word on a connector that proved itself: it may refuse it,
+    /// The carrier's own handshake.
+    ///
+    /// # Errors
+    /// When the connection fails or takes too long.
+    pub async fn connect(self) -> Result<Stranger, HandshakeError> {
+        let Self { incoming, shard, half_open } = self;
+        let until = Instant::now() + HANDSHAKE_TIMEOUT;
+        let connected = timeout_at(until, incoming.connect()).await.map_err(|_| HandshakeError::Timeout)?;
+        let connection = connected.map_err(HandshakeError::Connection)?;
+        let protocol = connection.protocol();
+        Ok(Stranger { connection, protocol, shard, until, half_open })
+    }
+}
+
+impl Stranger {
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote()
+    }
+
+    /// What it speaks (ALPN): the tunnel's protocol ([`crate::carrier::ALPN`]), or another that the port's [`Certificates`] have.
+    pub fn protocol(&self) -> &[u8] {
+        &self.protocol
+    }
+
+    /// Turns it away without a word.
+    pub fn refuse(self) {
+        self.connection.close(CloseCode::Refused, "");
+    }
+
+    /// Carries out the tunnel's handshake. `admit` has the last word on a connector that proved itself: it may refuse it,
     /// for instance because this edge is stopping.
     ///
     /// # Errors
@@ -132,25 +168,19 @@ impl Knock {
         authority: &dyn Authority,
         admit: impl FnOnce(&Proved) -> Result<(), Refused>,
     ) -> Result<(Session, Control), HandshakeError> {
-        let Self { incoming, shard, _half_open } = self;
-        timeout(HANDSHAKE_TIMEOUT, greet(incoming, shard, authority, admit))
+        let Self { connection, shard, until, half_open: _half_open, .. } = self;
+        timeout_at(until, greet(connection, shard, authority, admit))
             .await
             .unwrap_or(Err(HandshakeError::Timeout))
     }
 }
 
 async fn greet(
-    incoming: Incoming,
+    connection: Connection,
     shard: Shard,
     authority: &dyn Authority,
     admit: impl FnOnce(&Proved) -> Result<(), Refused>,
 ) -> Result<(Session, Control), HandshakeError> {
-    let connection = incoming.connect().await.map_err(HandshakeError::Connection)?;
-    let protocol = connection.protocol();
-    if protocol != ALPN {
-        connection.close(CloseCode::Refused, "");
-        return Err(HandshakeError::NotTunnel(protocol));
-    }
     let (send, recv) = connection.accept().await.map_err(HandshakeError::Connection)?;
     let mut control = Control::new(send, recv);
     let Some(Message::Hello(hello)) = control.recv().await? else {
@@ -193,7 +223,7 @@ async fn greet(
         peer_software: proved.hello.software,
         peer_host: proved.hello.host,
         remote: connection.remote(),
-        since: Instant::now(),
+        since: std::time::Instant::now(),
     };
     Ok((Session::new(info, connection), control))
 }

@@ -59,7 +59,7 @@ impl Edge {
 
     async fn accept(&self, standing: Standing) -> Result<(Session, Control), HandshakeError> {
         let knock = self.listener.accept().await.unwrap();
-        knock.handshake(&OneKey(self.token.clone(), standing), |_| Ok(())).await
+        knock.connect().await?.handshake(&OneKey(self.token.clone(), standing), |_| Ok(())).await
     }
 }
 
@@ -295,7 +295,11 @@ async fn refusals_reach_the_connector_with_their_reason() {
         Refused { code: RefusalCode::Draining, reason: "stopping".to_owned(), retry: Retry::Temporary };
     let accept = async {
         let knock = edge.listener.accept().await.unwrap();
-        knock.handshake(&OneKey(edge.token.clone(), Standing::Active), |_| Err(busy.clone())).await
+        knock
+            .connect()
+            .await?
+            .handshake(&OneKey(edge.token.clone(), Standing::Active), |_| Err(busy.clone()))
+            .await
     };
     let (_, dialled) = tokio::join!(accept, dialer.dial(edge.address, Role::Primary));
     assert_eq!(dialled.unwrap_err().retry(), Retry::Temporary);

@@ -79,7 +79,8 @@ impl Edge {
             while let Some(knock) = listener.accept().await {
                 let (authority, up, say) = (Arc::clone(&authority), up.clone(), say.clone());
                 tokio::spawn(async move {
-                    let Ok((session, mut control)) = knock.handshake(&*authority, |_| Ok(())).await else {
+                    let Ok(stranger) = knock.connect().await else { return };
+                    let Ok((session, mut control)) = stranger.handshake(&*authority, |_| Ok(())).await else {
                         return;
                     };
                     let mut first = true;

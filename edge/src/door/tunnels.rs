@@ -3,14 +3,16 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_daemon::tls::provider;
+use causeway_tunnel::carrier::ALPN as TUNNEL;
 use causeway_tunnel::carrier::memory::Network;
-use causeway_tunnel::listen::{self, Listener};
+use causeway_tunnel::listen::{self, Knock, Listener};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
 
+use crate::doorman::Pass;
 use crate::reception;
 use crate::shard::Shard;
 
@@ -54,10 +56,30 @@ impl Tunnels {
     }
 }
 
-/// Until the listener is closed. It knows one ALPN, so whoever gets as far as this is a connector; visitors by HTTP/3
-/// will be told from them here.
+/// Until the listener is closed.
 pub(crate) async fn take(shard: Arc<Shard>, listener: Arc<Listener>) {
     while let Some(knock) = listener.accept().await {
-        reception::receive(&shard, knock);
+        let from = knock.remote().ip();
+        let Some(pass) = shard.doorman.admit(from, Instant::now()) else {
+            shard.registry.metrics().handshake_refused("address_backoff");
+            tracing::debug!(remote = %knock.remote(), "refusing a connection: too many failed handshakes from its address");
+            knock.refuse();
+            continue;
+        };
+        let served = Arc::clone(&shard);
+        drop(shard.drain.spawn_service("session", async move { enter(&served, knock, pass).await }));
+    }
+}
+
+/// Serves one connection to its end, by what it speaks.
+async fn enter(shard: &Shard, knock: Knock, pass: Pass) {
+    let remote = knock.remote();
+    match knock.connect().await {
+        Ok(stranger) => match stranger.protocol() {
+            TUNNEL => reception::receive(shard, stranger, pass).await,
+            // None is offered but the tunnel's.
+            _ => stranger.refuse(),
+        },
+        Err(error) => reception::failed(shard, remote, &error),
     }
 }
