@@ -9,34 +9,34 @@ use crate::ingress::Choice;
 
 /// The answer to "where does this URL go?".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    pub host: String,
-    pub path: String,
+pub(crate) struct Explanation {
+    pub(crate) host: String,
+    pub(crate) path: String,
     /// Counted from 1; `None` when the path is refused.
-    pub rule: Option<usize>,
-    pub line: u64,
-    pub hostname: String,
-    pub rule_path: Option<String>,
-    pub service: String,
-    pub because: String,
+    pub(crate) rule: Option<usize>,
+    pub(crate) line: u64,
+    pub(crate) hostname: String,
+    pub(crate) rule_path: Option<String>,
+    pub(crate) service: String,
+    pub(crate) because: String,
     /// The rules before it, with the reason why they were not taken.
-    pub passed_over: Vec<PassedOver>,
+    pub(crate) passed_over: Vec<PassedOver>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PassedOver {
-    pub rule: usize,
-    pub reason: String,
+pub(crate) struct PassedOver {
+    pub(crate) rule: usize,
+    pub(crate) reason: String,
 }
 
 /// A URL that no visitor can ask for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a hostname: {1}")]
-pub struct NoHost(String, HostError);
+pub(crate) struct NoHost(String, HostError);
 
 /// # Errors
 /// When the URL has no usable hostname.
-pub fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost> {
+pub(crate) fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost> {
     let (host, path) = split(url)?;
     let (rule, because) = match config.table().find(&host, &path) {
         _ if !is_target(path.as_bytes()) => {
@@ -89,7 +89,7 @@ pub fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost> {
 
 impl Explanation {
     /// For people.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut out = String::new();
         match self.rule {
             Some(number) => {

@@ -8,23 +8,23 @@
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod explain;
 pub mod ingress;
-pub mod metrics;
-pub mod origin;
 pub mod path;
 pub mod reload;
-pub mod rules;
-pub mod service;
 pub mod status;
 
 mod builtin;
 mod dial;
 mod exchange;
+mod explain;
 mod failure;
 mod headers;
+mod metrics;
+mod origin;
 mod patience;
 mod proxy;
+mod rules;
+mod service;
 mod session;
 mod shard;
 mod slots;

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 /// Everything that is counted. Clones share the figures.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     aborts: Family<AbortLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
@@ -81,8 +81,7 @@ pub(crate) struct RuleMetrics {
 }
 
 impl Metrics {
-    #[expect(clippy::new_without_default, reason = "made once, in app")]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0005, 2.5, 14));
         Self {
             requests: Family::default(),
@@ -105,7 +104,7 @@ impl Metrics {
         }
     }
 
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("causeway_connector");
         registry.register(
             "requests",
@@ -181,7 +180,7 @@ impl Metrics {
     }
 
     /// For the connector's Stats message and `status`.
-    pub fn totals(&self) -> (u64, u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
         (
             self.requests_total.get(),
             u64::try_from(self.in_flight.get()).unwrap_or(0),

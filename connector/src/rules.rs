@@ -16,10 +16,10 @@ use crate::service::Service;
 
 /// One version of the rules. Immutable.
 #[derive(Debug)]
-pub struct RuleSet {
+pub(crate) struct RuleSet {
     /// Counts from 1.
-    pub generation: u64,
-    pub config: Config,
+    pub(crate) generation: u64,
+    pub(crate) config: Config,
     table: Table,
     rules: Vec<Arc<ActiveRule>>,
     origins: HashMap<String, Vec<Arc<Origin>>>,
@@ -60,22 +60,22 @@ pub(crate) enum NoRule {
 
 /// Numbers for hostnames, the same for the whole life of the process, so that a request may cross a reload.
 #[derive(Debug, Default)]
-pub struct RouteIds(Mutex<HashMap<String, u32>>);
+pub(crate) struct RouteIds(Mutex<HashMap<String, u32>>);
 
 /// What rule sets are built from, besides the file.
 #[derive(Clone, Debug)]
-pub struct Ground {
-    pub guard: Arc<Guard>,
-    pub ids: Arc<RouteIds>,
-    pub metrics: Metrics,
+pub(crate) struct Ground {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) ids: Arc<RouteIds>,
+    pub(crate) metrics: Metrics,
     /// How many shards the origins serve.
-    pub shards: usize,
+    pub(crate) shards: usize,
 }
 
 impl RuleSet {
     /// # Errors
     /// When a `caPool` cannot be used, or there are more hostnames than can be announced.
-    pub fn build(config: Config, before: Option<&Self>, ground: &Ground) -> Result<Self, ConfigError> {
+    pub(crate) fn build(config: Config, before: Option<&Self>, ground: &Ground) -> Result<Self, ConfigError> {
         let mut origins: HashMap<String, Vec<Arc<Origin>>> = HashMap::new();
         let mut rules = Vec::with_capacity(config.rules.len());
         let mut routes = HashMap::new();
@@ -144,7 +144,7 @@ impl RuleSet {
     }
 
     /// What the edges are told, in a stable order.
-    pub fn announcement(&self) -> Vec<Route> {
+    pub(crate) fn announcement(&self) -> Vec<Route> {
         let mut routes: Vec<Route> = self
             .routes
             .iter()
@@ -178,7 +178,7 @@ impl RuleSet {
         }
     }
 
-    pub fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
         self.origins.values().flatten()
     }
 }

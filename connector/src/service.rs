@@ -9,7 +9,7 @@ use http::StatusCode;
 
 /// Where a rule sends its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Service {
+pub(crate) enum Service {
     /// HTTP/1.1 (and WebSocket) over TCP.
     Http(Target),
     /// HTTP over TLS: HTTP/1.1, or HTTP/2 by ALPN with `http2Origin`.
@@ -30,14 +30,14 @@ pub enum Service {
 
 /// A host and a port to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub host: Host,
-    pub port: u16,
+pub(crate) struct Target {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
 }
 
 /// What a target's host is: a name is resolved anew at each dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     Ip(IpAddr),
     Name(String),
 }
@@ -45,16 +45,16 @@ pub enum Host {
 /// Why a text is not a service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct ServiceError {
-    pub reason: String,
+pub(crate) struct ServiceError {
+    pub(crate) reason: String,
     /// What to write instead, if that is clear.
-    pub help: Option<String>,
+    pub(crate) help: Option<String>,
 }
 
 impl Service {
     /// # Errors
     /// Says what is wrong with the text and, where it can, what to write instead.
-    pub fn parse(text: &str) -> Result<Self, ServiceError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ServiceError> {
         if let Some(rest) = text.strip_prefix("http_status:") {
             return status(rest);
         }
@@ -89,13 +89,8 @@ impl Service {
     }
 
     /// Whether TLS is spoken to the origin.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Https(_) | Self::UnixTls(_))
-    }
-
-    /// Whether requests go to an origin, rather than being answered here.
-    pub fn is_proxied(&self) -> bool {
-        !matches!(self, Self::Status(_) | Self::HelloWorld | Self::Unserved(_))
     }
 }
 

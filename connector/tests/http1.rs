@@ -553,9 +553,7 @@ async fn expect_continue_and_trailers_pass_both_ways() {
     (head.body, head.expect_continue) = (BodyKind::Unknown, true);
     head.headers = HeaderMap::from_iter([field("trailer", "x-check")]);
     send.request(&head, First::More).await.unwrap();
-    let ResponseEvent::Interim(status, _) = recv.response().await.unwrap() else {
-        panic!("100 first")
-    };
+    let ResponseEvent::Interim(status, _) = recv.response().await.unwrap() else { panic!("100 first") };
     assert_eq!(status, 100);
     send.data(Bytes::from_static(b"body")).await.unwrap();
     send.trailers(&HeaderMap::from_iter([field("x-check", "9")])).await.unwrap();

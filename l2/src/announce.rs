@@ -35,7 +35,7 @@ const RATE: u32 = 1000;
 
 /// What to do when a foreign host keeps claiming a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum OnConflict {
+pub(crate) enum OnConflict {
     /// RFC 5227 2.4 (c): keep answering; a rogue host must not be able to take a VIP out of service.
     #[default]
     Defend,
@@ -44,7 +44,7 @@ pub enum OnConflict {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// Send one probe for the address.
     Probe(IpAddr),
     /// Nobody answered the probes.
@@ -55,7 +55,7 @@ pub enum Output {
 
 /// What a foreign claim of an address means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Not ours, nothing to do.
     Indifferent,
     /// It was being probed and is in use: it must not be announced.
@@ -86,7 +86,7 @@ enum Phase {
 
 /// The schedule of all VIPs of this node.
 #[derive(Debug)]
-pub struct Announcer {
+pub(crate) struct Announcer {
     entries: BTreeMap<IpAddr, Entry>,
     queue: BTreeSet<(Instant, IpAddr)>,
     on_conflict: OnConflict,
@@ -97,7 +97,7 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    pub fn new(on_conflict: OnConflict, seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(on_conflict: OnConflict, seed: u64, now: Instant) -> Self {
         Self {
             entries: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -109,36 +109,36 @@ impl Announcer {
     }
 
     /// Begins to probe an address that no peer owned.
-    pub fn probe(&mut self, vip: IpAddr, now: Instant) {
+    pub(crate) fn probe(&mut self, vip: IpAddr, now: Instant) {
         self.put(vip, Phase::Probing(0), now, None);
     }
 
     /// Begins to announce. Called again for an announced address, it starts the burst anew (link up, defence).
-    pub fn start(&mut self, vip: IpAddr, now: Instant) {
+    pub(crate) fn start(&mut self, vip: IpAddr, now: Instant) {
         let defended = self.entries.get(&vip).and_then(|entry| entry.defended);
         self.put(vip, Phase::Announcing { since: now, sent: 0 }, now, defended);
     }
 
-    pub fn stop(&mut self, vip: IpAddr) {
+    pub(crate) fn stop(&mut self, vip: IpAddr) {
         if let Some(entry) = self.entries.remove(&vip) {
             self.queue.remove(&(entry.due, vip));
         }
     }
 
     /// Starts every announcement anew: a link came up or changed its address.
-    pub fn refresh(&mut self, now: Instant) {
+    pub(crate) fn refresh(&mut self, now: Instant) {
         let announced: Vec<_> = self.announced().collect();
         for vip in announced {
             self.start(vip, now);
         }
     }
 
-    pub fn announced(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(crate) fn announced(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.entries.iter().filter(|(_, e)| matches!(e.phase, Phase::Announcing { .. })).map(|(vip, _)| *vip)
     }
 
     /// Someone who is no speaker of this cluster uses the address; or, for an address being probed, wants it.
-    pub fn handle_claim(&mut self, vip: IpAddr, now: Instant) -> Verdict {
+    pub(crate) fn handle_claim(&mut self, vip: IpAddr, now: Instant) -> Verdict {
         let Some(entry) = self.entries.get_mut(&vip) else { return Verdict::Indifferent };
         if matches!(entry.phase, Phase::Probing(_)) {
             self.stop(vip);
@@ -157,14 +157,14 @@ impl Announcer {
         }
     }
 
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.queue
             .first()
             .map(|(due, _)| if self.tokens == 0 { (*due).max(self.refilled + TICK) } else { *due })
     }
 
     /// The next thing to send, if it is due and the rate allows.
-    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Output> {
         let (due, vip) = *self.queue.first()?;
         if due > now {
             return None;

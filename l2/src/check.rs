@@ -19,23 +19,23 @@ use crate::pool::{Pools, Reserved};
 
 /// Everything that is wrong, or worth a remark.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
-    pub findings: Vec<Finding>,
+pub(crate) struct Report {
+    pub(crate) findings: Vec<Finding>,
     /// Documents that were looked at.
-    pub checked: usize,
+    pub(crate) checked: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub severity: Severity,
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
     /// File, document and object.
-    pub place: String,
-    pub message: String,
+    pub(crate) place: String,
+    pub(crate) message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// It will not do what it says.
     Error,
     /// It works, perhaps not as meant.
@@ -43,7 +43,7 @@ pub enum Severity {
 }
 
 impl Report {
-    pub fn has_errors(&self) -> bool {
+    pub(crate) fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
@@ -63,7 +63,7 @@ const BGP_KINDS: [&str; 5] = ["BGPPeer", "BGPAdvertisement", "BFDProfile", "Comm
 
 /// Checks all documents together, since pools may overlap across files. `namespace` is the one that the allocator
 /// reads, where that is known.
-pub fn check(documents: &[Document], namespace: Option<&str>) -> Report {
+pub(crate) fn check(documents: &[Document], namespace: Option<&str>) -> Report {
     let mut report = Report::default();
     let schemas: Vec<(String, JSONSchemaProps)> = crate::crds::all()
         .into_iter()

@@ -20,11 +20,11 @@ use crate::manifest::{Document, ManifestError, mended_name, parse};
 
 /// What came out.
 #[derive(Clone, Debug, Default)]
-pub struct Converted {
+pub(crate) struct Converted {
     /// Resources to apply, in order.
-    pub resources: Vec<Value>,
+    pub(crate) resources: Vec<Value>,
     /// What people should know, each naming the object and the mend.
-    pub remarks: Vec<String>,
+    pub(crate) remarks: Vec<String>,
     /// Names of pools that are taken: two old ones may become one new one.
     names: BTreeSet<String>,
     /// The same of advertisements.
@@ -72,7 +72,7 @@ struct AddressPoolSpec {
 ///
 /// # Errors
 /// When a document that should be converted has not the shape.
-pub fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Converted, ManifestError> {
+pub(crate) fn convert(documents: &[Document], namespace: Option<&str>) -> Result<Converted, ManifestError> {
     let mut converted = Converted::default();
     let names = documents.iter().flat_map(pool_names);
     converted.names = names.filter(|name| mended_name(name).is_none()).collect();
@@ -277,7 +277,7 @@ impl Converted {
     ///
     /// # Errors
     /// When they cannot be written, which would be a fault of ours.
-    pub fn yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
+    pub(crate) fn yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
         let texts =
             self.resources.iter().map(|value| Ok(format!("---\n{}", serde_saphyr::to_string(value)?)));
         texts.collect()

@@ -8,7 +8,7 @@ use kube::CustomResourceExt;
 use crate::api::{ConfigurationState, IPAddressPool, L2Advertisement, ServiceL2Status};
 
 /// All definitions, in the order in which they are printed.
-pub fn all() -> Vec<CustomResourceDefinition> {
+pub(crate) fn all() -> Vec<CustomResourceDefinition> {
     let mut crds =
         vec![IPAddressPool::crd(), L2Advertisement::crd(), ServiceL2Status::crd(), ConfigurationState::crd()];
     for crd in &mut crds {
@@ -30,7 +30,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 ///
 /// # Errors
 /// When a definition cannot be written, which would be a fault of ours.
-pub fn yaml() -> Result<String, serde_saphyr::SerializeError> {
+pub(crate) fn yaml() -> Result<String, serde_saphyr::SerializeError> {
     let mut text = String::new();
     for crd in all() {
         text.push_str("---\n");

@@ -14,32 +14,32 @@ use crate::pool::Pool;
 
 /// The whole story of one Service.
 #[derive(Clone, Debug, Serialize)]
-pub struct Explanation {
-    pub service: String,
-    pub wants: Vec<String>,
+pub(crate) struct Explanation {
+    pub(crate) service: String,
+    pub(crate) wants: Vec<String>,
     /// What its status says.
-    pub has: Vec<IpAddr>,
-    pub pools: Vec<PoolView>,
+    pub(crate) has: Vec<IpAddr>,
+    pub(crate) pools: Vec<PoolView>,
     /// What the allocator decides from what is seen now.
-    pub verdict: String,
-    pub announced: Vec<String>,
+    pub(crate) verdict: String,
+    pub(crate) announced: Vec<String>,
     /// Why nobody announces it, or what else is wrong with that.
-    pub reasons: Vec<String>,
+    pub(crate) reasons: Vec<String>,
 }
 
 /// One pool from the point of view of the Service.
 #[derive(Clone, Debug, Serialize)]
-pub struct PoolView {
-    pub name: String,
+pub(crate) struct PoolView {
+    pub(crate) name: String,
     /// Whether the Service may have an address of it without asking by name.
-    pub serves: bool,
-    pub why: String,
-    pub free: String,
+    pub(crate) serves: bool,
+    pub(crate) why: String,
+    pub(crate) free: String,
 }
 
 /// Explains from an index that has settled with this Service in it. `silence` is why the speakers may not announce it.
 /// `None` when there is no such Service of our class.
-pub fn explain(
+pub(crate) fn explain(
     index: &mut Index,
     key: &ServiceKey,
     statuses: &[ServiceL2Status],

@@ -32,10 +32,10 @@ const DEFAULT_EXCLUSIONS: &[&str] = &[
 
 /// Names of interfaces that are never used.
 #[derive(Clone, Debug)]
-pub struct Exclusions(Vec<Regex>);
+pub(crate) struct Exclusions(Vec<Regex>);
 
 #[derive(Debug, thiserror::Error)]
-pub enum ExclusionError {
+pub(crate) enum ExclusionError {
     #[error("cannot read {0}")]
     Read(String, #[source] std::io::Error),
     #[error(transparent)]
@@ -54,7 +54,7 @@ struct ExclusionFile {
 impl Exclusions {
     /// # Errors
     /// When one of them is not a regular expression.
-    pub fn compile<S: AsRef<str>>(patterns: &[S]) -> Result<Self, ExclusionError> {
+    pub(crate) fn compile<S: AsRef<str>>(patterns: &[S]) -> Result<Self, ExclusionError> {
         let compile = |text: &S| {
             let text = text.as_ref();
             Regex::new(text).map_err(|error| ExclusionError::Regex(text.to_owned(), Box::new(error)))
@@ -66,7 +66,7 @@ impl Exclusions {
     ///
     /// # Errors
     /// When the file is there and wrong.
-    pub fn load(file: &Path) -> Result<Self, ExclusionError> {
+    pub(crate) fn load(file: &Path) -> Result<Self, ExclusionError> {
         let name = file.display().to_string();
         match std::fs::read_to_string(file) {
             Ok(text) => {
@@ -84,7 +84,7 @@ impl Exclusions {
 }
 
 /// Interfaces that ever come into question, carrier or not.
-pub fn usable<'a>(links: &'a BTreeMap<u32, Link>, exclusions: &Exclusions) -> Vec<&'a Link> {
+pub(crate) fn usable<'a>(links: &'a BTreeMap<u32, Link>, exclusions: &Exclusions) -> Vec<&'a Link> {
     let usable = |link: &&Link| link.arp && !link.enslaved && !exclusions.matches(&link.name);
     links.values().filter(usable).collect()
 }
@@ -94,7 +94,7 @@ pub fn usable<'a>(links: &'a BTreeMap<u32, Link>, exclusions: &Exclusions) -> Ve
 ///
 /// An interface without carrier is not chosen, but its network still counts, and so does a network that it was on
 /// before (`former`, by index): a VIP does not move to another network because a cable was pulled or a lease ended.
-pub fn for_vip<'a>(
+pub(crate) fn for_vip<'a>(
     vip: IpAddr,
     usable: &[&'a Link],
     former: &BTreeMap<u32, BTreeSet<IpNet>>,

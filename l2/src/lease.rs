@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 /// A standby takes over when the lease has not changed for this long: crash to new leader in under 10 s.
-pub const DURATION: Duration = Duration::from_secs(8);
+pub(crate) const DURATION: Duration = Duration::from_secs(8);
 /// A third of a call per second at rest.
 const RENEW: Duration = Duration::from_secs(3);
 /// Without a renewal for this long the leader stops; less than [`DURATION`] by more than a write takes.
@@ -42,42 +42,35 @@ const ROLE: &str =
 
 /// Until when this process may act as leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     until: Option<Instant>,
 }
 
 impl Standing {
-    /// Leader for ever: for a single process without election.
-    pub fn alone(now: Instant) -> Self {
-        /// Longer than any process runs.
-        const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-        Self { until: Some(now + EVER) }
-    }
-
-    pub fn leads(&self, now: Instant) -> bool {
+    pub(crate) fn leads(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 
     /// When the standing ends by itself.
-    pub fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         self.until
     }
 }
 
 /// Takes part in the election until the drain.
 #[derive(Clone, Debug)]
-pub struct Elector {
+pub(crate) struct Elector {
     api: Api<Lease>,
     name: String,
     identity: String,
 }
 
 impl Elector {
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity: identity.to_owned() }
     }
 
-    pub fn start(self, drain: &Drain) -> watch::Receiver<Standing> {
+    pub(crate) fn start(self, drain: &Drain) -> watch::Receiver<Standing> {
         let (sender, standing) = watch::channel(Standing::default());
         let stop = drain.clone();
         drop(drain.spawn("lease", async move { self.run(&sender, &stop).await }));

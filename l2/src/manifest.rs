@@ -9,15 +9,15 @@ use thiserror::Error;
 
 /// A document, and where it is from.
 #[derive(Clone, Debug)]
-pub struct Document {
-    pub file: String,
+pub(crate) struct Document {
+    pub(crate) file: String,
     /// Its number in the file, from 1.
-    pub number: usize,
-    pub value: Value,
+    pub(crate) number: usize,
+    pub(crate) value: Value,
 }
 
 #[derive(Debug, Error)]
-pub enum ManifestError {
+pub(crate) enum ManifestError {
     #[error("cannot read {0}")]
     Read(String, #[source] std::io::Error),
     #[error(transparent)]
@@ -30,7 +30,7 @@ pub enum ManifestError {
 ///
 /// # Errors
 /// When it cannot be read or is no YAML.
-pub fn read(path: &Path) -> Result<Vec<Document>, ManifestError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<Document>, ManifestError> {
     let name = path.display().to_string();
     let text =
         if name == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
@@ -41,7 +41,7 @@ pub fn read(path: &Path) -> Result<Vec<Document>, ManifestError> {
 ///
 /// # Errors
 /// When the text is no YAML.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
+pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
     let values: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| config::explain(file, text, &error))?;
     let mut documents = Vec::new();
@@ -80,11 +80,11 @@ pub(crate) fn mended_name(name: &str) -> Option<String> {
 const MAX_NAME_BYTES: usize = 253;
 
 impl Document {
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         self.value["kind"].as_str().unwrap_or_default()
     }
 
-    pub fn group(&self) -> &str {
+    pub(crate) fn group(&self) -> &str {
         self.value["apiVersion"]
             .as_str()
             .and_then(|version| version.split_once('/'))
@@ -92,21 +92,21 @@ impl Document {
     }
 
     /// The part of apiVersion after the group.
-    pub fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         let text = self.value["apiVersion"].as_str().unwrap_or_default();
         text.rsplit_once('/').map_or(text, |(_, version)| version)
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.value["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    pub fn namespace(&self) -> Option<&str> {
+    pub(crate) fn namespace(&self) -> Option<&str> {
         self.value["metadata"]["namespace"].as_str()
     }
 
     /// `FILE#N Kind/name`, without the latter for a text that is no resource.
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         let place = format!("{}#{}", self.file, self.number);
         match self.kind() {
             "" => place,
@@ -118,7 +118,7 @@ impl Document {
     ///
     /// # Errors
     /// When it has not the shape; the text names the place.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
         serde_json::from_value(self.value.clone())
             .map_err(|error| ManifestError::Shape(self.place(), error.to_string()))
     }

@@ -22,37 +22,37 @@ const RELIST: Duration = Duration::from_secs(30);
 
 /// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    pub index: u32,
-    pub name: String,
-    pub mac: Mac,
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: Mac,
     /// Switched on, and with a carrier.
-    pub up: bool,
+    pub(crate) up: bool,
     /// Belongs to a bridge or bond, which speaks for it.
-    pub enslaved: bool,
+    pub(crate) enslaved: bool,
     /// Has broadcasts, and ARP is not switched off.
-    pub arp: bool,
+    pub(crate) arp: bool,
     /// Its addresses with their prefixes.
-    pub networks: Vec<IpNet>,
+    pub(crate) networks: Vec<IpNet>,
 }
 
 impl Link {
-    pub fn has_link_local(&self) -> bool {
+    pub(crate) fn has_link_local(&self) -> bool {
         self.networks.iter().any(|net| matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local()))
     }
 
-    pub fn connects(&self, ip: IpAddr) -> bool {
+    pub(crate) fn connects(&self, ip: IpAddr) -> bool {
         self.networks.iter().any(|net| net.contains(&ip))
     }
 }
 
-pub type Links = Arc<BTreeMap<u32, Link>>;
+pub(crate) type Links = Arc<BTreeMap<u32, Link>>;
 
 /// Starts to follow the kernel. The receiver has the state of the moment; the tasks run in `tasks`.
 ///
 /// # Errors
 /// When netlink cannot be used, which no privileges are needed for.
-pub async fn follow(tasks: &mut JoinSet<()>) -> io::Result<watch::Receiver<Links>> {
+pub(crate) async fn follow(tasks: &mut JoinSet<()>) -> io::Result<watch::Receiver<Links>> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
     let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
     tasks.spawn(connection);

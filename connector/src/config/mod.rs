@@ -18,52 +18,52 @@ use crate::ingress::{Matcher, Table};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
-pub use origin_request::OriginSettings;
+pub(crate) use origin_request::OriginSettings;
 
 /// Everything that a rule file says.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// As it was named, for messages.
-    pub file: String,
+    pub(crate) file: String,
     /// In order; the last one is a catch-all.
-    pub rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
     /// `edges`: addresses that stand in for the token's. Default: the token's.
-    pub edges: Option<Vec<String>>,
+    pub(crate) edges: Option<Vec<String>>,
     /// `tokenFile`: where the token lies. The command line and the environment win.
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// `gracePeriod`: how long a stop waits for requests in flight. Default 30 s.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// `metrics`: where health, status and metrics are served. Default 127.0.0.1:20241.
     pub metrics: Option<SocketAddr>,
     /// `log.level`. Default info.
-    pub log_level: Option<String>,
+    pub(crate) log_level: Option<String>,
     /// `log.format`: text or json. Default text.
-    pub log_json: Option<bool>,
+    pub(crate) log_json: Option<bool>,
     /// `shards`: threads that carry requests. Default 1.
-    pub shards: Option<usize>,
+    pub(crate) shards: Option<usize>,
     /// What is odd but no error.
-    pub warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// One rule, checked.
 #[derive(Clone, Debug)]
-pub struct Rule {
-    pub hostname: Pattern,
-    pub path: Option<PathPattern>,
-    pub service: Service,
-    pub origin: OriginSettings,
+pub(crate) struct Rule {
+    pub(crate) hostname: Pattern,
+    pub(crate) path: Option<PathPattern>,
+    pub(crate) service: Service,
+    pub(crate) origin: OriginSettings,
     /// Where in the file it begins.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Where its `caPool` stands, the one setting that can still fail when files are opened.
-    pub ca_pool_at: Option<(u64, u64)>,
+    pub(crate) ca_pool_at: Option<(u64, u64)>,
 }
 
 /// Something in the file that does nothing, or not what its author may think.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    pub line: u64,
-    pub column: u64,
-    pub text: String,
+pub(crate) struct Warning {
+    pub(crate) line: u64,
+    pub(crate) column: u64,
+    pub(crate) text: String,
 }
 
 /// A mistake at a place in the text.
@@ -77,7 +77,7 @@ pub(crate) struct Problem {
 
 impl Config {
     /// The rules as a table to match requests against.
-    pub fn table(&self) -> Table {
+    pub(crate) fn table(&self) -> Table {
         Table::new(
             self.rules
                 .iter()
@@ -142,7 +142,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 ///
 /// # Errors
 /// When the service cannot be read.
-pub fn from_url(service: &str) -> Result<Config, ConfigError> {
+pub(crate) fn from_url(service: &str) -> Result<Config, ConfigError> {
     let quoted = serde_json::Value::String(service::with_scheme(service));
     parse("--url", &format!("ingress:\n  - service: {quoted}\n"))
 }

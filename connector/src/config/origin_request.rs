@@ -14,44 +14,44 @@ use crate::origin::server_name::WantedName;
 
 /// The settings of one rule, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OriginSettings {
+pub(crate) struct OriginSettings {
     /// `connectTimeout`, default 30 s: name lookup and TCP connection. 0: no limit.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// `tlsTimeout`, default 10 s: the TLS handshake. 0: no limit.
-    pub tls_timeout: Duration,
+    pub(crate) tls_timeout: Duration,
     /// `tcpKeepAlive`, default 30 s: between probes on an idle connection. 0: none.
-    pub tcp_keep_alive: Duration,
+    pub(crate) tcp_keep_alive: Duration,
     /// `noHappyEyeballs`, default false: addresses one after another instead of IPv4 and IPv6 raced.
-    pub no_happy_eyeballs: bool,
+    pub(crate) no_happy_eyeballs: bool,
     /// `keepAliveConnections`, default 100: idle connections kept, per shard. 0: none.
-    pub keep_alive_connections: usize,
+    pub(crate) keep_alive_connections: usize,
     /// `maxConnections` (ours), default 1,024: connections to the origin, in the whole process; more requests wait for one,
     /// up to `connectTimeout`. A WebSocket holds one for as long as it is open.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// `keepAliveTimeout`, default 90 s: how long an idle connection is kept. 0: no limit.
-    pub keep_alive_timeout: Duration,
+    pub(crate) keep_alive_timeout: Duration,
     /// `httpHostHeader`, default none: replaces Host; the public name goes to X-Forwarded-Host.
-    pub http_host_header: Option<String>,
+    pub(crate) http_host_header: Option<String>,
     /// `visitorIpHeader` (ours), default none: a field that tells the visitor's address, as CF-Connecting-IP did.
-    pub visitor_ip_header: Option<HeaderName>,
+    pub(crate) visitor_ip_header: Option<HeaderName>,
     /// `originServerName`, default the service's host: the name in TLS, sent and verified.
-    pub origin_server_name: Option<String>,
+    pub(crate) origin_server_name: Option<String>,
     /// `matchSNItoHost`, default false: the name in TLS is the request's Host (after `httpHostHeader`).
-    pub match_sni_to_host: bool,
+    pub(crate) match_sni_to_host: bool,
     /// `caPool`, default none: a PEM file of authorities trusted besides the system's.
-    pub ca_pool: Option<PathBuf>,
+    pub(crate) ca_pool: Option<PathBuf>,
     /// `noTLSVerify`, default false: any certificate is taken.
-    pub no_tls_verify: bool,
+    pub(crate) no_tls_verify: bool,
     /// `disableChunkedEncoding`, default false: a body of unknown length is held back (up to 1 MiB) to send its length.
-    pub disable_chunked_encoding: bool,
+    pub(crate) disable_chunked_encoding: bool,
     /// `http2Origin`, default false: HTTP/2 when the origin chooses it in TLS.
-    pub http2_origin: bool,
+    pub(crate) http2_origin: bool,
     /// `responseHeaderTimeout` (ours), default 100 s: from the request's end to the answer's head. 0: no limit.
-    pub response_header_timeout: Duration,
+    pub(crate) response_header_timeout: Duration,
     /// `idleTimeout` (ours), default 5 min: silence inside a body. 0: no limit. Never applied to event streams and gRPC.
-    pub idle_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     /// `upgradeIdleTimeout` (ours), default 1 h: silence on a WebSocket. 0: no limit.
-    pub upgrade_idle_timeout: Duration,
+    pub(crate) upgrade_idle_timeout: Duration,
 }
 
 impl Default for OriginSettings {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::origin_request::OriginRequest;
 use super::{Config, ignored, parse};
 use crate::ingress::Choice;
+use crate::service::Service;
 
 fn read(text: &str) -> Config {
     parse("c.yml", text).unwrap()
@@ -207,14 +208,14 @@ fn what_is_not_served_is_read_with_a_warning_that_says_501() {
     ] {
         let config =
             read(&format!("ingress:\n  - hostname: a.b\n    {rule}\n  - service: http_status:404\n"));
-        assert!(!config.rules[0].service.is_proxied(), "{rule}");
+        assert!(matches!(config.rules[0].service, Service::Unserved(_)), "{rule}");
         let is_told = |w: &super::Warning| w.text.contains("501") && (2..=3).contains(&w.line);
         assert!(config.warnings.iter().any(is_told), "{rule}: {:?}", config.warnings);
     }
     let global = read(
         "originRequest: { bastionMode: true }\ningress:\n  - hostname: a.b\n  - service: http_status:404\n",
     );
-    assert!(!global.rules[0].service.is_proxied());
+    assert!(matches!(global.rules[0].service, Service::Unserved(_)));
     let missing = refused("ingress:\n  - hostname: a.b\n  - service: http_status:404\n");
     assert!(missing.starts_with("c.yml:2:5: ") && missing.contains("no `service`"), "{missing}");
 }

@@ -25,7 +25,7 @@ use crate::service::{Host, Service, Target};
 
 /// Addresses that no rule may lead to, whatever its name resolves to.
 #[derive(Debug, Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// This process's own admin server (hazard 134): its pages are not for the public.
     admin: RwLock<Option<SocketAddr>>,
 }
@@ -41,7 +41,7 @@ pub(crate) enum Alpn {
 
 /// Why no connection to an origin could be made.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub(crate) enum ConnectError {
     #[error("the name `{0}` cannot be resolved")]
     Resolve(String, #[source] io::Error),
     #[error("the name `{0}` has no address")]
@@ -77,7 +77,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// How the edge learns of it. In every case nothing was sent to the origin.
-    pub fn code(&self) -> AbortCode {
+    pub(crate) fn code(&self) -> AbortCode {
         match self {
             Self::ConnectTimeout(..) | Self::TlsTimeout(..) => AbortCode::OriginTimeout,
             Self::Tls(..) | Self::ServerName(_) => AbortCode::OriginTls,
@@ -89,7 +89,7 @@ impl ConnectError {
 }
 
 impl Guard {
-    pub fn set_admin(&self, admin: SocketAddr) {
+    pub(crate) fn set_admin(&self, admin: SocketAddr) {
         *self.admin.write() = Some(admin);
     }
 

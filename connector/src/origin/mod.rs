@@ -27,13 +27,13 @@ use crate::upload::ReplayBudget;
 
 pub(crate) use answer_body::{AnswerBody, BodyError};
 pub(crate) use connect::Alpn;
-pub use connect::{ConnectError, Guard};
+pub(crate) use connect::{ConnectError, Guard};
 use convoy::{Convoy, Turn};
 pub(crate) use h1::H1;
 pub(crate) use h2::{Download, H2, InUse, Uploading};
 pub(crate) use io::{Io, poll_read_bytes};
 use room::{Found, GivenBack, Permit, Room};
-pub use tls::TlsSetupError;
+pub(crate) use tls::TlsSetupError;
 
 /// What moves beside the future that is awaited: a connection, or an upload.
 pub(crate) trait Side {
@@ -48,7 +48,7 @@ pub(crate) trait Side {
 /// One service with its settings. Lives as long as a rule or a request uses it; rules that say the same share it, also
 /// across a reload, so that a changed file closes no connection that is still right.
 #[derive(Debug)]
-pub struct Origin {
+pub(crate) struct Origin {
     service: Service,
     settings: OriginSettings,
     tls: Option<tls::TlsSetup>,
@@ -117,7 +117,7 @@ pub(crate) enum Assurance {
 impl Origin {
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(
+    pub(crate) fn new(
         service: Service,
         settings: OriginSettings,
         guard: Arc<Guard>,
@@ -140,7 +140,7 @@ impl Origin {
         })
     }
 
-    pub fn settings(&self) -> &OriginSettings {
+    pub(crate) fn settings(&self) -> &OriginSettings {
         &self.settings
     }
 
@@ -148,12 +148,12 @@ impl Origin {
         &self.replay_budget
     }
 
-    pub fn service(&self) -> &Service {
+    pub(crate) fn service(&self) -> &Service {
         &self.service
     }
 
     /// Whether this is what a rule with these words needs.
-    pub fn is(&self, service: &Service, settings: &OriginSettings) -> bool {
+    pub(crate) fn is(&self, service: &Service, settings: &OriginSettings) -> bool {
         self.service == *service && self.settings == *settings
     }
 
@@ -328,11 +328,6 @@ impl Origin {
         // Over HTTP/2 one connection is enough to keep.
         let mut kept = false;
         shelf.h2.retain(|(_, connection)| !connection.is_idle() || !std::mem::replace(&mut kept, true));
-    }
-
-    /// How many idle or shared connections are kept.
-    pub fn kept(&self) -> usize {
-        self.shelves.iter().map(|shelf| shelf.lock()).map(|shelf| shelf.h1.len() + shelf.h2.len()).sum()
     }
 
     /// Whether a failure should be logged now, with the number of those that were not. Once, then every ten seconds.

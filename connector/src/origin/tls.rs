@@ -22,7 +22,7 @@ pub(crate) struct TlsSetup {
 
 /// Why TLS to an origin cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsSetupError {
+pub(crate) enum TlsSetupError {
     #[error("caPool `{}` cannot be read: {error}", path.display())]
     Read { path: PathBuf, error: rustls_pki_types::pem::Error },
     #[error("caPool `{}` holds no PEM certificate", .0.display())]

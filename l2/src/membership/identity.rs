@@ -6,13 +6,13 @@ use crate::node_name::NodeName;
 
 /// One life of one node. A later life of the same name replaces an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    pub name: NodeName,
-    pub addr: SocketAddr,
+pub(crate) struct Identity {
+    pub(crate) name: NodeName,
+    pub(crate) addr: SocketAddr,
     /// Milliseconds of the wall clock at the start of the process: what an earlier process owned is void.
-    pub boot: u64,
+    pub(crate) boot: u64,
     /// Raised when the process, still running, had been declared down: what it owns is its own still.
-    pub bump: u16,
+    pub(crate) bump: u16,
 }
 
 impl foca::Identity for Identity {

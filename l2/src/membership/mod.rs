@@ -11,7 +11,7 @@
 
 mod codec;
 mod identity;
-pub mod seal;
+pub(crate) mod seal;
 pub(crate) mod wire;
 
 use std::{
@@ -28,7 +28,7 @@ use foca::{
 };
 
 use codec::SwimCodec;
-pub use identity::Identity;
+pub(crate) use identity::Identity;
 
 use crate::{chance::Chance, node_name::NodeName};
 
@@ -48,7 +48,7 @@ pub(crate) const MAX_PACKET_BYTES: usize = 1200;
 
 /// What the second path said about a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The speaker itself answered.
     Alive,
     /// Its host answered that nothing listens there.
@@ -58,7 +58,7 @@ pub enum Verdict {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Up(Identity),
     /// It has another address.
     Moved(Identity),
@@ -70,15 +70,15 @@ pub enum Event {
 
 /// A member as last heard of.
 #[derive(Clone, Debug)]
-pub struct Member {
-    pub identity: Identity,
-    pub up: bool,
+pub(crate) struct Member {
+    pub(crate) identity: Identity,
+    pub(crate) up: bool,
     /// Since when it is up (or down).
-    pub since: Instant,
+    pub(crate) since: Instant,
     /// It is down though the second path found it to the last: it runs, and cannot take part.
-    pub found: bool,
+    pub(crate) found: bool,
     /// Its host said last that no speaker runs there.
-    pub refused: bool,
+    pub(crate) refused: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +91,7 @@ struct Suspicion {
 }
 
 /// The failure detector of one node.
-pub struct Membership {
+pub(crate) struct Membership {
     foca: Foca<Identity, SwimCodec, Chance, NoCustomBroadcast>,
     outbox: Outbox,
     members: BTreeMap<NodeName, Member>,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Membership {
 }
 
 impl Membership {
-    pub fn new(identity: Identity, seed: u64) -> Self {
+    pub(crate) fn new(identity: Identity, seed: u64) -> Self {
         Self {
             foca: Foca::new(identity, config(1), Chance::from_seed(seed), SwimCodec),
             outbox: Outbox::default(),
@@ -122,36 +122,36 @@ impl Membership {
         }
     }
 
-    pub fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         self.foca.identity()
     }
 
-    pub fn member(&self, name: &NodeName) -> Option<&Member> {
+    pub(crate) fn member(&self, name: &NodeName) -> Option<&Member> {
         self.members.get(name)
     }
 
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
     /// Members that nobody misses.
-    pub fn heard(&self) -> impl Iterator<Item = &Member> {
+    pub(crate) fn heard(&self) -> impl Iterator<Item = &Member> {
         self.alive().filter(|member| !self.suspicions.contains_key(&member.identity.name))
     }
 
-    pub fn alive(&self) -> impl Iterator<Item = &Member> {
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &Member> {
         self.members.values().filter(|member| member.up)
     }
 
     /// A datagram of the failure detector. Malformed ones and those for another identity change nothing.
-    pub fn handle_data(&mut self, data: &[u8], now: Instant) {
+    pub(crate) fn handle_data(&mut self, data: &[u8], now: Instant) {
         // Errors here are the peer's (malformed, old identity) or harmless races of probe cycles.
         let _ = self.foca.handle_data(data, self.outbox.at(now));
         self.absorb(now);
     }
 
     /// Someone was heard of by other means: ask to join it.
-    pub fn handle_acquaintance(&mut self, identity: Identity, now: Instant) {
+    pub(crate) fn handle_acquaintance(&mut self, identity: Identity, now: Instant) {
         if identity.name == self.identity().name {
             return;
         }
@@ -160,7 +160,7 @@ impl Membership {
     }
 
     /// The others know a later life of this node than this one (the wall clock went back): become its successor.
-    pub fn handle_later_boot(&mut self, boot: u64, now: Instant) {
+    pub(crate) fn handle_later_boot(&mut self, boot: u64, now: Instant) {
         if boot < self.identity().boot {
             return;
         }
@@ -170,7 +170,7 @@ impl Membership {
     }
 
     /// This node has another address: the same life under a renewed identity.
-    pub fn handle_readdress(&mut self, addr: SocketAddr, now: Instant) {
+    pub(crate) fn handle_readdress(&mut self, addr: SocketAddr, now: Instant) {
         let identity = self.identity().clone();
         let next = Identity { addr, bump: identity.bump.wrapping_add(1), ..identity };
         let _ = self.foca.change_identity(next, self.outbox.at(now));
@@ -178,7 +178,7 @@ impl Membership {
         self.revive(now);
     }
 
-    pub fn handle_verdict(&mut self, name: &NodeName, verdict: Verdict, now: Instant) {
+    pub(crate) fn handle_verdict(&mut self, name: &NodeName, verdict: Verdict, now: Instant) {
         let Some(suspicion) = self.suspicions.get_mut(name) else { return };
         match verdict {
             Verdict::Alive => {
@@ -196,12 +196,12 @@ impl Membership {
     }
 
     /// This process did not run for `gap`: the others were not silent, we were deaf.
-    pub fn handle_gap(&mut self, gap: Duration) {
+    pub(crate) fn handle_gap(&mut self, gap: Duration) {
         self.outbox.postpone(gap);
     }
 
     /// Runs every timer that is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some((due, timer)) = self.outbox.due(now) {
             if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer
                 && self.prolong(member_id, *incarnation, due, &timer, now)
@@ -216,7 +216,7 @@ impl Membership {
     /// With a new identity foca waits for a word from a member before it pings again. Two nodes that both got one would
     /// wait for each other, and one that is cut off in that moment for ever: make it look at the members that it has.
     /// Called often; does nothing while the pings go on.
-    pub fn revive(&mut self, now: Instant) {
+    pub(crate) fn revive(&mut self, now: Instant) {
         if self.outbox.timers.values().any(|timer| matches!(timer, Timer::ProbeRandomMember(_))) {
             return;
         }
@@ -224,20 +224,20 @@ impl Membership {
     }
 
     /// Tells the others that this node leaves.
-    pub fn handle_leave(&mut self, now: Instant) {
+    pub(crate) fn handle_leave(&mut self, now: Instant) {
         let _ = self.foca.leave_cluster(self.outbox.at(now));
         self.absorb(now);
     }
 
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.outbox.timers.first_key_value().map(|((due, ..), _)| *due)
     }
 
-    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.outbox.sends.pop_front()
     }
 
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 

@@ -20,7 +20,7 @@ const SALT_BYTES: usize = 16;
 const HEAD_BYTES: usize = 1 + SALT_BYTES + 8;
 const TAG_BYTES: usize = 16;
 /// What sealing adds.
-pub const OVERHEAD_BYTES: usize = HEAD_BYTES + TAG_BYTES;
+pub(crate) const OVERHEAD_BYTES: usize = HEAD_BYTES + TAG_BYTES;
 /// Processes whose keys are kept. More than speakers in any cluster; beyond it the oldest unused ones are dropped.
 const MOST_SENDERS: usize = 1024;
 /// How far a datagram may come late.
@@ -28,7 +28,7 @@ const WINDOW: u64 = 64;
 
 /// A datagram that is not for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     #[error("not sealed by a speaker of this version")]
     Foreign,
     #[error("sealed with another key: the speakers do not have the same secret")]
@@ -38,7 +38,7 @@ pub enum Broken {
 }
 
 /// Seals and opens for one process.
-pub struct Seal {
+pub(crate) struct Seal {
     secret: hkdf::Prk,
     salt: [u8; SALT_BYTES],
     key: LessSafeKey,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Seal {
 impl Seal {
     /// # Panics
     /// When the operating system has no random numbers.
-    pub fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8]) -> Self {
         let digest = digest::digest(&digest::SHA256, secret);
         let secret = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, digest.as_ref());
         let mut salt = [0; SALT_BYTES];
@@ -73,7 +73,7 @@ impl Seal {
         Self { secret, salt, key, counter: 0, senders: HashMap::new(), uses: 0 }
     }
 
-    pub fn seal(&mut self, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, data: &[u8]) -> Vec<u8> {
         self.counter += 1;
         let mut out = Vec::with_capacity(data.len() + OVERHEAD_BYTES);
         out.push(VERSION);
@@ -90,7 +90,7 @@ impl Seal {
     ///
     /// # Errors
     /// Whatever was not sealed with the same secret, or comes twice.
-    pub fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a [u8], Broken> {
+    pub(crate) fn open<'a>(&mut self, datagram: &'a mut [u8]) -> Result<&'a [u8], Broken> {
         if datagram.len() < OVERHEAD_BYTES || datagram[0] != VERSION {
             return Err(Broken::Foreign);
         }

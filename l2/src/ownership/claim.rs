@@ -15,23 +15,23 @@ use crate::{chance::mix, elect::rank, node_name::NodeName};
 /// How long a released address remembers its epoch: longer than any datagram lives and any digest round takes.
 const STONE_LIFE: Duration = Duration::from_secs(120);
 /// How long an address that a foreign host uses is left alone before it is probed again.
-pub const CONFLICT_HOLD: Duration = Duration::from_secs(20);
+pub(crate) const CONFLICT_HOLD: Duration = Duration::from_secs(20);
 /// The highest epoch that is believed, in a datagram or in a written claim. An owner changes at most a few times a
 /// second, which takes a million years to get here: more than that was made up, and would leave no room for a newer one.
 /// It is also exact in JSON, where numbers above 2^53 are not.
-pub const MAX_EPOCH: u64 = 1 << 48;
+pub(crate) const MAX_EPOCH: u64 = 1 << 48;
 /// Claims are compared in this many groups, so that one difference does not send all of 5,000 claims.
 pub(crate) const BUCKETS: usize = 16;
 
 /// One life of a node; see [`crate::membership::Identity::boot`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Owner {
-    pub name: NodeName,
-    pub boot: u64,
+pub(crate) struct Owner {
+    pub(crate) name: NodeName,
+    pub(crate) boot: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tenure {
+pub(crate) enum Tenure {
     /// Answers for the address.
     Owned(Owner),
     /// Asks the wire whether the address is free, to own it then.
@@ -43,21 +43,21 @@ pub enum Tenure {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    pub vip: IpAddr,
-    pub epoch: u64,
-    pub tenure: Tenure,
+pub(crate) struct Claim {
+    pub(crate) vip: IpAddr,
+    pub(crate) epoch: u64,
+    pub(crate) tenure: Tenure,
 }
 
 impl Claim {
-    pub fn owner(&self) -> Option<&Owner> {
+    pub(crate) fn owner(&self) -> Option<&Owner> {
         match &self.tenure {
             Tenure::Owned(owner) | Tenure::Probing(owner) => Some(owner),
             Tenure::Free | Tenure::Conflict => None,
         }
     }
 
-    pub fn is_owned(&self) -> bool {
+    pub(crate) fn is_owned(&self) -> bool {
         matches!(self.tenure, Tenure::Owned(_))
     }
 

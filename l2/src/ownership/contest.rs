@@ -50,7 +50,7 @@ pub(super) struct Contest {
 
 impl Ownership {
     /// Another station says on the wire that one of our VIPs is its own.
-    pub fn handle_wire_claim(&mut self, vip: IpAddr, mac: Mac, now: Instant) -> WireClaim {
+    pub(crate) fn handle_wire_claim(&mut self, vip: IpAddr, mac: Mac, now: Instant) -> WireClaim {
         let Some(rival) = self.speaker_of(mac) else { return WireClaim::Foreign };
         let in_reach = self.membership.heard().any(|member| member.identity.name == rival);
         match self.tenure_here(vip) {
@@ -85,7 +85,7 @@ impl Ownership {
     }
 
     /// VIPs of ours that another speaker, out of reach, claims on the wire: and whose.
-    pub fn contests(&self) -> impl Iterator<Item = (IpAddr, &NodeName)> {
+    pub(crate) fn contests(&self) -> impl Iterator<Item = (IpAddr, &NodeName)> {
         self.contests.iter().map(|(vip, contest)| (*vip, &contest.rival))
     }
 
@@ -129,12 +129,12 @@ impl Ownership {
     }
 
     /// The hardware addresses of speakers as they wrote them down: also of those that were never heard.
-    pub fn handle_stations(&mut self, stations: BTreeMap<NodeName, Vec<Mac>>) {
+    pub(crate) fn handle_stations(&mut self, stations: BTreeMap<NodeName, Vec<Mac>>) {
         self.stations = stations;
     }
 
     /// The speaker that has this hardware address.
-    pub fn speaker_of(&self, mac: Mac) -> Option<NodeName> {
+    pub(crate) fn speaker_of(&self, mac: Mac) -> Option<NodeName> {
         let written = || {
             let found = self.stations.iter().find(|(_, macs)| macs.contains(&mac));
             found.map(|(name, _)| name.clone()).filter(|name| *name != self.me.name)

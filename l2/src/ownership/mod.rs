@@ -34,7 +34,7 @@ use std::{
 };
 
 use claim::Table;
-pub use claim::{CONFLICT_HOLD, Claim, MAX_EPOCH, Owner, Tenure};
+pub(crate) use claim::{Claim, MAX_EPOCH, Owner, Tenure};
 use contest::Contest;
 use election::Election;
 use fence::{Cause, Fence};
@@ -53,25 +53,25 @@ use crate::{
 };
 
 /// A process that did not run for so long asks before it answers again. Shorter than any death can be declared in.
-pub const FENCE_AFTER: Duration = Duration::from_millis(250);
+pub(crate) const FENCE_AFTER: Duration = Duration::from_millis(250);
 /// The beat of retries and reviews.
 const TURN: Duration = Duration::from_millis(40);
 
 /// Every VIP that should be announced, by address.
-pub type Demands = BTreeMap<IpAddr, Demand>;
+pub(crate) type Demands = BTreeMap<IpAddr, Demand>;
 
 /// How one node takes part.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub identity: Identity,
-    pub seed: u64,
+pub(crate) struct Settings {
+    pub(crate) identity: Identity,
+    pub(crate) seed: u64,
     /// How long a member must be up before it is given VIPs that have an owner.
-    pub settle_after: Duration,
+    pub(crate) settle_after: Duration,
 }
 
 /// Why a VIP is announced from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gain {
+pub(crate) enum Gain {
     /// Nobody owned it, and the wire was silent.
     FirstUse,
     /// Its owner died; it had not been heard for so long.
@@ -84,7 +84,7 @@ pub enum Gain {
 
 /// Why a VIP is no longer announced from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub(crate) enum Loss {
     HandedOver {
         to: NodeName,
     },
@@ -99,7 +99,7 @@ pub enum Loss {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Ask the wire whether this address is free; answer with `handle_free` or `handle_taken`.
     Probe(IpAddr),
     Gained {
@@ -125,7 +125,7 @@ pub enum Event {
 
 /// What a speaker's own frame seen on the wire from another station means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WireClaim {
+pub(crate) enum WireClaim {
     /// From a speaker; settled between the speakers.
     Settled,
     /// From a speaker that is not heard: announce once more.
@@ -136,7 +136,7 @@ pub enum WireClaim {
 
 /// One node's view and part of the whole.
 #[derive(Debug)]
-pub struct Ownership {
+pub(crate) struct Ownership {
     membership: Membership,
     settings: Settings,
     /// This life of this node, as claims name it.
@@ -197,7 +197,7 @@ struct Offer {
 }
 
 impl Ownership {
-    pub fn new(settings: Settings, now: Instant) -> Self {
+    pub(crate) fn new(settings: Settings, now: Instant) -> Self {
         let mut chance = Chance::from_seed(settings.seed);
         let membership = Membership::new(settings.identity.clone(), chance.bits());
         let fence = Fence::new(Cause::Start, chance.bits(), 0, now);
@@ -237,12 +237,12 @@ impl Ownership {
     }
 
     /// Addresses where other speakers may be; asked until they are members.
-    pub fn handle_seeds(&mut self, seeds: Vec<SocketAddr>) {
+    pub(crate) fn handle_seeds(&mut self, seeds: Vec<SocketAddr>) {
         self.seeds = seeds;
     }
 
     /// The VIPs that should be announced, and by whom they may be.
-    pub fn handle_demands(&mut self, demands: Arc<Demands>, now: Instant) {
+    pub(crate) fn handle_demands(&mut self, demands: Arc<Demands>, now: Instant) {
         self.wake(now);
         let first = self.demands.replace(demands).is_none();
         self.election.request();
@@ -253,7 +253,7 @@ impl Ownership {
     }
 
     /// VIPs that this node cannot announce on any interface, its stations' addresses, and the networks it is on.
-    pub fn handle_interfaces(
+    pub(crate) fn handle_interfaces(
         &mut self,
         unable: BTreeSet<IpAddr>,
         macs: Vec<Mac>,
@@ -274,14 +274,14 @@ impl Ownership {
     }
 
     /// What the second path said about a suspect.
-    pub fn handle_verdict(&mut self, suspect: &NodeName, verdict: Verdict, now: Instant) {
+    pub(crate) fn handle_verdict(&mut self, suspect: &NodeName, verdict: Verdict, now: Instant) {
         self.wake(now);
         self.membership.handle_verdict(suspect, verdict, now);
         self.finish(now);
     }
 
     /// Nobody answered the probes of these.
-    pub fn handle_free(&mut self, vips: &[IpAddr], now: Instant) {
+    pub(crate) fn handle_free(&mut self, vips: &[IpAddr], now: Instant) {
         self.wake(now);
         for vip in vips {
             if self.tenure_here(*vip) == Some(Hold::Probing) {
@@ -294,7 +294,7 @@ impl Ownership {
     }
 
     /// A host that is no speaker uses an address that was being probed, or that we give up to it.
-    pub fn handle_taken(&mut self, vip: IpAddr, now: Instant) {
+    pub(crate) fn handle_taken(&mut self, vip: IpAddr, now: Instant) {
         self.wake(now);
         if self.tenure_here(vip).is_some() {
             self.put(vip, self.table.next_epoch(vip), Tenure::Conflict, now);
@@ -304,7 +304,7 @@ impl Ownership {
     }
 
     /// This node leaves soon: it offers everything, and goes on answering until each VIP is taken.
-    pub fn handle_drain(&mut self, now: Instant) {
+    pub(crate) fn handle_drain(&mut self, now: Instant) {
         self.wake(now);
         if !self.own.draining {
             self.change_status(|own| own.draining = true);
@@ -314,7 +314,7 @@ impl Ownership {
     }
 
     /// This node leaves now.
-    pub fn handle_leave(&mut self, now: Instant) {
+    pub(crate) fn handle_leave(&mut self, now: Instant) {
         self.wake(now);
         let held: Vec<_> = self.owned().collect();
         for vip in held {
@@ -329,63 +329,64 @@ impl Ownership {
     }
 
     /// Time has come (see [`Self::poll_timeout`]).
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.wake(now);
         self.finish(now);
     }
 
     /// Whether a question for this VIP may be answered now. Asks the clock: a process that has just been stopped and
     /// continued must not answer before it has noticed.
-    pub fn may_answer(&self, vip: IpAddr, now: Instant) -> bool {
+    pub(crate) fn may_answer(&self, vip: IpAddr, now: Instant) -> bool {
         self.is_active()
             && now.saturating_duration_since(self.last_turn) <= FENCE_AFTER
             && self.tenure_here(vip) == Some(Hold::Owned)
     }
 
-    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.sends.pop_front()
     }
 
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    pub fn poll_timeout(&self) -> Instant {
+    pub(crate) fn poll_timeout(&self) -> Instant {
         let due = self.membership.next_timeout().map_or(self.beats.turn, |due| due.min(self.beats.turn));
         self.next_settling().map_or(due, |settling| due.min(settling))
     }
 
     /// VIPs claimed as owned by this node.
-    pub fn owned(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(crate) fn owned(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.table
             .iter()
             .filter(|claim| claim.is_owned() && claim.owner() == Some(&self.me))
             .map(|claim| claim.vip)
     }
 
-    pub fn owns(&self, vip: IpAddr) -> bool {
+    pub(crate) fn owns(&self, vip: IpAddr) -> bool {
         self.tenure_here(vip) == Some(Hold::Owned)
     }
 
-    pub fn is_probing(&self, vip: IpAddr) -> bool {
+    pub(crate) fn is_probing(&self, vip: IpAddr) -> bool {
         self.tenure_here(vip) == Some(Hold::Probing)
     }
 
     /// Nodes whose speakers said that they stop, or whose hosts say that none runs.
-    pub fn stopped(&self) -> impl Iterator<Item = &NodeName> {
+    pub(crate) fn stopped(&self) -> impl Iterator<Item = &NodeName> {
         let refused = self.membership.members().filter(|member| !member.up && member.refused);
         self.peers.left().chain(refused.map(|member| &member.identity.name))
     }
 
-    pub fn claim(&self, vip: IpAddr) -> Option<&Claim> {
+    #[cfg(test)]
+    pub(crate) fn claim(&self, vip: IpAddr) -> Option<&Claim> {
         self.table.get(vip)
     }
 
-    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.table.iter()
     }
 
-    pub fn membership(&self) -> &Membership {
+    pub(crate) fn membership(&self) -> &Membership {
         &self.membership
     }
 

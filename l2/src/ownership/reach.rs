@@ -17,7 +17,7 @@ pub(super) enum Link {
 
 impl Ownership {
     /// The others cannot reach this node (`true`), or can again.
-    pub fn handle_cut(&mut self, cut: bool, now: Instant) {
+    pub(crate) fn handle_cut(&mut self, cut: bool, now: Instant) {
         self.wake(now);
         let link = if cut { Link::Cut } else { Link::Up };
         if (std::mem::replace(&mut self.link, link), link) == (Link::Cut, Link::Up) {
@@ -28,7 +28,7 @@ impl Ownership {
     }
 
     /// This node has another address now. Its claims stand: it is the same life.
-    pub fn handle_readdress(&mut self, addr: SocketAddr, now: Instant) {
+    pub(crate) fn handle_readdress(&mut self, addr: SocketAddr, now: Instant) {
         self.wake(now);
         if self.membership.identity().addr != addr {
             self.membership.handle_readdress(addr, now);

@@ -27,7 +27,7 @@ const REUNION_GRACE: Duration = Duration::from_secs(1);
 
 impl Ownership {
     /// Claims that other speakers wrote down.
-    pub fn handle_records(&mut self, claims: Vec<Claim>, now: Instant) {
+    pub(crate) fn handle_records(&mut self, claims: Vec<Claim>, now: Instant) {
         self.wake(now);
         for claim in &claims {
             if self.withdrawn.get(&claim.vip).is_some_and(|(gone, _)| gone == claim) {
@@ -39,7 +39,7 @@ impl Ownership {
     }
 
     /// Claims that are not written down any more.
-    pub fn handle_withdrawn(&mut self, claims: Vec<Claim>, now: Instant) {
+    pub(crate) fn handle_withdrawn(&mut self, claims: Vec<Claim>, now: Instant) {
         self.wake(now);
         self.withdrawn.extend(claims.into_iter().map(|claim| (claim.vip, (claim, now))));
         self.finish(now);
@@ -62,7 +62,7 @@ impl Ownership {
     }
 
     /// Nodes of which the control plane hears nothing, or nothing good.
-    pub fn handle_unready(&mut self, nodes: BTreeSet<NodeName>) {
+    pub(crate) fn handle_unready(&mut self, nodes: BTreeSet<NodeName>) {
         if self.unready != nodes {
             self.election.request();
         }

@@ -112,7 +112,7 @@ impl Ownership {
         Body::Digest { nonce, reply, buckets: self.table.digest(), your_boot: to_boot }
     }
 
-    pub fn is_fenced(&self) -> bool {
+    pub(crate) fn is_fenced(&self) -> bool {
         matches!(self.stage, Stage::Fenced(_))
     }
 

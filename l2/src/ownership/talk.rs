@@ -30,7 +30,7 @@ const CORRECT_EVERY: Duration = Duration::from_millis(80);
 
 impl Ownership {
     /// A datagram from another speaker, already authenticated.
-    pub fn handle_datagram(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
+    pub(crate) fn handle_datagram(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         self.wake(now);
         self.company = Company::Met;
         self.peers.heard_from(from, now);

@@ -16,13 +16,13 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::unix::AsyncFd;
 
 /// Longer frames are cut: what we read has at most 14 + 40 + 24 bytes and options.
-pub const MAX_FRAME_BYTES: usize = 512;
+pub(crate) const MAX_FRAME_BYTES: usize = 512;
 
 /// Bytes of backlog per interface: about 150 frames, so that a flood is dropped by the kernel and not stored here.
 const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     /// Frames for this station, broadcasts and all multicast.
     AllMulticast,
     /// Whatever passes the wire.
@@ -31,7 +31,7 @@ pub enum Listen {
 
 /// A raw socket bound to one interface.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     inner: AsyncFd<RawSocket>,
 }
 
@@ -40,7 +40,7 @@ impl Socket {
     ///
     /// # Errors
     /// `PermissionDenied` without CAP_NET_RAW; `NotFound`-like errors (ENXIO, ENODEV) when the interface is gone.
-    pub fn open(index: u32, listen: Listen) -> io::Result<Self> {
+    pub(crate) fn open(index: u32, listen: Listen) -> io::Result<Self> {
         // Protocol 0 receives nothing: the filter is in place before bind names the protocol.
         let socket =
             RawSocket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), Some(Protocol::from(0)))?;
@@ -52,24 +52,11 @@ impl Socket {
         Ok(Self { inner: sys::watch(socket)? })
     }
 
-    /// Waits for a frame. Cancel safe.
+    /// Waits for a frame.
     ///
     /// # Errors
     /// `NetworkDown` when the link goes down (the socket lives on), others when the interface is removed.
-    pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut ready = self.inner.readable().await?;
-            if let Ok(result) = ready.try_io(|socket| socket.get_ref().read(buffer)) {
-                return result;
-            }
-        }
-    }
-
-    /// As [`Self::recv`], for a caller that waits for several sockets.
-    ///
-    /// # Errors
-    /// As [`Self::recv`].
-    pub fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = std::task::ready!(self.inner.poll_read_ready(cx))?;
             if let Ok(result) = ready.try_io(|socket| socket.get_ref().read(buffer)) {
@@ -78,19 +65,11 @@ impl Socket {
         }
     }
 
-    /// Takes a frame that is already here.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there is none.
-    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.get_ref().read(buffer)
-    }
-
     /// Sends one frame at once, or fails: nothing is queued here.
     ///
     /// # Errors
     /// `NetworkDown` on a link without carrier; `WouldBlock` when the device queue is full.
-    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.inner.get_ref().write(frame).map(drop)
     }
 }

@@ -48,7 +48,7 @@ pub struct Options {
     pub promiscuous: bool,
     /// When another host keeps claiming an address: `defend` it (once in 10 s) or `yield`.
     #[arg(long, env = "CAUSEWAY_ON_CONFLICT", value_enum, default_value = "defend")]
-    pub on_conflict: OnConflict,
+    pub(crate) on_conflict: OnConflict,
     /// How long a node must be a member before it is given addresses that have an owner, in seconds.
     #[arg(long, env = "CAUSEWAY_SETTLE_AFTER", default_value = "5", value_parser = seconds)]
     pub settle_after: std::time::Duration,
