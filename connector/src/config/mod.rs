@@ -77,7 +77,7 @@ pub(crate) struct Problem {
 
 impl Config {
     /// The rules as a table to match requests against.
-    pub(crate) fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         Table::new(
             self.rules
                 .iter()
