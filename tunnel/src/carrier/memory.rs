@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use super::{Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
-pub(crate) use link::{Link, Side};
+pub(crate) use link::{Link, Party};
 pub use network::Network;
 pub(crate) use network::{Endpoint, Incoming};
 
@@ -58,7 +58,7 @@ impl Default for Line {
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     link: Shared,
-    side: Side,
+    party: Party,
 }
 
 type Shared = Arc<Mutex<Link>>;
@@ -66,36 +66,36 @@ type Shared = Arc<Mutex<Link>>;
 /// The two ends of a new link: who dialled, who answered.
 pub(crate) fn pair(link: Link) -> (Connection, Connection, Shared) {
     let link = Arc::new(Mutex::new(link));
-    let end = |side| Connection { link: Arc::clone(&link), side };
-    (end(Side::Dialler), end(Side::Listener), Arc::clone(&link))
+    let end = |party| Connection { link: Arc::clone(&link), party };
+    (end(Party::Dialler), end(Party::Listener), Arc::clone(&link))
 }
 
 impl Connection {
     pub(super) async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
-        let stream = std::future::poll_fn(|cx| self.link.lock().poll_open(self.side, cx)).await?;
+        let stream = std::future::poll_fn(|cx| self.link.lock().poll_open(self.party, cx)).await?;
         Ok(self.halves(stream))
     }
 
     pub(super) async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
-        let stream = std::future::poll_fn(|cx| self.link.lock().poll_accept(self.side, cx)).await?;
+        let stream = std::future::poll_fn(|cx| self.link.lock().poll_accept(self.party, cx)).await?;
         Ok(self.halves(stream))
     }
 
     fn halves(&self, stream: u64) -> (SendHalf, RecvHalf) {
-        let half = || Half { link: Arc::clone(&self.link), side: self.side, stream };
+        let half = || Half { link: Arc::clone(&self.link), party: self.party, stream };
         (SendHalf(half()), RecvHalf(half()))
     }
 
     pub(super) fn allow_streams(&self, count: u32) {
-        self.link.lock().allow_streams(self.side, count);
+        self.link.lock().allow_streams(self.party, count);
     }
 
     pub(super) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
-        self.link.lock().send_datagram(self.side, bytes)
+        self.link.lock().send_datagram(self.party, bytes)
     }
 
     pub(super) async fn recv_datagram(&self) -> Result<Bytes, Closed> {
-        std::future::poll_fn(|cx| self.link.lock().poll_datagram(self.side, cx)).await
+        std::future::poll_fn(|cx| self.link.lock().poll_datagram(self.party, cx)).await
     }
 
     pub(super) fn max_datagram_bytes(&self) -> usize {
@@ -103,15 +103,15 @@ impl Connection {
     }
 
     pub(super) fn close(&self, code: CloseCode, reason: &str) {
-        self.link.lock().close(self.side, code, reason);
+        self.link.lock().close(self.party, code, reason);
     }
 
     pub(super) async fn closed(&self) -> Closed {
-        std::future::poll_fn(|cx| self.link.lock().poll_closed(self.side, cx)).await
+        std::future::poll_fn(|cx| self.link.lock().poll_closed(self.party, cx)).await
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.link.lock().closed(self.side).is_none()
+        self.link.lock().closed(self.party).is_none()
     }
 
     pub(super) fn exporter(&self) -> Exporter {
@@ -119,7 +119,7 @@ impl Connection {
     }
 
     pub(super) fn remote(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.side.other().port()).into()
+        (Ipv4Addr::LOCALHOST, self.party.other().port()).into()
     }
 
     pub(super) fn rtt(&self) -> Duration {
@@ -127,14 +127,14 @@ impl Connection {
     }
 
     pub(super) fn traffic(&self) -> Traffic {
-        self.link.lock().traffic(self.side)
+        self.link.lock().traffic(self.party)
     }
 }
 
 #[derive(Debug)]
 struct Half {
     link: Shared,
-    side: Side,
+    party: Party,
     stream: u64,
 }
 
@@ -150,20 +150,20 @@ impl SendHalf {
         cx: &mut Context<'_>,
         chunks: &mut [Bytes],
     ) -> Poll<Result<(), Ended>> {
-        self.0.link.lock().poll_write(self.0.side, self.0.stream, cx, chunks)
+        self.0.link.lock().poll_write(self.0.party, self.0.stream, cx, chunks)
     }
 
     pub(super) fn finish(&mut self) {
-        self.0.link.lock().finish(self.0.side, self.0.stream);
+        self.0.link.lock().finish(self.0.party, self.0.stream);
     }
 
     pub(super) fn reset(&mut self, code: AbortCode) {
-        self.0.link.lock().reset(self.0.side, self.0.stream, code);
+        self.0.link.lock().reset(self.0.party, self.0.stream, code);
     }
 
     pub(super) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
-        let (link, side, stream) = (Arc::clone(&self.0.link), self.0.side, self.0.stream);
-        std::future::poll_fn(move |cx| link.lock().poll_stopped(side, stream, cx))
+        let (link, party, stream) = (Arc::clone(&self.0.link), self.0.party, self.0.stream);
+        std::future::poll_fn(move |cx| link.lock().poll_stopped(party, stream, cx))
     }
 }
 
@@ -173,11 +173,11 @@ impl RecvHalf {
         cx: &mut Context<'_>,
         take: impl FnMut(Bytes),
     ) -> Poll<Result<bool, Ended>> {
-        self.0.link.lock().poll_read(self.0.side, self.0.stream, cx, take)
+        self.0.link.lock().poll_read(self.0.party, self.0.stream, cx, take)
     }
 
     pub(super) fn stop(&mut self, code: AbortCode) {
-        self.0.link.lock().stop(self.0.side, self.0.stream, code);
+        self.0.link.lock().stop(self.0.party, self.0.stream, code);
     }
 }
 
@@ -185,15 +185,15 @@ impl RecvHalf {
 impl Drop for SendHalf {
     fn drop(&mut self) {
         let mut link = self.0.link.lock();
-        link.finish(self.0.side, self.0.stream);
-        link.let_go_of_sending(self.0.side, self.0.stream);
+        link.finish(self.0.party, self.0.stream);
+        link.let_go_of_sending(self.0.party, self.0.stream);
     }
 }
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
         let mut link = self.0.link.lock();
-        link.stop(self.0.side, self.0.stream, AbortCode::Cancelled);
-        link.let_go_of_receiving(self.0.side, self.0.stream);
+        link.stop(self.0.party, self.0.stream, AbortCode::Cancelled);
+        link.let_go_of_receiving(self.0.party, self.0.stream);
     }
 }

@@ -25,12 +25,12 @@ use crate::limits::{DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT};
 use end::End;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Side {
+pub(crate) enum Party {
     Dialler,
     Listener,
 }
 
-impl Side {
+impl Party {
     pub(super) fn other(self) -> Self {
         match self {
             Self::Dialler => Self::Listener,
@@ -102,7 +102,7 @@ pub(crate) struct Link {
 struct Arrival {
     at: Duration,
     number: u64,
-    to: Side,
+    to: Party,
     packet: Packet,
 }
 
@@ -136,12 +136,12 @@ impl Link {
         self.exporter
     }
 
-    pub(super) fn closed(&self, side: Side) -> Option<&Closed> {
-        self.end(side).closed.as_ref()
+    pub(super) fn closed(&self, party: Party) -> Option<&Closed> {
+        self.end(party).closed.as_ref()
     }
 
-    pub(super) fn traffic(&self, side: Side) -> Traffic {
-        self.end(side).traffic
+    pub(super) fn traffic(&self, party: Party) -> Traffic {
+        self.end(party).traffic
     }
 
     /// When the next packet arrives.
@@ -163,14 +163,14 @@ impl Link {
     pub(crate) fn cut(&mut self) {
         self.is_cut = true;
         self.under_way.clear();
-        for to in [Side::Dialler, Side::Listener] {
+        for to in [Party::Dialler, Party::Listener] {
             self.push(self.now() + IDLE_TIMEOUT, to, Packet::Silence);
         }
     }
 
-    pub(super) fn poll_open(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<u64, Closed>> {
+    pub(super) fn poll_open(&mut self, party: Party, cx: &mut Context<'_>) -> Poll<Result<u64, Closed>> {
         let window = self.line.stream_window_bytes;
-        let end = self.end_mut(side);
+        let end = self.end_mut(party);
         if let Some(closed) = &end.closed {
             return Poll::Ready(Err(closed.clone()));
         }
@@ -178,15 +178,15 @@ impl Link {
             end.openers.push(cx.waker().clone());
             return Poll::Pending;
         }
-        let stream = end.next * 2 + side as u64;
+        let stream = end.next * 2 + party as u64;
         end.next += 1;
         end.opened_and_open += 1;
         end.add(stream, window);
         Poll::Ready(Ok(stream))
     }
 
-    pub(super) fn poll_accept(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<u64, Closed>> {
-        let end = self.end_mut(side);
+    pub(super) fn poll_accept(&mut self, party: Party, cx: &mut Context<'_>) -> Poll<Result<u64, Closed>> {
+        let end = self.end_mut(party);
         if let Some(stream) = end.incoming.pop_front() {
             return Poll::Ready(Ok(stream));
         }
@@ -197,23 +197,27 @@ impl Link {
         Poll::Pending
     }
 
-    pub(super) fn allow_streams(&mut self, side: Side, count: u32) {
-        self.send(side, Packet::AllowStreams(count));
+    pub(super) fn allow_streams(&mut self, party: Party, count: u32) {
+        self.send(party, Packet::AllowStreams(count));
     }
 
-    pub(super) fn send_datagram(&mut self, side: Side, bytes: Bytes) -> Result<(), DatagramError> {
-        if let Some(closed) = self.closed(side) {
+    pub(super) fn send_datagram(&mut self, party: Party, bytes: Bytes) -> Result<(), DatagramError> {
+        if let Some(closed) = self.closed(party) {
             return Err(DatagramError::Lost(closed.clone()));
         }
         if bytes.len() > self.line.packet_bytes {
             return Err(DatagramError::TooLong);
         }
-        self.send(side, Packet::Datagram(bytes));
+        self.send(party, Packet::Datagram(bytes));
         Ok(())
     }
 
-    pub(super) fn poll_datagram(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<Bytes, Closed>> {
-        let end = self.end_mut(side);
+    pub(super) fn poll_datagram(
+        &mut self,
+        party: Party,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Closed>> {
+        let end = self.end_mut(party);
         if let Some(bytes) = end.datagrams.pop_front() {
             return Poll::Ready(Ok(bytes));
         }
@@ -224,15 +228,15 @@ impl Link {
         Poll::Pending
     }
 
-    pub(super) fn close(&mut self, side: Side, code: CloseCode, reason: &str) {
-        if self.closed(side).is_none() {
-            self.send(side, Packet::Close(code, reason.to_owned()));
-            self.end_mut(side).close(Closed::ByUs);
+    pub(super) fn close(&mut self, party: Party, code: CloseCode, reason: &str) {
+        if self.closed(party).is_none() {
+            self.send(party, Packet::Close(code, reason.to_owned()));
+            self.end_mut(party).close(Closed::ByUs);
         }
     }
 
-    pub(super) fn poll_closed(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Closed> {
-        let end = self.end_mut(side);
+    pub(super) fn poll_closed(&mut self, party: Party, cx: &mut Context<'_>) -> Poll<Closed> {
+        let end = self.end_mut(party);
         if let Some(closed) = &end.closed {
             return Poll::Ready(closed.clone());
         }
@@ -242,18 +246,18 @@ impl Link {
 
     pub(super) fn poll_write(
         &mut self,
-        side: Side,
+        party: Party,
         stream: u64,
         cx: &mut Context<'_>,
         chunks: &mut [Bytes],
     ) -> Poll<Result<(), Ended>> {
-        if let Some(closed) = self.closed(side) {
+        if let Some(closed) = self.closed(party) {
             return Poll::Ready(Err(Ended::Lost(closed.clone())));
         }
         let packet_bytes = self.line.packet_bytes as u64;
         for chunk in chunks {
             while !chunk.is_empty() {
-                let sending = self.end_mut(side).sending(stream);
+                let sending = self.end_mut(party).sending(stream);
                 match sending.stage {
                     SendStage::Open => {}
                     SendStage::Stopped(code) => return Poll::Ready(Err(Ended::Aborted(code))),
@@ -267,37 +271,37 @@ impl Link {
                 let length = usize::try_from(room).unwrap_or(usize::MAX).min(chunk.len());
                 let (at, bytes) = (sending.sent, chunk.split_to(length));
                 sending.sent += length as u64;
-                self.send(side, Packet::Data { stream, at, bytes });
+                self.send(party, Packet::Data { stream, at, bytes });
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn finish(&mut self, side: Side, stream: u64) {
-        let sending = self.end_mut(side).sending(stream);
+    pub(super) fn finish(&mut self, party: Party, stream: u64) {
+        let sending = self.end_mut(party).sending(stream);
         if sending.stage == SendStage::Open {
             sending.stage = SendStage::Finished;
             let at = sending.sent;
-            self.send(side, Packet::End { stream, at });
+            self.send(party, Packet::End { stream, at });
         }
     }
 
-    pub(super) fn reset(&mut self, side: Side, stream: u64, code: AbortCode) {
-        let sending = self.end_mut(side).sending(stream);
+    pub(super) fn reset(&mut self, party: Party, stream: u64, code: AbortCode) {
+        let sending = self.end_mut(party).sending(stream);
         if !matches!(sending.stage, SendStage::Received | SendStage::Reset) {
             sending.stage = SendStage::Reset;
             sending.wake();
-            self.send(side, Packet::Reset { stream, code });
+            self.send(party, Packet::Reset { stream, code });
         }
     }
 
     pub(super) fn poll_stopped(
         &mut self,
-        side: Side,
+        party: Party,
         stream: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Option<AbortCode>> {
-        let end = self.end_mut(side);
+        let end = self.end_mut(party);
         let Some(sending) = end.sendings.get_mut(&stream) else { return Poll::Ready(None) };
         match sending.stage {
             SendStage::Stopped(code) => return Poll::Ready(Some(code)),
@@ -313,13 +317,13 @@ impl Link {
 
     pub(super) fn poll_read(
         &mut self,
-        side: Side,
+        party: Party,
         stream: u64,
         cx: &mut Context<'_>,
         mut take: impl FnMut(Bytes),
     ) -> Poll<Result<bool, Ended>> {
         let window = self.line.stream_window_bytes;
-        let end = self.end_mut(side);
+        let end = self.end_mut(party);
         let closed = end.closed.clone();
         let receiving = end.receiving(stream);
         match (receiving.stage, receiving.reset) {
@@ -337,7 +341,7 @@ impl Link {
         }
         if receiving.read() > before {
             let total = receiving.read() + window;
-            self.send(side, Packet::Allow { stream, total });
+            self.send(party, Packet::Allow { stream, total });
             return Poll::Ready(Ok(true));
         }
         if receiving.is_at_end() {
@@ -351,34 +355,34 @@ impl Link {
         Poll::Pending
     }
 
-    pub(super) fn stop(&mut self, side: Side, stream: u64, code: AbortCode) {
-        let receiving = self.end_mut(side).receiving(stream);
+    pub(super) fn stop(&mut self, party: Party, stream: u64, code: AbortCode) {
+        let receiving = self.end_mut(party).receiving(stream);
         if receiving.stage == RecvStage::Open {
             receiving.stage = RecvStage::Stopped;
             receiving.forget();
             if receiving.reset.is_none() {
-                self.send(side, Packet::Stop { stream, code });
+                self.send(party, Packet::Stop { stream, code });
             }
         }
     }
 
-    pub(super) fn let_go_of_sending(&mut self, side: Side, stream: u64) {
-        self.end_mut(side).sending(stream).is_let_go = true;
-        self.end_mut(side).clear_away(stream, side);
+    pub(super) fn let_go_of_sending(&mut self, party: Party, stream: u64) {
+        self.end_mut(party).sending(stream).is_let_go = true;
+        self.end_mut(party).clear_away(stream, party);
     }
 
-    pub(super) fn let_go_of_receiving(&mut self, side: Side, stream: u64) {
-        self.end_mut(side).receiving(stream).is_let_go = true;
-        self.end_mut(side).clear_away(stream, side);
+    pub(super) fn let_go_of_receiving(&mut self, party: Party, stream: u64) {
+        self.end_mut(party).receiving(stream).is_let_go = true;
+        self.end_mut(party).clear_away(stream, party);
     }
 
     /// How many streams this end still knows.
     #[cfg(test)]
-    pub(crate) fn streams(&self, side: Side) -> usize {
-        self.end(side).sendings.len()
+    pub(crate) fn streams(&self, party: Party) -> usize {
+        self.end(party).sendings.len()
     }
 
-    fn arrived(&mut self, to: Side, packet: Packet) {
+    fn arrived(&mut self, to: Party, packet: Packet) {
         let window = self.line.stream_window_bytes;
         let end = self.end_mut(to);
         if end.closed.is_some() {
@@ -453,16 +457,16 @@ impl Link {
         }
     }
 
-    fn tell_received(&mut self, side: Side, stream: u64) {
-        let is_whole = self.end(side).receivings.get(&stream).is_some_and(Receiving::is_whole);
+    fn tell_received(&mut self, party: Party, stream: u64) {
+        let is_whole = self.end(party).receivings.get(&stream).is_some_and(Receiving::is_whole);
         if is_whole {
-            self.send(side, Packet::Received { stream });
-            self.end_mut(side).clear_away(stream, side);
+            self.send(party, Packet::Received { stream });
+            self.end_mut(party).clear_away(stream, party);
         }
     }
 
     /// Puts a packet on the line, unless this end is closed.
-    fn send(&mut self, from: Side, packet: Packet) {
+    fn send(&mut self, from: Party, packet: Packet) {
         if self.end(from).closed.is_some() || self.is_cut {
             return;
         }
@@ -480,7 +484,7 @@ impl Link {
         self.push(at, from.other(), packet);
     }
 
-    fn push(&mut self, at: Duration, to: Side, packet: Packet) {
+    fn push(&mut self, at: Duration, to: Party, packet: Packet) {
         self.sent += 1;
         self.under_way.push(Reverse(Arrival { at, number: self.sent, to, packet }));
         if let Some((_, sent)) = &self.clock {
@@ -492,12 +496,12 @@ impl Link {
         self.clock.as_ref().map_or(self.now, |(began, _)| began.elapsed())
     }
 
-    fn end(&self, side: Side) -> &End {
-        &self.ends[side as usize]
+    fn end(&self, party: Party) -> &End {
+        &self.ends[party as usize]
     }
 
-    fn end_mut(&mut self, side: Side) -> &mut End {
-        &mut self.ends[side as usize]
+    fn end_mut(&mut self, party: Party) -> &mut End {
+        &mut self.ends[party as usize]
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Connection, Line, Link, Shared, Side, pair};
+use super::{Connection, Line, Link, Party, Shared, pair};
 use crate::carrier::Closed;
 use crate::code::CloseCode;
 use crate::limits::FIRST_STREAMS;
@@ -115,19 +115,19 @@ impl Endpoint {
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, Side::Listener.port()).into()
+        (Ipv4Addr::LOCALHOST, Party::Listener.port()).into()
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
         *self.0.0.asked.lock() = None;
         self.0.0.heard.notify_one();
-        self.0.links().iter().for_each(|link| link.lock().close(Side::Listener, code, reason));
+        self.0.links().iter().for_each(|link| link.lock().close(Party::Listener, code, reason));
     }
 }
 
 impl Incoming {
     pub(crate) fn remote(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, Side::Dialler.port()).into()
+        (Ipv4Addr::LOCALHOST, Party::Dialler.port()).into()
     }
 
     pub(crate) fn connect(mut self) -> Connection {

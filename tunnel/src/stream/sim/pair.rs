@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::chance::Chance;
 use super::ledger::{Ledger, Seen};
 use super::{Ties, origin, visitor};
-use crate::carrier::memory::{self, Line, Link, Side};
+use crate::carrier::memory::{self, Line, Link, Party};
 use crate::carrier::{Connection, memory::pair};
 use crate::code::CloseCode;
 use crate::session::{Role, Session, SessionId, SessionInfo};
@@ -50,7 +50,7 @@ impl Wake for Woken {
 enum Fate {
     None,
     Cut,
-    Close(Side),
+    Close(Party),
 }
 
 pub(super) struct Pair {
@@ -93,8 +93,8 @@ impl Pair {
         let (connector, edge, link) = pair(Link::new(line, (1, 1 + chance.below(8))));
         let fate = match chance.below(8) {
             0 => Fate::Cut,
-            1 => Fate::Close(Side::Dialler),
-            2 => Fate::Close(Side::Listener),
+            1 => Fate::Close(Party::Dialler),
+            2 => Fate::Close(Party::Listener),
             _ => Fate::None,
         };
         let mut pair = Self {
@@ -208,7 +208,7 @@ impl Pair {
         let [connector, edge] = self.sessions.clone();
         if edge.is_alive() && connector.is_alive() {
             let link = self.link.lock();
-            let left = (link.streams(Side::Dialler), link.streams(Side::Listener));
+            let left = (link.streams(Party::Dialler), link.streams(Party::Listener));
             assert_eq!(left, (0, 0), "seed {}: streams that nobody has are not over", self.seed);
         }
         edge.close(CloseCode::Done, "over");

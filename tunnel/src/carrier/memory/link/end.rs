@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::Side;
+use super::Party;
 use crate::carrier::memory::stream::{Receiving, Sending};
 use crate::carrier::{Closed, Traffic};
 
@@ -65,7 +65,7 @@ impl End {
     }
 
     /// The stream that a packet to `me` is of, opened if it is new; `None` when it is over.
-    pub(super) fn seen(&mut self, stream: u64, me: Side, window: u64) -> Option<&mut Receiving> {
+    pub(super) fn seen(&mut self, stream: u64, me: Party, window: u64) -> Option<&mut Receiving> {
         if stream % 2 != me as u64 {
             while self.unseen <= stream / 2 {
                 let new = self.unseen * 2 + stream % 2;
@@ -79,7 +79,7 @@ impl End {
     }
 
     /// Forgets a stream whose two directions are over and whose handles are gone.
-    pub(super) fn clear_away(&mut self, stream: u64, me: Side) {
+    pub(super) fn clear_away(&mut self, stream: u64, me: Party) {
         let is_done = self.sendings.get(&stream).is_some_and(Sending::is_done)
             && self.receivings.get(&stream).is_some_and(Receiving::is_done);
         if is_done {
