@@ -2,6 +2,8 @@
 
 mod dial;
 mod endpoint;
+#[cfg(test)]
+pub(crate) mod lossy;
 mod socket;
 mod transport;
 

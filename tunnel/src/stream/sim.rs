@@ -14,6 +14,7 @@ mod body;
 mod chance;
 mod ledger;
 mod origin;
+mod over_quic;
 mod pair;
 mod visitor;
 

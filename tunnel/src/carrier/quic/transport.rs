@@ -25,7 +25,7 @@ pub(super) fn connector() -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-fn common() -> TransportConfig {
+pub(super) fn common() -> TransportConfig {
     let mut config = TransportConfig::default();
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("a few seconds fit");
     config

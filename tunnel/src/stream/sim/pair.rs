@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::chance::Chance;
 use super::ledger::{Ledger, Seen};
 use super::{Ties, origin, visitor};
-use crate::carrier::memory::{self, Line, Link, Party};
+use crate::carrier::memory::{Line, Link, Party};
 use crate::carrier::{Connection, memory::pair};
 use crate::code::CloseCode;
 use crate::session::{Role, Session, SessionId, SessionInfo};
@@ -101,7 +101,7 @@ impl Pair {
             seed,
             ledger: Ledger::default(),
             link,
-            sessions: [session(connector), session(edge)],
+            sessions: [connector, edge].map(|end| session(Connection::Memory(end))),
             tasks: Vec::new(),
             spawned: Rc::default(),
             fate,
@@ -232,7 +232,7 @@ impl Drop for Pair {
     }
 }
 
-fn session(connection: memory::Connection) -> Session {
+pub(super) fn session(connection: Connection) -> Session {
     let info = SessionInfo {
         id: SessionId(1),
         tunnel: TunnelId(uuid::Uuid::nil()),
@@ -247,7 +247,7 @@ fn session(connection: memory::Connection) -> Session {
         remote: (Ipv4Addr::LOCALHOST, 1).into(),
         since: Instant::now(),
     };
-    Session::new(info, Connection::Memory(connection))
+    Session::new(info, connection)
 }
 
 async fn recv_datagrams(ties: Ties, sent: u32) {
