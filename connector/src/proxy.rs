@@ -58,7 +58,7 @@ pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: Rec
 
 /// Turns away a stream of a kind that no rule of ours takes.
 fn refuse(shard: &Shard, mut send: SendStream, mut recv: RecvStream, kind: &Kind, code: AbortCode) {
-    tracing::warn!(%kind, "the edge opened a stream of a kind that is not served here: refused");
+    tracing::debug!(%kind, "the edge opened a stream of a kind that is not served here: refused");
     shard.metrics.aborted("none", code);
     recv.stop(code);
     send.abort(code);

@@ -260,4 +260,4 @@ impl Status {
     }
 }
 
-const NO_SESSION: &str = "a session with an edge";
+const NO_SESSION: &str = "a session with an edge that has answered what is announced";

@@ -4,7 +4,8 @@
 use std::num::NonZeroU16;
 
 use causeway_tunnel::Scheme;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, LOCATION};
+use causeway_tunnel::semantics::elements;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::exchange::{Exchange, OutBody};
@@ -31,6 +32,7 @@ pub(crate) enum Verdict {
     Answer(Response<OutBody>),
 }
 
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HTTPS: NonZeroU16 = NonZeroU16::new(443).expect("it is not zero");
 
 impl Gate {
@@ -44,9 +46,9 @@ impl Gate {
 
 /// Whether the visitor himself spoke plain HTTP: a proxy that we trust may have ended his TLS, and says so.
 fn came_in_clear(exchange: &Exchange) -> bool {
-    let told = exchange.head.headers.get("x-forwarded-proto");
-    exchange.visitor.scheme == Scheme::Http
-        && told.is_none_or(|proto| !proto.as_bytes().eq_ignore_ascii_case(b"https"))
+    // Of several proxies the first one met him.
+    let told = elements(&exchange.head.headers, &X_FORWARDED_PROTO).next();
+    exchange.visitor.scheme == Scheme::Http && told.is_none_or(|proto| !proto.eq_ignore_ascii_case("https"))
 }
 
 /// With 308 method and body stay what they are.

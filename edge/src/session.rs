@@ -117,7 +117,7 @@ impl Session {
 }
 
 impl SendHalf {
-    /// The head, and with it the whole body if it is here. Not cancel safe, as nothing that writes here is.
+    /// The head, and with it the whole body if it is here. Whatever writes here may be cut short when the stream is then given up; an arm may promise more.
     pub(crate) async fn request(&mut self, head: &RequestHead, first: First) -> Result<(), StreamError> {
         match self {
             Self::Causeway(send) => send.request(head, first).await,

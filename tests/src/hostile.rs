@@ -61,8 +61,10 @@ impl HostileEdge {
     pub async fn session(&self) -> (Session, Control, Vec<Route>) {
         let knock = self.listener.accept().await.expect("the tunnel's handshake");
         let stranger = knock.connect().await.expect("the tunnel's handshake");
-        let (session, mut control) =
-            stranger.handshake(&OneKey(self.token.clone()), |_| Ok(())).await.expect("the tunnel's handshake");
+        let (session, mut control) = stranger
+            .handshake(&OneKey(self.token.clone()), |_| Ok(()))
+            .await
+            .expect("the tunnel's handshake");
         loop {
             if let Some(Message::Announce { generation, routes }) =
                 control.recv().await.expect("the tunnel's handshake")

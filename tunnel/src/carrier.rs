@@ -3,13 +3,13 @@
 //!
 //! | carrier | between | a stream's reader says stop | datagrams | dialled and listened for by |
 //! |---|---|---|---|---|
-//! | [`quic`] | machines | STOP_SENDING (RFC 9000 §3.5) | DATAGRAM (RFC 9221) | UDP |
+//! | [`quic`] | machines | STOP_SENDING (RFC 9000 §3.5) | DATAGRAM (RFC 9221), off until a kind uses it | UDP |
 //! | [`memory`] | two ends in one process, over a line with delay and loss | as QUIC | as QUIC | a [`memory::Network`] |
 //!
 //! What a carrier may lack, and what it must make of it: HTTP/2 over TLS and TCP has no STOP_SENDING (its RST_STREAM ends
 //! both directions), so its `stop` has to be a message on the stream's other direction; it has no datagrams, so
 //! [`Connection::max_datagram_bytes`] is `None`; and what it lost holds up every stream. None may lack an end that is told
-//! apart from a reset: [`SendHalf`] that is dropped is to be reset by its owner first.
+//! apart from a reset: a [`SendHalf`] that is dropped may finish, so its owner resets it first where that would be a lie.
 
 pub mod memory;
 pub(crate) mod quic;

@@ -41,6 +41,11 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether nothing of a further message has come.
+    fn is_between_messages(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// The next message, or `None` until more bytes are fed.
     ///
     /// # Errors
@@ -155,7 +160,8 @@ impl ControlRecv {
             let decoder = &mut self.decoder;
             match poll_fn(|cx| self.half.poll_read(cx, |bytes| decoder.feed(&bytes))).await {
                 Ok(true) => {}
-                Ok(false) => return Ok(None),
+                Ok(false) if self.decoder.is_between_messages() => return Ok(None),
+                Ok(false) => return Err(ControlError::Lost("it ended within a message".to_owned())),
                 Err(ended) => return Err(ControlError::Lost(ended.to_string())),
             }
         }

@@ -53,7 +53,7 @@ pub enum Kind {
     Request,
     Connect,
     Datagrams,
-    /// Of a later version.
+    /// Of a later version; no more of its name than would be given to one.
     Unknown(String),
 }
 
@@ -90,7 +90,10 @@ impl From<String> for Kind {
             "request" => Self::Request,
             "connect" => Self::Connect,
             "datagrams" => Self::Datagrams,
-            _ => Self::Unknown(name),
+            _ => {
+                let end = name.floor_char_boundary(MAX_NAME_BYTES);
+                Self::Unknown(name[..end].to_owned())
+            }
         }
     }
 }
@@ -146,12 +149,15 @@ impl Opening {
             return RequestHead::decode(payload).map(Self::Request);
         }
         let mut reader = Reader::new(payload);
-        match Kind::from(reader.string()?) {
+        let name = reader.string()?;
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Malformed("the name of a kind is too long"));
+        }
+        match Kind::from(name) {
             Kind::Request => Err(Malformed("a request is opened by REQUEST")),
             Kind::Connect => Passage::decode(reader).map(Self::Connect),
             Kind::Datagrams => Passage::decode(reader).map(Self::Datagrams),
-            Kind::Unknown(name) if name.len() <= MAX_NAME_BYTES => Ok(Self::Unknown(name)),
-            Kind::Unknown(_) => Err(Malformed("the name of a kind is too long")),
+            Kind::Unknown(name) => Ok(Self::Unknown(name)),
         }
     }
 }
@@ -236,6 +242,8 @@ mod tests {
             let text = serde_json::to_string(&kind).unwrap();
             assert_eq!(serde_json::from_str::<Kind>(&text).unwrap(), kind);
         }
+        let long = format!("\"{}\"", "x".repeat(10_000));
+        assert_eq!(serde_json::from_str::<Kind>(&long).unwrap().to_string().len(), MAX_NAME_BYTES);
         assert_eq!(serde_json::to_string(&Kind::Connect).unwrap(), r#""connect""#);
     }
 }

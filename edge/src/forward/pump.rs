@@ -121,7 +121,7 @@ async fn run(
         let write = within(idle, write(&mut send, piece));
         let written = tokio::select! {
             biased;
-            // Half a frame may be on the stream: it is given up anyway.
+            // A part of the frame may be on its way: the stream is given up anyway.
             Ok(Stop::Now) = &mut stop, if may_stop => break End::Stopped,
             written = write => written,
             // The connector takes nothing now: this stream's small frames must not become its neighbours' trouble.

@@ -149,7 +149,10 @@ impl SendHalf {
             }
         }
         let stopping = self.stopping.get_or_insert_with(|| Box::pin(self.stream.stopped()));
-        Poll::Ready(Err(match ready!(stopping.as_mut().poll(cx)) {
+        let stopped = ready!(stopping.as_mut().poll(cx));
+        // A future that is done must not be polled again, and who writes on is told again.
+        self.stopping = None;
+        Poll::Ready(Err(match stopped {
             Ok(Some(code)) => aborted(code),
             Err(StoppedError::ConnectionLost(error)) => Ended::Lost(closed(&error)),
             Ok(None) | Err(StoppedError::ZeroRttRejected) => Ended::Aborted(AbortCode::Cancelled),

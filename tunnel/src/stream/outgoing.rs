@@ -60,6 +60,7 @@ impl Outgoing {
     }
 
     pub(super) fn data(&mut self, bytes: Bytes) {
+        debug_assert!(!self.is_ended, "nothing may follow END");
         if !bytes.is_empty() {
             put_header(&mut self.scratch, FrameType::Data, bytes.len() as u64);
             self.chunks.extend([self.scratch.split().freeze(), bytes]);
@@ -67,6 +68,7 @@ impl Outgoing {
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) -> Result<(), Malformed> {
+        debug_assert!(!self.is_ended, "nothing may follow END");
         let mut payload = BytesMut::new();
         fields::encode(&mut payload, trailers);
         if payload.len() > MAX_TRAILER_BYTES {

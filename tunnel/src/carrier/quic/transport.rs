@@ -6,8 +6,7 @@ use std::time::Duration;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 use crate::limits::{
-    DATAGRAM_BUFFER_BYTES, FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_STREAMS, SEND_WINDOW_BYTES,
-    STREAM_WINDOW_BYTES,
+    FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_STREAMS, SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES,
 };
 
 /// The edge takes one stream from a connector, the control stream; it opens all others itself.
@@ -34,8 +33,8 @@ pub(super) fn common() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
+        // Until a kind of stream has its datagrams read: what nobody takes would stay, each with the packet that brought it.
+        .datagram_receive_buffer_size(None)
         // The first retransmission comes after three of these: a link that just came back is used at once.
         .initial_rtt(Duration::from_millis(100));
     config
