@@ -17,7 +17,7 @@ use causeway_daemon::admin::{Admin, BoundAdmin, Reply, get};
 use causeway_daemon::drain::{Drain, Finished};
 use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
-use causeway_daemon::signals::{Signal, Signals};
+use causeway_daemon::signals::{Signals, Stopping};
 use causeway_daemon::telemetry::Levels;
 use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::dial::Dialer;
@@ -217,33 +217,10 @@ impl App {
 
     /// Serves until a signal asks for the end, then stops in stages.
     pub async fn run(self, signals: &mut Signals) -> Finished {
-        loop {
-            let signal = tokio::select! {
-                signal = signals.next() => signal,
-                () = self.drain.draining() => Signal::Stop,
-            };
-            match signal {
-                Signal::Reload => self.reload(),
-                Signal::Stop => break,
-            }
-        }
-        let (drain, grace) = (self.drain.clone(), self.grace);
-        let in_flight = self.status().in_flight;
-        tracing::info!(
-            grace_seconds = grace.as_secs(),
-            in_flight,
-            "stopping; a second signal ends it at once"
-        );
-        let again = async {
-            while signals.next().await != Signal::Stop {}
-            tracing::warn!("second signal: ending at once");
-            drain.force();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            finished = self.stop(grace) => finished,
-            () = again => unreachable!("it waits for ever"),
-        }
+        let drain = self.drain.clone();
+        signals.until_stop(&drain, || self.reload()).await;
+        let stopping = Stopping { grace: self.grace, in_flight: self.status().in_flight };
+        signals.until_stopped(&drain, stopping, self.stop(stopping.grace)).await
     }
 
     /// Stops in stages: edges are told, what is in flight is finished up to `grace`, then force.

@@ -19,7 +19,7 @@ use causeway_daemon::config::ConfigError;
 use causeway_daemon::drain::{Drain, Finished};
 use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
-use causeway_daemon::signals::{Signal, Signals};
+use causeway_daemon::signals::{Signals, Stopping};
 use causeway_daemon::telemetry::Levels;
 use causeway_tunnel::EdgeIdentity;
 use causeway_tunnel::carrier::memory::Network;
@@ -166,32 +166,10 @@ impl App {
         signals: &mut Signals,
         reload: impl Fn() -> Result<Config, ConfigError>,
     ) -> Finished {
-        loop {
-            let signal = tokio::select! {
-                signal = signals.next() => signal,
-                () = self.drain.draining() => Signal::Stop,
-            };
-            match signal {
-                Signal::Reload => self.reload(&reload),
-                Signal::Stop => break,
-            }
-        }
-        let (drain, grace) = (self.drain.clone(), self.config.grace);
-        tracing::info!(
-            grace_seconds = grace.as_secs(),
-            in_flight = drain.tasks(),
-            "stopping; a second signal ends it at once"
-        );
-        let again = async {
-            while signals.next().await != Signal::Stop {}
-            tracing::warn!("second signal: ending at once");
-            drain.force();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            finished = self.stop(grace) => finished,
-            () = again => unreachable!("it waits for ever"),
-        }
+        let drain = self.drain.clone();
+        signals.until_stop(&drain, || self.reload(&reload)).await;
+        let stopping = Stopping { grace: self.config.grace, in_flight: drain.tasks() as u64 };
+        signals.until_stopped(&drain, stopping, self.stop(stopping.grace)).await
     }
 
     /// Stops in stages: no new work, what is in flight up to `grace`, then force.

@@ -24,9 +24,6 @@ use super::writer::Writer;
 use crate::call::Outages;
 use crate::lease::{Elector, Standing};
 
-/// Writes under way have at most this long; no lease of ours outlives it by much.
-const GRACE: Duration = Duration::from_secs(12);
-
 /// An allocator that runs.
 #[derive(Debug)]
 pub struct App {
@@ -37,6 +34,9 @@ pub struct App {
 }
 
 impl App {
+    /// Writes under way have at most this long; no lease of ours outlives it by much.
+    pub const GRACE: Duration = Duration::from_secs(12);
+
     /// Starts everything; returns when the admin server listens and the watches are under way.
     ///
     /// # Errors
@@ -85,15 +85,15 @@ impl App {
         self.drain.panics()
     }
 
-    /// Ends at once, writes under way included.
-    pub fn force(&self) {
-        self.drain.force();
+    /// To end it at once, writes under way included: [`Drain::force`].
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
     }
 
     /// Stops in stages: no new writes, those under way are finished, the lease is released.
     pub async fn stop(&self) -> Finished {
         self.readiness.fail();
-        self.drain.finish(GRACE).await
+        self.drain.finish(Self::GRACE).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use causeway_daemon::drain::Finished;
-use causeway_daemon::signals::{Signal, Signals};
+use causeway_daemon::signals::{Signals, Stopping};
 use causeway_l2::allocator::command::{self, Command};
 use causeway_l2::allocator::{App, Options};
 use clap::Parser;
@@ -45,15 +45,11 @@ async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let client = causeway_l2::client::connect(options.kubeconfig.as_deref()).await?;
     let app = App::start(client, options, Some(levels)).await?;
     info!(version = env!("CARGO_PKG_VERSION"), admin = ?app.admin(), namespace = %options.namespace, "started");
-    while signals.next().await != Signal::Stop {}
-    info!("stopping");
-    let stopped = tokio::select! {
-        finished = app.stop() => finished,
-        () = async { while signals.next().await != Signal::Stop {} } => {
-            app.force();
-            Finished::Forced
-        }
-    };
+    let drain = app.drain();
+    // There is nothing to read again.
+    signals.until_stop(&drain, || ()).await;
+    let stopping = Stopping { grace: App::GRACE, in_flight: drain.tasks() as u64 };
+    let stopped = signals.until_stopped(&drain, stopping, app.stop()).await;
     if stopped == Finished::Forced {
         warn!("stopped by force; what was not written is written by the next leader");
     }

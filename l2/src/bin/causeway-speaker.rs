@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use causeway_daemon::{
     drain::Finished,
-    signals::{Signal, Signals},
+    signals::{Signals, Stopping},
 };
 use causeway_l2::{
     client,
@@ -51,17 +51,15 @@ async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let client = client::connect(options.kubeconfig.as_deref()).await?;
     let mut app = App::start(client, options, Some(levels)).await?;
     info!(version = env!("CARGO_PKG_VERSION"), admin = ?app.admin(), node = options.node_name, "started");
+    let drain = app.drain();
     let failed = tokio::select! {
-        () = async { while signals.next().await != Signal::Stop {} } => false,
+        // There is nothing to read again.
+        () = signals.until_stop(&drain, || ()) => false,
         () = app.failed() => true,
     };
-    info!("stopping: handing over");
-    let stopped = tokio::select! {
-        finished = app.stop() => finished,
-        () = async { while signals.next().await != Signal::Stop {} } => Finished::Forced,
-    };
+    let stopping = Stopping { grace: App::GRACE, in_flight: drain.tasks() as u64 };
+    let stopped = signals.until_stopped(&drain, stopping, app.stop()).await;
     if stopped == Finished::Forced {
-        app.force();
         warn!("stopped by force");
     }
     if app.panics() > 0 {

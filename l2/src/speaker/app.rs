@@ -15,7 +15,7 @@ use http::StatusCode;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     isolation,
@@ -32,7 +32,7 @@ use super::{
 /// A hand-over takes milliseconds; so long is waited for nodes that are slow to take.
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// After the hand-over: the last writes to the API server.
-const GRACE: Duration = Duration::from_secs(3);
+const LAST_WRITES: Duration = Duration::from_secs(3);
 /// As much more weight as a process may be given; without the capability for it the normal one stays.
 const PRIORITY: i32 = -10;
 /// The wire thread's stack; its futures are small.
@@ -50,6 +50,9 @@ pub struct App {
 }
 
 impl App {
+    /// What a stop is given: the hand-over, then the last writes.
+    pub const GRACE: Duration = HAND_OVER.saturating_add(LAST_WRITES);
+
     /// Starts everything; returns when the sockets are open and the watches are under way.
     ///
     /// # Errors
@@ -106,8 +109,9 @@ impl App {
         self.drain.panics()
     }
 
-    pub fn force(&self) {
-        self.drain.force();
+    /// To end it at once, without a hand-over: [`Drain::force`].
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
     }
 
     /// Resolves when the wire thread ended by itself, which it does only when the kernel's links are lost.
@@ -118,6 +122,17 @@ impl App {
     /// Stops in stages: hand everything over, stop answering, take back the statuses.
     pub async fn stop(&mut self) -> Finished {
         self.readiness.fail();
+        let drain = self.drain.clone();
+        tokio::select! {
+            () = self.hand_over() => {}
+            () = drain.forced() => {}
+        }
+        drain.finish(LAST_WRITES).await
+    }
+
+    /// Waits until the others have every address, or are slow, and ends the wire thread.
+    async fn hand_over(&mut self) {
+        info!("handing over");
         let _ = self.commands.send(Command::Drain).await;
         let mut state = self.state.clone();
         let others = |state: &State| state.members.iter().any(|member| member.up);
@@ -132,7 +147,6 @@ impl App {
         {
             warn!("the wire thread panicked");
         }
-        self.drain.finish(GRACE).await
     }
 }
 
