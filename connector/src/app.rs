@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::origin::Guard;
+use crate::origin::Egress;
 use crate::reload::{self, Reloader, Source};
 use crate::rules::{Ground, RouteIds, RuleSet};
 use crate::session::{Edge, Ties};
@@ -101,7 +101,7 @@ impl App {
         }
         let pulse = Pulse::new();
         let ground = Ground {
-            guard: Arc::new(Guard::default()),
+            egress: Arc::new(Egress::default()),
             ids: Arc::new(RouteIds::default()),
             metrics: metrics.clone(),
             shards: count,
@@ -148,7 +148,7 @@ impl App {
         let bound = bind_admin(admin, admin_address).await?;
         let bound_to = bound.local_addr();
         if let Some(address) = bound_to {
-            ground.guard.set_admin(address);
+            ground.egress.set_admin(address);
         }
         drop(bound.run(&drain));
         let view = Arc::new(View {

@@ -205,7 +205,7 @@ fn token(file: Option<&Path>) -> Result<Token> {
 /// Reads a file as `run` would, including the files that it names.
 fn load_checked(file: &Path) -> Result<Config, ConfigError> {
     let config = config::load(file)?;
-    let ground = Ground { guard: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 };
+    let ground = Ground { egress: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 };
     RuleSet::build(config, None, &ground).map(|rules| rules.config)
 }
 

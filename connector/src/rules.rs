@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::ingress::{Choice, Table};
 use crate::metrics::{Metrics, RuleMetrics};
-use crate::origin::{Guard, Origin};
+use crate::origin::{Egress, Origin};
 use crate::service::Service;
 
 /// One version of the rules. Immutable.
@@ -65,7 +65,7 @@ pub(crate) struct RouteIds(Mutex<HashMap<String, u32>>);
 /// What rule sets are built from, besides the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Ground {
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) egress: Arc<Egress>,
     pub(crate) ids: Arc<RouteIds>,
     pub(crate) metrics: Metrics,
     /// How many shards the origins serve.
@@ -95,10 +95,10 @@ impl RuleSet {
                     let origin = match kept {
                         Some(kept) => Arc::clone(kept),
                         None => {
-                            let guard = Arc::clone(&ground.guard);
+                            let egress = Arc::clone(&ground.egress);
                             let at = rule.ca_pool_at.unwrap_or((rule.line, 1));
                             let origin =
-                                Origin::new(service.clone(), rule.origin.clone(), guard, ground.shards)
+                                Origin::new(service.clone(), rule.origin.clone(), egress, ground.shards)
                                     .map_err(|error| config.error_at(at, error.to_string()))?;
                             Arc::new(origin)
                         }
@@ -197,7 +197,7 @@ mod tests {
     use crate::config::parse;
 
     fn ground() -> Ground {
-        Ground { guard: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 }
+        Ground { egress: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 }
     }
 
     fn build(text: &str, before: Option<&RuleSet>, ground: &Ground) -> RuleSet {

@@ -1,4 +1,4 @@
-//! From a service to a connected byte stream: name lookup, Happy Eyeballs, guards, TLS.
+//! From a service to a connected byte stream: name lookup, Happy Eyeballs, where it may lead, TLS.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,9 +23,9 @@ use super::tls::TlsSetup;
 use crate::config::OriginSettings;
 use crate::service::{Host, Service, Target};
 
-/// Addresses that no rule may lead to, whatever its name resolves to.
+/// Where a rule may lead, whatever its name resolves to.
 #[derive(Debug, Default)]
-pub(crate) struct Guard {
+pub(crate) struct Egress {
     /// This process's own admin server (hazard 134): its pages are not for the public.
     admin: RwLock<Option<SocketAddr>>,
 }
@@ -88,7 +88,7 @@ impl ConnectError {
     }
 }
 
-impl Guard {
+impl Egress {
     pub(crate) fn set_admin(&self, admin: SocketAddr) {
         *self.admin.write() = Some(admin);
     }
@@ -153,12 +153,12 @@ pub(crate) async fn connect(
     tls: Option<&TlsSetup>,
     server_name: Option<&str>,
     alpn: Alpn,
-    guard: &Guard,
+    egress: &Egress,
 ) -> Result<Io, ConnectError> {
     let socket = match service {
         Service::Http(target) | Service::Https(target) | Service::H2c(target) => {
             let limit = or_for_ever(settings.connect_timeout);
-            match timeout(limit, tcp(target, settings, guard)).await {
+            match timeout(limit, tcp(target, settings, egress)).await {
                 Ok(connected) => Socket::Tcp(connected?),
                 Err(_) => return Err(ConnectError::ConnectTimeout(target.to_string(), limit)),
             }
@@ -216,7 +216,7 @@ fn server_name_of(name: &str) -> Result<WantedName, ConnectError> {
     WantedName::parse(name).ok_or_else(|| ConnectError::ServerName(name.to_owned()))
 }
 
-async fn tcp(target: &Target, settings: &OriginSettings, guard: &Guard) -> Result<TcpStream, ConnectError> {
+async fn tcp(target: &Target, settings: &OriginSettings, egress: &Egress) -> Result<TcpStream, ConnectError> {
     let addresses = match &target.host {
         Host::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
         Host::Name(name) => {
@@ -229,7 +229,7 @@ async fn tcp(target: &Target, settings: &OriginSettings, guard: &Guard) -> Resul
     let mut refused = None;
     let mut allowed = Vec::with_capacity(addresses.len());
     for address in addresses {
-        match guard.check(&target.host, address) {
+        match egress.check(&target.host, address) {
             Ok(()) => allowed.push(address),
             Err(error) => refused = Some(error),
         }
@@ -328,11 +328,11 @@ mod tests {
 
     #[test]
     fn hazard_126_a_name_may_not_lead_to_link_local_addresses_but_a_literal_may() {
-        let guard = Guard::default();
+        let egress = Egress::default();
         let metadata = address("169.254.169.254:80");
-        let by_name = guard.check(&Host::Name("rebound.example".to_owned()), metadata);
+        let by_name = egress.check(&Host::Name("rebound.example".to_owned()), metadata);
         assert!(matches!(by_name, Err(ConnectError::Forbidden(..))));
-        assert!(guard.check(&Host::Ip(metadata.ip()), metadata).is_ok());
+        assert!(egress.check(&Host::Ip(metadata.ip()), metadata).is_ok());
         assert!(is_reserved(Ipv4Addr::new(169, 254, 1, 1).to_ipv6_mapped().into()));
         assert!(is_reserved(Ipv6Addr::UNSPECIFIED.into()));
         assert!(!is_reserved(Ipv4Addr::LOCALHOST.into()));
@@ -340,8 +340,8 @@ mod tests {
 
     #[test]
     fn the_machine_around_a_container_may_be_link_local_and_nothing_else_by_name() {
-        let guard = Guard::default();
-        let check = |name: &str, to: &str| guard.check(&Host::Name(name.to_owned()), address(to)).is_ok();
+        let egress = Egress::default();
+        let check = |name: &str, to: &str| egress.check(&Host::Name(name.to_owned()), address(to)).is_ok();
         for name in CONTAINER_HOSTS {
             assert!(check(name, "169.254.1.2:8000"), "{name}");
             assert!(check(name, "[fe80::1]:8000") && check(name, "192.168.65.254:8000"), "{name}");
@@ -366,11 +366,11 @@ mod tests {
 
     #[test]
     fn hazard_134_the_own_admin_address_is_no_origin() {
-        let guard = Guard::default();
-        guard.set_admin(address("0.0.0.0:20241"));
+        let egress = Egress::default();
+        egress.set_admin(address("0.0.0.0:20241"));
         let host = Host::Ip(Ipv4Addr::LOCALHOST.into());
-        assert!(matches!(guard.check(&host, address("127.0.0.1:20241")), Err(ConnectError::OwnAdmin(_))));
-        assert!(guard.check(&host, address("127.0.0.1:20242")).is_ok());
+        assert!(matches!(egress.check(&host, address("127.0.0.1:20241")), Err(ConnectError::OwnAdmin(_))));
+        assert!(egress.check(&host, address("127.0.0.1:20242")).is_ok());
     }
 
     #[tokio::test]

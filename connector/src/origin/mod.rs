@@ -27,7 +27,7 @@ use crate::upload::ReplayBudget;
 
 pub(crate) use answer_body::{AnswerBody, BodyError};
 pub(crate) use connect::Alpn;
-pub(crate) use connect::{ConnectError, Guard};
+pub(crate) use connect::{ConnectError, Egress};
 use convoy::{Convoy, Turn};
 pub(crate) use h1::H1;
 pub(crate) use h2::{Download, H2, InUse, Uploading};
@@ -52,7 +52,7 @@ pub(crate) struct Origin {
     service: Service,
     settings: OriginSettings,
     tls: Option<tls::TlsSetup>,
-    guard: Arc<Guard>,
+    egress: Arc<Egress>,
     /// One a shard: never contended.
     shelves: Box<[Mutex<Shelf>]>,
     /// One a shard: a burst of requests makes one HTTP/2 connection.
@@ -120,7 +120,7 @@ impl Origin {
     pub(crate) fn new(
         service: Service,
         settings: OriginSettings,
-        guard: Arc<Guard>,
+        egress: Arc<Egress>,
         shards: usize,
     ) -> Result<Self, TlsSetupError> {
         let room = Room::new(settings.max_connections, shards);
@@ -129,7 +129,7 @@ impl Origin {
             service,
             settings,
             tls,
-            guard,
+            egress,
             shelves: (0..shards).map(|_| Mutex::default()).collect(),
             convoys: (0..shards).map(|_| Convoy::default()).collect(),
             room,
@@ -396,7 +396,7 @@ impl Origin {
         }
         let tls = self.tls.as_ref();
         let dialled =
-            connect::connect(&self.service, &self.settings, tls, server_name, alpn, &self.guard).await;
+            connect::connect(&self.service, &self.settings, tls, server_name, alpn, &self.egress).await;
         if matches!(dialled, Err(ConnectError::NoPort(_))) {
             *self.no_port.lock() = Some(Instant::now());
         }
