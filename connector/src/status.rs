@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use causeway_daemon::readiness::{Guard, Readiness};
+use causeway_daemon::readiness::{Hold, Readiness};
 use causeway_tunnel::{RefusedRoute, Role, Session};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,7 +26,7 @@ struct Inner {
     refused: BTreeMap<String, Vec<RefusedRoute>>,
     config_error: Option<String>,
     /// Held while there is no session whose edge has answered what we announced: until then it sends nothing.
-    unready: Option<Guard>,
+    unready: Option<Hold>,
 }
 
 #[derive(Debug)]

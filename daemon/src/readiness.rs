@@ -1,4 +1,4 @@
-//! Whether a process can take work: ready once every named guard is released, never again once it failed.
+//! Whether a process can take work: ready once every named hold is released, never again once it failed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub struct Readiness {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Held guards by their number; names may repeat.
+    /// Holds by their number; names may repeat.
     held: BTreeMap<u64, &'static str>,
     next: u64,
     /// Set by [`Readiness::fail`] and never cleared.
@@ -22,8 +22,8 @@ struct State {
 
 /// Keeps the process unready until it is released or dropped.
 #[derive(Debug)]
-#[must_use = "dropping the guard at once makes the process ready at once"]
-pub struct Guard {
+#[must_use = "dropping the hold at once makes the process ready at once"]
+pub struct Hold {
     readiness: Readiness,
     number: u64,
 }
@@ -33,15 +33,15 @@ impl Readiness {
         Self::default()
     }
 
-    /// Not ready until the returned guard is gone. `name` is what `/ready` lists: say what is waited for.
+    /// Not ready until the returned hold is gone. `name` is what `/ready` lists: say what is waited for.
     ///
     /// May be called at any time: a process that lost what it needs (its last session, say) is unready again.
-    pub fn hold(&self, name: &'static str) -> Guard {
+    pub fn hold(&self, name: &'static str) -> Hold {
         let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         state.held.insert(number, name);
-        Guard { readiness: self.clone(), number }
+        Hold { readiness: self.clone(), number }
     }
 
     /// Unready from now on; to be called when the drain starts, so that balancers look elsewhere.
@@ -61,12 +61,12 @@ impl Readiness {
     }
 }
 
-impl Guard {
+impl Hold {
     /// The same as dropping it, readable at the call.
     pub fn release(self) {}
 }
 
-impl Drop for Guard {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.readiness.state.lock().held.remove(&self.number);
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::Readiness;
 
     #[test]
-    fn ready_only_when_every_guard_is_gone() {
+    fn ready_only_when_every_hold_is_gone() {
         let readiness = Readiness::new();
         assert!(readiness.is_ready());
         let (store, listener) = (readiness.hold("store"), readiness.hold("listener"));

@@ -56,7 +56,7 @@ async fn raw(addr: SocketAddr, text: &str) -> String {
 #[tokio::test]
 async fn ready_lists_what_is_waited_for_and_fails_while_draining() {
     let readiness = Readiness::new();
-    let guard = readiness.hold("store");
+    let hold = readiness.hold("store");
     let (addr, drain) = start(admin(&readiness)).await;
 
     let (status, body) = http_get(addr, "/ready").await.unwrap();
@@ -64,7 +64,7 @@ async fn ready_lists_what_is_waited_for_and_fails_while_draining() {
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(body, serde_json::json!({ "ready": false, "pending": ["store"] }));
 
-    guard.release();
+    hold.release();
     assert_eq!(http_get(addr, "/ready").await.unwrap().0, StatusCode::OK);
 
     readiness.fail();

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use causeway_daemon::drain::Drain;
-use causeway_daemon::readiness::{Guard, Readiness};
+use causeway_daemon::readiness::{Hold, Readiness};
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use kube::core::PartialObjectMeta;
@@ -203,15 +203,15 @@ impl Starter<'_> {
 struct Out {
     sender: mpsc::Sender<Update>,
     /// Until the first list is complete.
-    first: Option<(Guard, Arc<watch::Sender<usize>>)>,
+    first: Option<(Hold, Arc<watch::Sender<usize>>)>,
     /// The API server may lack the kind for good.
     is_optional: bool,
 }
 
 impl Out {
     fn seen_once(&mut self) {
-        if let Some((guard, missing)) = self.first.take() {
-            guard.release();
+        if let Some((hold, missing)) = self.first.take() {
+            hold.release();
             missing.send_modify(|missing| *missing -= 1);
         }
     }

@@ -186,14 +186,14 @@ async fn start_wire(
 
 /// Not ready before the peers were asked what they own.
 fn join(readiness: &Readiness, drain: &Drain, mut state: watch::Receiver<Arc<State>>) {
-    let guard = readiness.hold("peers");
+    let hold = readiness.hold("peers");
     let stop = drain.clone();
     drop(drain.spawn("join", async move {
         tokio::select! {
             () = stop.draining() => {}
             joined = state.wait_for(|state| state.boot != 0 && !state.fenced) => {
                 if joined.is_ok() {
-                    guard.release();
+                    hold.release();
                 }
             }
         }

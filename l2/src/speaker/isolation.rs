@@ -9,7 +9,7 @@ use std::{
 
 use causeway_daemon::{
     drain::Drain,
-    readiness::{Guard, Readiness},
+    readiness::{Hold, Readiness},
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -86,7 +86,7 @@ impl Isolation {
     }
 
     /// What `/ready` lists.
-    fn guard(&self, readiness: &Readiness) -> Option<Guard> {
+    fn hold(&self, readiness: &Readiness) -> Option<Hold> {
         match self {
             Self::None => None,
             Self::NoAddress => Some(readiness.hold("node-address")),
@@ -109,7 +109,7 @@ pub(super) fn follow(
     let mut written = written.subscribe();
     let stop = drain.clone();
     drop(drain.spawn("isolation", async move {
-        let (mut guard, mut alone_since) = (None, None);
+        let (mut hold, mut alone_since) = (None, None);
         loop {
             let mut now = Isolation::judge(
                 &node,
@@ -133,7 +133,7 @@ pub(super) fn follow(
                         Some(what) => warn!("{what}"),
                         None => info!("heard by the other speakers again"),
                     }
-                    guard = now.guard(&readiness);
+                    hold = now.hold(&readiness);
                     *known = now;
                 }
                 changed

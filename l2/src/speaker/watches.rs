@@ -14,7 +14,7 @@ use std::{
 
 use causeway_daemon::{
     drain::Drain,
-    readiness::{Guard, Readiness},
+    readiness::{Hold, Readiness},
 };
 use futures_util::StreamExt;
 use kube::{
@@ -214,10 +214,10 @@ impl Gather {
         mut self,
         mut updates: mpsc::Receiver<Update>,
         out: watch::Sender<Option<Arc<Wanted>>>,
-        guard: Guard,
+        hold: Hold,
         drain: Drain,
     ) {
-        let mut guard = Some(guard);
+        let mut hold = Some(hold);
         let mut rested = Instant::now();
         loop {
             let update = tokio::select! {
@@ -235,7 +235,7 @@ impl Gather {
             if !changed || !self.missing.is_empty() {
                 continue;
             }
-            drop(guard.take());
+            drop(hold.take());
             let start = Instant::now();
             let wanted = Some(Arc::new(self.index.wanted(&self.node)));
             out.send_if_modified(|known| {
