@@ -11,11 +11,11 @@ use http::StatusCode;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// HTTP/1.1 (and WebSocket) over TCP.
-    Http(Target),
+    Http(OriginAddress),
     /// HTTP over TLS: HTTP/1.1, or HTTP/2 by ALPN with `http2Origin`.
-    Https(Target),
+    Https(OriginAddress),
     /// HTTP/2 without TLS, by prior knowledge. Upgrades still go over HTTP/1.1 to the same port.
-    H2c(Target),
+    H2c(OriginAddress),
     /// HTTP over a Unix socket.
     Unix(PathBuf),
     /// HTTP over TLS over a Unix socket.
@@ -30,14 +30,14 @@ pub(crate) enum Service {
 
 /// A host and a port to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) host: Host,
+pub(crate) struct OriginAddress {
+    pub(crate) host: OriginHost,
     pub(crate) port: u16,
 }
 
-/// What a target's host is: a name is resolved anew at each dial.
+/// What the host in an address is: a name is resolved anew at each dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
+pub(crate) enum OriginHost {
     Ip(IpAddr),
     Name(String),
 }
@@ -75,14 +75,14 @@ impl Service {
         // RFC 3986 section 3.1: schemes have no case.
         let scheme = scheme.to_ascii_lowercase();
         match &*scheme {
-            "http" | "ws" => target(rest, Some(80)).map(Self::Http),
-            "https" | "wss" => target(rest, Some(443)).map(Self::Https),
-            "h2c" => target(rest, Some(80)).map(Self::H2c),
+            "http" | "ws" => parse_address(rest, Some(80)).map(Self::Http),
+            "https" | "wss" => parse_address(rest, Some(443)).map(Self::Https),
+            "h2c" => parse_address(rest, Some(80)).map(Self::H2c),
             // One letter wrong is a slip of the keyboard, in cloudflared a service that nobody can use.
             _ if nearest_scheme(&scheme).is_some() => Err(unknown_scheme(&scheme, rest)),
             // Whatever else has a scheme and a host is raw TCP to cloudflared; the port does not matter here.
             _ if is_scheme(&scheme) => {
-                target(rest, Some(UNSERVED_PORT)).map(|_| Self::Unserved(text.to_owned()))
+                parse_address(rest, Some(UNSERVED_PORT)).map(|_| Self::Unserved(text.to_owned()))
             }
             _ => Err(unknown_scheme(&scheme, rest)),
         }
@@ -97,9 +97,9 @@ impl Service {
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(target) => write!(f, "http://{target}"),
-            Self::Https(target) => write!(f, "https://{target}"),
-            Self::H2c(target) => write!(f, "h2c://{target}"),
+            Self::Http(address) => write!(f, "http://{address}"),
+            Self::Https(address) => write!(f, "https://{address}"),
+            Self::H2c(address) => write!(f, "h2c://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::UnixTls(path) => write!(f, "unix+tls:{}", path.display()),
             Self::Status(status) => write!(f, "http_status:{}", status.as_u16()),
@@ -109,12 +109,12 @@ impl fmt::Display for Service {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for OriginAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
-            Host::Ip(ip) => write!(f, "{ip}:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            OriginHost::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
+            OriginHost::Ip(ip) => write!(f, "{ip}:{}", self.port),
+            OriginHost::Name(name) => write!(f, "{name}:{}", self.port),
         }
     }
 }
@@ -159,7 +159,7 @@ fn unix(path: &str) -> Result<PathBuf, ServiceError> {
     Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
 }
 
-fn target(text: &str, default_port: Option<u16>) -> Result<Target, ServiceError> {
+fn parse_address(text: &str, default_port: Option<u16>) -> Result<OriginAddress, ServiceError> {
     let authority_end = text.find(['/', '?', '#']).unwrap_or(text.len());
     let (authority, rest) = text.split_at(authority_end);
     if !rest.is_empty() && rest != "/" {
@@ -184,7 +184,7 @@ fn target(text: &str, default_port: Option<u16>) -> Result<Target, ServiceError>
     if host.is_empty() {
         return Err(plain("the host is missing"));
     }
-    Ok(Target { host: parse_host(host)?, port })
+    Ok(OriginAddress { host: parse_host(host)?, port })
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), ServiceError> {
@@ -208,11 +208,11 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), ServiceError> {
     })
 }
 
-fn parse_host(host: &str) -> Result<Host, ServiceError> {
+fn parse_host(host: &str) -> Result<OriginHost, ServiceError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(Host::Ip(ip));
+        return Ok(OriginHost::Ip(ip));
     }
-    looked_up(host).map(Host::Name).map_err(|_| plain(&format!("`{host}` is not a hostname")))
+    looked_up(host).map(OriginHost::Name).map_err(|_| plain(&format!("`{host}` is not a hostname")))
 }
 
 fn missing_scheme(text: &str) -> ServiceError {

@@ -21,7 +21,7 @@ use super::mend::mend;
 use super::server_name::WantedName;
 use super::tls::TlsSetup;
 use crate::config::OriginSettings;
-use crate::service::{Host, Service, Target};
+use crate::service::{OriginAddress, OriginHost, Service};
 
 /// Where a rule may lead, whatever its name resolves to.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Egress {
         *self.admin.write() = Some(admin);
     }
 
-    fn check(&self, host: &Host, address: SocketAddr) -> Result<(), ConnectError> {
+    fn check(&self, host: &OriginHost, address: SocketAddr) -> Result<(), ConnectError> {
         if let Some(admin) = *self.admin.read()
             && admin.port() == address.port()
             && (admin.ip() == address.ip() || (admin.ip().is_unspecified() && address.ip().is_loopback()))
@@ -102,7 +102,7 @@ impl Egress {
         }
         match host {
             // Who controls a name's DNS must not reach the metadata service of a cloud through it (hazard 126).
-            Host::Name(name) if is_reserved(address.ip()) && !is_container_host(name, address.ip()) => {
+            OriginHost::Name(name) if is_reserved(address.ip()) && !is_container_host(name, address.ip()) => {
                 Err(ConnectError::Forbidden(name.clone(), address.ip()))
             }
             _ => Ok(()),
@@ -156,11 +156,11 @@ pub(crate) async fn connect(
     egress: &Egress,
 ) -> Result<Io, ConnectError> {
     let socket = match service {
-        Service::Http(target) | Service::Https(target) | Service::H2c(target) => {
+        Service::Http(origin) | Service::Https(origin) | Service::H2c(origin) => {
             let limit = or_for_ever(settings.connect_timeout);
-            match timeout(limit, tcp(target, settings, egress)).await {
+            match timeout(limit, tcp(origin, settings, egress)).await {
                 Ok(connected) => Socket::Tcp(connected?),
-                Err(_) => return Err(ConnectError::ConnectTimeout(target.to_string(), limit)),
+                Err(_) => return Err(ConnectError::ConnectTimeout(origin.to_string(), limit)),
             }
         }
         Service::Unix(path) | Service::UnixTls(path) => {
@@ -182,10 +182,10 @@ pub(crate) async fn connect(
     let Some(tls) = tls else { return Ok(Io::plain(socket)) };
     let name = match (server_name, service) {
         (Some(name), _) => server_name_of(name)?,
-        (None, Service::Https(Target { host: Host::Ip(ip), .. })) => {
+        (None, Service::Https(OriginAddress { host: OriginHost::Ip(ip), .. })) => {
             ServerName::IpAddress((*ip).into()).into()
         }
-        (None, Service::Https(Target { host: Host::Name(name), .. })) => server_name_of(name)?,
+        (None, Service::Https(OriginAddress { host: OriginHost::Name(name), .. })) => server_name_of(name)?,
         (None, _) => server_name_of("localhost")?,
     };
     let config = match alpn {
@@ -216,11 +216,15 @@ fn server_name_of(name: &str) -> Result<WantedName, ConnectError> {
     WantedName::parse(name).ok_or_else(|| ConnectError::ServerName(name.to_owned()))
 }
 
-async fn tcp(target: &Target, settings: &OriginSettings, egress: &Egress) -> Result<TcpStream, ConnectError> {
-    let addresses = match &target.host {
-        Host::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
-        Host::Name(name) => {
-            let found = tokio::net::lookup_host((name.as_str(), target.port))
+async fn tcp(
+    origin: &OriginAddress,
+    settings: &OriginSettings,
+    egress: &Egress,
+) -> Result<TcpStream, ConnectError> {
+    let addresses = match &origin.host {
+        OriginHost::Ip(ip) => vec![SocketAddr::new(*ip, origin.port)],
+        OriginHost::Name(name) => {
+            let found = tokio::net::lookup_host((name.as_str(), origin.port))
                 .await
                 .map_err(|error| ConnectError::Resolve(name.clone(), error))?;
             interleave(found.collect())
@@ -229,17 +233,17 @@ async fn tcp(target: &Target, settings: &OriginSettings, egress: &Egress) -> Res
     let mut refused = None;
     let mut allowed = Vec::with_capacity(addresses.len());
     for address in addresses {
-        match egress.check(&target.host, address) {
+        match egress.check(&origin.host, address) {
             Ok(()) => allowed.push(address),
             Err(error) => refused = Some(error),
         }
     }
     if allowed.is_empty() {
-        return Err(refused.unwrap_or_else(|| ConnectError::NoAddress(target.to_string())));
+        return Err(refused.unwrap_or_else(|| ConnectError::NoAddress(origin.to_string())));
     }
     let stream = race(&allowed, settings).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrNotAvailable => ConnectError::NoPort(target.to_string()),
-        _ => ConnectError::Refused(target.to_string(), error),
+        io::ErrorKind::AddrNotAvailable => ConnectError::NoPort(origin.to_string()),
+        _ => ConnectError::Refused(origin.to_string(), error),
     })?;
     // An error means that the option does not exist here: the connection works without.
     let _ = stream.set_nodelay(true);
@@ -330,9 +334,9 @@ mod tests {
     fn hazard_126_a_name_may_not_lead_to_link_local_addresses_but_a_literal_may() {
         let egress = Egress::default();
         let metadata = address("169.254.169.254:80");
-        let by_name = egress.check(&Host::Name("rebound.example".to_owned()), metadata);
+        let by_name = egress.check(&OriginHost::Name("rebound.example".to_owned()), metadata);
         assert!(matches!(by_name, Err(ConnectError::Forbidden(..))));
-        assert!(egress.check(&Host::Ip(metadata.ip()), metadata).is_ok());
+        assert!(egress.check(&OriginHost::Ip(metadata.ip()), metadata).is_ok());
         assert!(is_reserved(Ipv4Addr::new(169, 254, 1, 1).to_ipv6_mapped().into()));
         assert!(is_reserved(Ipv6Addr::UNSPECIFIED.into()));
         assert!(!is_reserved(Ipv4Addr::LOCALHOST.into()));
@@ -341,7 +345,8 @@ mod tests {
     #[test]
     fn the_machine_around_a_container_may_be_link_local_and_nothing_else_by_name() {
         let egress = Egress::default();
-        let check = |name: &str, to: &str| egress.check(&Host::Name(name.to_owned()), address(to)).is_ok();
+        let check =
+            |name: &str, to: &str| egress.check(&OriginHost::Name(name.to_owned()), address(to)).is_ok();
         for name in CONTAINER_HOSTS {
             assert!(check(name, "169.254.1.2:8000"), "{name}");
             assert!(check(name, "[fe80::1]:8000") && check(name, "192.168.65.254:8000"), "{name}");
@@ -368,7 +373,7 @@ mod tests {
     fn hazard_134_the_own_admin_address_is_no_origin() {
         let egress = Egress::default();
         egress.set_admin(address("0.0.0.0:20241"));
-        let host = Host::Ip(Ipv4Addr::LOCALHOST.into());
+        let host = OriginHost::Ip(Ipv4Addr::LOCALHOST.into());
         assert!(matches!(egress.check(&host, address("127.0.0.1:20241")), Err(ConnectError::OwnAdmin(_))));
         assert!(egress.check(&host, address("127.0.0.1:20242")).is_ok());
     }
