@@ -16,7 +16,9 @@ use tokio::time::{Duration, Instant};
 
 use crate::failure::{Blame, Failure};
 use crate::headers::{self, Framing};
-use crate::origin::{AnswerBody, Assurance, Connection, Download, H1, H2, Io, Origin, Side, Uploading, Want};
+use crate::origin::{
+    AnswerBody, Assurance, Companion, Connection, Download, H1, H2, Io, Origin, Uploading, Want,
+};
 use crate::patience::Patience;
 use crate::rules::ActiveRule;
 use crate::shard::Shard;
@@ -293,10 +295,10 @@ impl Exchange<'_> {
                 // A request that HTTP/2 cannot carry is not better elsewhere.
                 if error.is_io() || error.is_go_away() { failure.unsent() } else { failure.never() }
             })?;
-        let mut side = Uploading::new(stream, self.upload.clone(), body == BodyKind::None);
+        let mut companion = Uploading::new(stream, self.upload.clone(), body == BodyKind::None);
         patience.set_limit(self.origin.settings().response_header_timeout);
         let (answered, interims) = self
-            .final_answer(&mut side, patience, |cx| {
+            .final_answer(&mut companion, patience, |cx| {
                 if let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
                     let (parts, ()) = interim.into_parts();
                     return Poll::Ready(Step::Interim((parts.status, parts.headers)));
@@ -321,12 +323,12 @@ impl Exchange<'_> {
         self.upload.forget();
         let (parts, recv) = answer.into_parts();
         let mut body = AnswerBody::H2(Download::new(recv));
-        self.respond(&mut side, parts.status, parts.headers, &mut body, &message.method, patience)
+        self.respond(&mut companion, parts.status, parts.headers, &mut body, &message.method, patience)
             .await
             .map_err(Failure::never)?;
-        self.linger(&mut side).await;
-        if !side.is_done() {
-            side.reset(h2::Reason::NO_ERROR);
+        self.linger(&mut companion).await;
+        if !companion.is_done() {
+            companion.reset(h2::Reason::NO_ERROR);
         }
         Ok(Done::Answered)
     }
@@ -334,14 +336,14 @@ impl Exchange<'_> {
     /// Waits for the final answer and hands on the interim ones before it; says how many those were as well.
     async fn final_answer<T>(
         &mut self,
-        side: &mut impl Side,
+        companion: &mut impl Companion,
         patience: &mut Patience,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<Step<T>>,
     ) -> Result<(T, usize), Missed> {
         let upload = self.upload.clone();
         let mut interims = 0;
         loop {
-            match wait_for_head(side, patience, self.send, &upload, &mut poll).await {
+            match wait_for_head(companion, patience, self.send, &upload, &mut poll).await {
                 Ok(Step::Interim((status, mut fields))) => {
                     interims += 1;
                     if interims > MAX_INTERIM {
@@ -349,7 +351,7 @@ impl Exchange<'_> {
                         return Err(failure.never());
                     }
                     headers::from_origin_interim(&mut fields);
-                    let sent = beside(side, self.send.interim(status, &fields)).await;
+                    let sent = beside(companion, self.send.interim(status, &fields)).await;
                     sent.map_err(|error| Failure::from(error).never())?;
                 }
                 Ok(Step::Final(answered)) => return Ok((answered, interims)),

@@ -5,19 +5,19 @@ use std::task::{Context, Poll};
 
 use causeway_tunnel::SendStream;
 
-use crate::origin::{AnswerBody, Side};
+use crate::origin::{AnswerBody, Companion};
 use crate::patience::{Interrupt, Patience};
 use crate::upload::Upload;
 
-/// Waits for `poll` while `side` moves and the visitor is watched.
+/// Waits for `poll` while `companion` moves and the visitor is watched.
 pub(crate) async fn wait<T>(
-    side: &mut impl Side,
+    companion: &mut impl Companion,
     patience: &mut Patience,
     send: &SendStream,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> Result<T, Interrupt> {
     let waited = std::future::poll_fn(|cx| {
-        side.poll_side(cx);
+        companion.poll_beside(cx);
         match poll(cx) {
             Poll::Ready(ready) => Poll::Ready(Ok(ready)),
             Poll::Pending => patience.poll(cx, send).map(Err),
@@ -30,14 +30,14 @@ pub(crate) async fn wait<T>(
 
 /// [`wait`] for an answer's head: an origin may take its time for as long as the visitor is still sending.
 pub(crate) async fn wait_for_head<T>(
-    side: &mut impl Side,
+    companion: &mut impl Companion,
     patience: &mut Patience,
     send: &SendStream,
     upload: &Upload,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> Result<T, Interrupt> {
     std::future::poll_fn(|cx| {
-        side.poll_side(cx);
+        companion.poll_beside(cx);
         if let Poll::Ready(ready) = poll(cx) {
             return Poll::Ready(Ok(ready));
         }
@@ -49,11 +49,11 @@ pub(crate) async fn wait_for_head<T>(
     .await
 }
 
-/// Awaits `future` while `side` moves.
-pub(crate) async fn beside<T>(side: &mut impl Side, future: impl Future<Output = T>) -> T {
+/// Awaits `future` while `companion` moves.
+pub(crate) async fn beside<T>(companion: &mut impl Companion, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| {
-        side.poll_side(cx);
+        companion.poll_beside(cx);
         future.as_mut().poll(cx)
     })
     .await
@@ -61,13 +61,13 @@ pub(crate) async fn beside<T>(side: &mut impl Side, future: impl Future<Output =
 
 /// [`beside`] while an answer's body comes on: what of it cannot be handed on yet takes little memory.
 pub(crate) async fn beside_body<T>(
-    side: &mut impl Side,
+    companion: &mut impl Companion,
     body: &mut AnswerBody,
     future: impl Future<Output = T>,
 ) -> T {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| {
-        side.poll_side(cx);
+        companion.poll_beside(cx);
         let polled = future.as_mut().poll(cx);
         if polled.is_pending() {
             body.absorb(cx);
@@ -80,6 +80,6 @@ pub(crate) async fn beside_body<T>(
 /// While a connection is being made nothing else moves.
 pub(crate) struct Nothing;
 
-impl Side for Nothing {
-    fn poll_side(&mut self, _: &mut Context<'_>) {}
+impl Companion for Nothing {
+    fn poll_beside(&mut self, _: &mut Context<'_>) {}
 }

@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use super::Exchange;
 use crate::failure::Failure;
 use crate::headers;
-use crate::origin::{AnswerBody, BodyError, Side};
+use crate::origin::{AnswerBody, BodyError, Companion};
 use crate::patience::Patience;
 use crate::upload::Piece;
 use crate::wait::{beside, beside_body, wait};
@@ -21,7 +21,7 @@ impl Exchange<'_> {
     /// Hands an answer on: head and what has already come of the body in one write, then piece by piece.
     pub(super) async fn respond(
         &mut self,
-        side: &mut impl Side,
+        companion: &mut impl Companion,
         status: StatusCode,
         mut headers: HeaderMap,
         body: &mut AnswerBody,
@@ -37,7 +37,7 @@ impl Exchange<'_> {
         let mut first = Bytes::new();
         let mut next = None;
         if !empty {
-            (first, next) = arrived(side, body).await;
+            (first, next) = arrived(companion, body).await;
         }
         let whole = empty
             || matches!(next, Some(None))
@@ -53,28 +53,28 @@ impl Exchange<'_> {
                 // Said with the head: its END may come later, and the one head of a gRPC error must be seen to be all.
                 head.body = BodyKind::None;
             }
-            beside(side, self.send.response(&head, First::Only(first))).await?;
+            beside(companion, self.send.response(&head, First::Only(first))).await?;
             return Ok(());
         }
-        beside_body(side, body, self.send.response(&head, First::More)).await?;
-        beside_body(side, body, self.send.data(first)).await?;
+        beside_body(companion, body, self.send.response(&head, First::More)).await?;
+        beside_body(companion, body, self.send.data(first)).await?;
         let cut_off = self.upload.clone();
         loop {
             let piece = match next.take() {
                 Some(piece) => piece,
-                None => wait(side, patience, self.send, |cx| body.poll_piece(cx))
+                None => wait(companion, patience, self.send, |cx| body.poll_piece(cx))
                     .await
                     .map_err(|interrupt| Failure::interrupted(interrupt, "go on with its answer"))?,
             };
             match piece {
                 Some(Ok(Piece::Data(bytes))) => {
                     self.down += bytes.len() as u64;
-                    beside_body(side, body, self.send.data(bytes)).await?;
+                    beside_body(companion, body, self.send.data(bytes)).await?;
                 }
                 Some(Ok(Piece::Trailers(mut trailers))) => {
                     keep_trailers(&mut trailers);
                     if !trailers.is_empty() {
-                        beside(side, self.send.trailers(&trailers)).await?;
+                        beside(companion, self.send.trailers(&trailers)).await?;
                     }
                 }
                 Some(Err(error)) => return Err(Failure::body(&error, cut_off.failure())),
@@ -93,19 +93,19 @@ impl Exchange<'_> {
 
     /// The answer is out but the visitor still sends: goes on for a little, so that a connection with a small rest can
     /// be kept, then gives up (hazard 146).
-    pub(super) async fn linger(&mut self, side: &mut impl Side) {
+    pub(super) async fn linger(&mut self, companion: &mut impl Companion) {
         if self.upload.is_ended() && self.upload.is_spent() {
             return;
         }
         let upload = &self.upload;
         let limit = upload.received() + LINGER_BYTES;
         let rest = std::future::poll_fn(|cx| {
-            side.poll_side(cx);
+            companion.poll_beside(cx);
             upload.poll_end(cx);
             let over = upload.is_spent()
                 || upload.failure().is_some()
                 || upload.received() > limit
-                || side.is_deaf();
+                || companion.is_deaf();
             if over { Poll::Ready(()) } else { Poll::Pending }
         });
         let _ = tokio::time::timeout(LINGER, rest).await;
@@ -119,7 +119,7 @@ impl Exchange<'_> {
 type Next = Option<Result<Piece, BodyError>>;
 
 /// What of a body has arrived together with its head: the first data, and what is known to come next.
-async fn arrived(side: &mut impl Side, body: &mut AnswerBody) -> (Bytes, Option<Next>) {
+async fn arrived(companion: &mut impl Companion, body: &mut AnswerBody) -> (Bytes, Option<Next>) {
     std::future::poll_fn(|cx| {
         let mut first = Bytes::new();
         loop {
@@ -129,7 +129,7 @@ async fn arrived(side: &mut impl Side, body: &mut AnswerBody) -> (Bytes, Option<
                 Poll::Pending => return Poll::Ready((first, None)),
             }
             // The next piece lies in the connection's buffer until it is polled.
-            side.poll_side(cx);
+            companion.poll_beside(cx);
         }
     })
     .await

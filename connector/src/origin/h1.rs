@@ -88,8 +88,8 @@ impl std::fmt::Debug for H1 {
     }
 }
 
-impl super::Side for H1 {
-    fn poll_side(&mut self, cx: &mut Context<'_>) {
+impl super::Companion for H1 {
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
         self.poll_connection(cx);
     }
 

@@ -171,8 +171,8 @@ impl Uploading {
     }
 }
 
-impl super::Side for Uploading {
-    fn poll_side(&mut self, cx: &mut Context<'_>) {
+impl super::Companion for Uploading {
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
         if !self.done && matches!(self.poll_step(cx), Poll::Ready(Err(_))) {
             // The stream is over; its answer says why.
             self.done = true;

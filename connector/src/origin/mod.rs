@@ -36,8 +36,8 @@ use room::{Found, GivenBack, Permit, Room};
 pub(crate) use tls::TlsSetupError;
 
 /// What moves beside the future that is awaited: a connection, or an upload.
-pub(crate) trait Side {
-    fn poll_side(&mut self, cx: &mut Context<'_>);
+pub(crate) trait Companion {
+    fn poll_beside(&mut self, cx: &mut Context<'_>);
 
     /// Whether the origin takes nothing more of an upload.
     fn is_deaf(&self) -> bool {
