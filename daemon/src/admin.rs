@@ -33,8 +33,8 @@ use tokio::net::TcpListener;
 use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::telemetry::Levels;
-use rules::Peer;
-use serve::Pages;
+use rules::Caller;
+use serve::Routers;
 
 pub use axum::routing::{MethodRouter, get, post};
 pub use reply::Reply;
@@ -96,7 +96,7 @@ impl Admin {
         if !addr.ip().is_loopback() {
             tracing::warn!(%addr, "the admin port is open to other machines: bind it to 127.0.0.1 unless a firewall guards it");
         }
-        BoundAdmin::tcp(self.pages(), listener)
+        BoundAdmin::tcp(self.routers(), listener)
     }
 
     /// Listens on a unix socket that its owner alone may use. A file left behind by a dead process is replaced.
@@ -105,20 +105,20 @@ impl Admin {
     /// When a live process answers on the socket, something else has the name, or the folder refuses it.
     pub fn bind_unix(self, path: &Path) -> io::Result<BoundAdmin> {
         let (listener, file) = socket::bind(path)?;
-        Ok(BoundAdmin::unix(self.pages(), listener, file))
+        Ok(BoundAdmin::unix(self.routers(), listener, file))
     }
 
-    fn pages(&self) -> Pages {
-        Pages { local: self.router(Peer::Local), remote: self.router(Peer::Remote) }
+    fn routers(&self) -> Routers {
+        Routers { local: self.router(Caller::Local), remote: self.router(Caller::Remote) }
     }
 
-    /// All of it, for peers of one kind.
-    fn router(&self, peer: Peer) -> Router {
+    /// All of it, for callers of one kind.
+    fn router(&self, caller: Caller) -> Router {
         let known: Vec<&str> = self.routes.keys().copied().collect();
         let known = format!("there is {}\n", known.join(", "));
         let mut router = Router::new();
         for (path, methods) in &self.routes {
-            router = router.route(path, rules::guarded(methods.clone(), peer));
+            router = router.route(path, rules::guarded(methods.clone(), caller));
         }
         let nothing = async move || Reply::plain(StatusCode::NOT_FOUND, known);
         rules::finished(router.fallback(nothing))

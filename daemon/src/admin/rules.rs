@@ -16,17 +16,17 @@ use tokio::time::timeout;
 
 use super::Reply;
 
-/// Whether the peer may change something.
+/// Whether the caller may change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(super) enum Caller {
     Local,
     Remote,
 }
 
 /// A page whose handlers see only requests that may be answered, with their whole body.
-pub(super) fn guarded(methods: MethodRouter, peer: Peer) -> MethodRouter {
+pub(super) fn guarded(methods: MethodRouter, caller: Caller) -> MethodRouter {
     methods
-        .route_layer(from_fn(move |request, next| admit(peer, request, next)))
+        .route_layer(from_fn(move |request, next| admit(caller, request, next)))
         .fallback(async || Reply::plain(StatusCode::METHOD_NOT_ALLOWED, "this method does nothing here\n"))
 }
 
@@ -46,12 +46,12 @@ pub(super) fn finished(router: Router) -> Router {
     }))
 }
 
-async fn admit(peer: Peer, request: Request, next: Next) -> Response {
+async fn admit(caller: Caller, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = match parts.method {
         // Nobody takes notice of it.
         Method::GET | Method::HEAD => Body::empty(),
-        _ => match change(peer, &parts.headers, body).await {
+        _ => match change(caller, &parts.headers, body).await {
             Ok(body) => Body::from(body),
             Err(refused) => return refused.into_response(),
         },
@@ -64,8 +64,8 @@ async fn admit(peer: Peer, request: Request, next: Next) -> Response {
 }
 
 /// The body of a request that may change something.
-async fn change(peer: Peer, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
-    if peer == Peer::Remote {
+async fn change(caller: Caller, headers: &HeaderMap, body: Body) -> Result<Bytes, Reply> {
+    if caller == Caller::Remote {
         return Err(Reply::plain(StatusCode::FORBIDDEN, "only this machine itself may change something\n"));
     }
     // Every browser sends it: a page on the Internet must not reach into its visitor's machine.

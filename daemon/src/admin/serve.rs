@@ -22,13 +22,13 @@ use crate::drain::Drain;
 /// An admin server that has its address and waits to run; connections queue meanwhile.
 #[derive(Debug)]
 pub struct BoundAdmin {
-    pages: Pages,
+    routers: Routers,
     listener: Listener,
 }
 
-/// The same pages, as peers on this machine and as others get them.
+/// The same pages, as callers on this machine and as others get them.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct Routers {
     pub(super) local: Router,
     pub(super) remote: Router,
 }
@@ -40,13 +40,13 @@ enum Listener {
 }
 
 impl BoundAdmin {
-    pub(super) fn tcp(pages: Pages, listener: TcpListener) -> io::Result<Self> {
+    pub(super) fn tcp(routers: Routers, listener: TcpListener) -> io::Result<Self> {
         let addr = listener.local_addr()?;
-        Ok(Self { pages, listener: Listener::Tcp(listener, addr) })
+        Ok(Self { routers, listener: Listener::Tcp(listener, addr) })
     }
 
-    pub(super) fn unix(pages: Pages, listener: UnixListener, file: SocketFile) -> Self {
-        Self { pages, listener: Listener::Unix(listener, file) }
+    pub(super) fn unix(routers: Routers, listener: UnixListener, file: SocketFile) -> Self {
+        Self { routers, listener: Listener::Unix(listener, file) }
     }
 
     /// The address with its real port; `None` on a unix socket.
@@ -82,11 +82,11 @@ impl BoundAdmin {
             let accepted = match &self.listener {
                 Listener::Tcp(listener, _) => listener.accept().await.map(|(stream, peer)| {
                     let is_local = peer.ip().to_canonical().is_loopback();
-                    let pages = if is_local { &self.pages.local } else { &self.pages.remote };
+                    let pages = if is_local { &self.routers.local } else { &self.routers.remote };
                     connections.spawn(connection(pages.clone(), stream, permit));
                 }),
                 Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                    connections.spawn(connection(self.pages.local.clone(), stream, permit));
+                    connections.spawn(connection(self.routers.local.clone(), stream, permit));
                 }),
             };
             match accepted {

@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::rules::Peer;
+use super::rules::Caller;
 use super::{Admin, Reply};
 use crate::drain::{Drain, Finished};
 use crate::pulse::Pulse;
@@ -180,7 +180,7 @@ async fn an_answer_may_come_piece_by_piece() {
 async fn another_machine_reads_and_changes_nothing() {
     let (levels, _subscriber) = telemetry::detached("info");
     let admin = Admin::new(Arc::new(Registry::default()), Readiness::new(), Some(levels.clone()));
-    let pages = TowerToHyperService::new(admin.router(Peer::Remote));
+    let pages = TowerToHyperService::new(admin.router(Caller::Remote));
     let request = |method: Method| Request::builder().method(method).uri("/log").body(Body::from("trace"));
     let answer = pages.call(request(Method::PUT).unwrap()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
@@ -195,7 +195,7 @@ async fn neither_an_answer_nor_a_body_is_waited_for_for_ever() {
     let admin = admin(&Readiness::new())
         .route("/stuck", routing::get(std::future::pending::<Reply>))
         .route("/echo", routing::post(async |body: Bytes| body));
-    let pages = TowerToHyperService::new(admin.router(Peer::Local));
+    let pages = TowerToHyperService::new(admin.router(Caller::Local));
     let answer = pages.call(Request::get("/stuck").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
     let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, io::Error>>());
