@@ -1,6 +1,6 @@
 //! Header fields on their way: what a rule changes, what framing needs, and what ends at each hop. Nothing else.
 
-use causeway_tunnel::semantics::{Message, elements, end_hop, join_cookies, may_be_trailer};
+use causeway_tunnel::semantics::{Direction, elements, end_hop, join_cookies, may_be_trailer};
 use causeway_tunnel::{BodyKind, RequestHead};
 use http::header::{
     CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING,
@@ -22,7 +22,7 @@ pub(crate) enum FramingError {
 ///
 /// `httpHostHeader` sets Host; the public name then goes to X-Forwarded-Host, as in cloudflared.
 pub(crate) fn for_origin(head: &mut RequestHead, host_header: Option<&HeaderValue>) -> HeaderValue {
-    end_hop(&mut head.headers, Message::Request, |_, _| false);
+    end_hop(&mut head.headers, Direction::Request, |_, _| false);
     let public = HeaderValue::try_from(&head.authority).unwrap_or_else(|_| HeaderValue::from_static(""));
     match host_header {
         Some(host) => {
@@ -140,7 +140,7 @@ pub(crate) fn from_origin(
     if chunked && length.is_some() {
         return Err(FramingError::LengthAndChunked);
     }
-    end_hop(headers, Message::Answer, |_, _| false);
+    end_hop(headers, Direction::Answer, |_, _| false);
     let bodyless = to_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -161,7 +161,7 @@ pub(crate) fn from_origin(
 
 /// Cleans an interim answer's fields.
 pub(crate) fn from_origin_interim(headers: &mut HeaderMap) {
-    end_hop(headers, Message::Answer, |_, _| false);
+    end_hop(headers, Direction::Answer, |_, _| false);
     headers.remove(CONTENT_LENGTH);
 }
 

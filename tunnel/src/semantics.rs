@@ -15,7 +15,7 @@ mod trailers;
 
 pub use cookies::join_cookies;
 pub use fields::{Class, class, elements};
-pub use hop::{Message, end_hop};
+pub use hop::{Direction, end_hop};
 pub use hostname::{Authority, Host, HostError, looked_up, without_port};
 pub use media::{asks_for_event_stream, is_long_silent};
 pub use method::is_idempotent;

@@ -2,7 +2,7 @@
 //!
 //! `Trailer` is kept: since RFC 9110 it is not a connection option, and announces the trailers that we do forward.
 
-use causeway_tunnel::semantics::{Class, Message, class, end_hop};
+use causeway_tunnel::semantics::{Class, Direction, class, end_hop};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
@@ -16,7 +16,7 @@ pub(crate) enum Trust {
 /// Removes what ends at this hop from a request: hop-by-hop fields, fields named by Connection (hazard 47), forged
 /// forwarding fields and their `_` aliases (hazard 23).
 pub(crate) fn clean_request(headers: &mut HeaderMap, trust: Trust) {
-    end_hop(headers, Message::Request, |name, class_of| match class_of {
+    end_hop(headers, Direction::Request, |name, class_of| match class_of {
         Class::HopByHop | Class::Reserved => true,
         Class::Forwarding => trust == Trust::Visitor,
         Class::Forward => name.contains('_') && class(&name.replace('_', "-")) != Class::Forward,
@@ -26,7 +26,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trust: Trust) {
 
 /// Removes what ends at this hop from a response.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    end_hop(headers, Message::Answer, |_, _| false);
+    end_hop(headers, Direction::Answer, |_, _| false);
 }
 
 /// The length that the head declares. The value has been validated.

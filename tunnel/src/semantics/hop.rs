@@ -4,9 +4,9 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE};
 
 use super::fields::{Class, class, elements};
 
-/// What the fields belong to.
+/// Which way the fields go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum Direction {
     /// Its wish for trailers (`TE: trailers`) goes on: gRPC asks for them.
     Request,
     Answer,
@@ -14,8 +14,8 @@ pub enum Message {
 
 /// Removes what concerns one connection only, what Connection names (hazard 47), and what `ends` says besides of a name
 /// and its class.
-pub fn end_hop(headers: &mut HeaderMap, message: Message, ends: impl Fn(&str, Class) -> bool) {
-    let wants_trailers = message == Message::Request
+pub fn end_hop(headers: &mut HeaderMap, direction: Direction, ends: impl Fn(&str, Class) -> bool) {
+    let wants_trailers = direction == Direction::Request
         && elements(headers, &TE).any(|element| element.eq_ignore_ascii_case("trailers"));
     remove_named_by_connection(headers);
     let is_doomed = |name: &HeaderName| match class(name.as_str()) {
@@ -64,13 +64,13 @@ const DOOMED_AT_ONCE: usize = 10;
 mod tests {
     use super::*;
 
-    fn kept(message: Message, pairs: &[(&'static str, &'static str)]) -> Vec<String> {
+    fn kept(direction: Direction, pairs: &[(&'static str, &'static str)]) -> Vec<String> {
         let pairs = pairs
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut headers = HeaderMap::new();
         pairs.for_each(|(name, value)| _ = headers.append(name, value));
-        end_hop(&mut headers, message, |_, class| class == Class::Reserved);
+        end_hop(&mut headers, direction, |_, class| class == Class::Reserved);
         let mut lines: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort_unstable();
@@ -95,8 +95,8 @@ mod tests {
             ("causeway-b", "1"),
             ("x-kept", "1"),
         ];
-        for message in [Message::Request, Message::Answer] {
-            assert_eq!(kept(message, &fields), ["x-kept: 1"], "{message:?}");
+        for direction in [Direction::Request, Direction::Answer] {
+            assert_eq!(kept(direction, &fields), ["x-kept: 1"], "{direction:?}");
         }
     }
 
@@ -113,14 +113,14 @@ mod tests {
         ];
         let relied_on =
             ["authorization: a", "cookie: c", "host: h", "trailer: x-sum", "x-forwarded-for: 1.2.3.4"];
-        assert_eq!(kept(Message::Request, &fields), relied_on);
+        assert_eq!(kept(Direction::Request, &fields), relied_on);
     }
 
     #[test]
     fn a_wish_for_trailers_goes_on_alone_and_only_with_a_request() {
-        assert_eq!(kept(Message::Request, &[("te", "gzip, Trailers")]), ["te: trailers"]);
-        assert_eq!(kept(Message::Request, &[("te", "gzip"), ("te", "trailers")]), ["te: trailers"]);
-        assert_eq!(kept(Message::Answer, &[("te", "trailers")]), Vec::<String>::new());
+        assert_eq!(kept(Direction::Request, &[("te", "gzip, Trailers")]), ["te: trailers"]);
+        assert_eq!(kept(Direction::Request, &[("te", "gzip"), ("te", "trailers")]), ["te: trailers"]);
+        assert_eq!(kept(Direction::Answer, &[("te", "trailers")]), Vec::<String>::new());
     }
 
     #[test]
@@ -130,7 +130,9 @@ mod tests {
             let name = HeaderName::try_from(format!("x-{number}")).unwrap();
             headers.append(name, HeaderValue::from_static("1"));
         }
-        end_hop(&mut headers, Message::Request, |name, _| name.starts_with("x-1") || name.starts_with("x-2"));
+        end_hop(&mut headers, Direction::Request, |name, _| {
+            name.starts_with("x-1") || name.starts_with("x-2")
+        });
         assert_eq!(headers.len(), 13);
     }
 }
