@@ -60,9 +60,9 @@ pub(crate) enum Endpoint {
 
 /// A connection that was asked for and not granted yet. Dropped, it is refused.
 #[derive(Debug)]
-pub(crate) enum Incoming {
-    Quic(Box<quic::Incoming>),
-    Memory(memory::Incoming),
+pub(crate) enum Attempt {
+    Quic(Box<quic::Attempt>),
+    Memory(memory::Attempt),
 }
 
 /// Makes connections.
@@ -295,12 +295,10 @@ impl RecvHalf {
 
 impl Endpoint {
     /// The next connection that is asked for, or `None` once the endpoint was closed. Cancel safe.
-    pub(crate) async fn accept(&self) -> Option<Incoming> {
+    pub(crate) async fn accept(&self) -> Option<Attempt> {
         match self {
-            Self::Quic(endpoint) => {
-                endpoint.accept().await.map(|incoming| Incoming::Quic(Box::new(incoming)))
-            }
-            Self::Memory(endpoint) => endpoint.accept().await.map(Incoming::Memory),
+            Self::Quic(endpoint) => endpoint.accept().await.map(|attempt| Attempt::Quic(Box::new(attempt))),
+            Self::Memory(endpoint) => endpoint.accept().await.map(Attempt::Memory),
         }
     }
 
@@ -320,18 +318,18 @@ impl Endpoint {
     }
 }
 
-impl Incoming {
+impl Attempt {
     pub(crate) fn remote(&self) -> SocketAddr {
         match self {
-            Self::Quic(incoming) => incoming.remote(),
-            Self::Memory(incoming) => incoming.remote(),
+            Self::Quic(attempt) => attempt.remote(),
+            Self::Memory(attempt) => attempt.remote(),
         }
     }
 
     pub(crate) fn refuse(self) {
         match self {
-            Self::Quic(incoming) => incoming.refuse(),
-            Self::Memory(incoming) => incoming.refuse(),
+            Self::Quic(attempt) => attempt.refuse(),
+            Self::Memory(attempt) => attempt.refuse(),
         }
     }
 
@@ -339,7 +337,7 @@ impl Incoming {
     /// carrier has proof already.
     pub(crate) fn prove_address(self) -> Option<Self> {
         match self {
-            Self::Quic(incoming) => incoming.prove_address().map(|incoming| Self::Quic(Box::new(incoming))),
+            Self::Quic(attempt) => attempt.prove_address().map(|attempt| Self::Quic(Box::new(attempt))),
             Self::Memory(_) => Some(self),
         }
     }
@@ -347,8 +345,8 @@ impl Incoming {
     /// The carrier's own handshake.
     pub(crate) async fn connect(self) -> Result<Connection, Closed> {
         match self {
-            Self::Quic(incoming) => incoming.connect().await.map(Connection::Quic),
-            Self::Memory(incoming) => Ok(Connection::Memory(incoming.connect())),
+            Self::Quic(attempt) => attempt.connect().await.map(Connection::Quic),
+            Self::Memory(attempt) => Ok(Connection::Memory(attempt.connect())),
         }
     }
 }

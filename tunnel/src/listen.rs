@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::{Instant, timeout_at};
 
 use crate::carrier::memory::Network;
-use crate::carrier::{Closed, Connection, Endpoint, Incoming, quic};
+use crate::carrier::{Attempt, Closed, Connection, Endpoint, quic};
 use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
@@ -37,7 +37,7 @@ pub struct Listener {
 /// A stranger at the door: nothing was promised yet. Dropped, it is turned away.
 #[derive(Debug)]
 pub struct Knock {
-    incoming: Incoming,
+    attempt: Attempt,
     shard: Shard,
     half_open: HalfOpen,
 }
@@ -93,16 +93,16 @@ impl Listener {
     /// prove their address first, or turned away (hazard 82).
     pub async fn accept(&self) -> Option<Knock> {
         loop {
-            let incoming = self.endpoint.accept().await?;
+            let attempt = self.endpoint.accept().await?;
             let half_open = self.handshakes.load(Ordering::Relaxed);
             if half_open >= MAX_HANDSHAKES {
-                incoming.refuse();
+                attempt.refuse();
                 continue;
             }
-            let proved = if half_open >= RETRY_THRESHOLD { incoming.prove_address() } else { Some(incoming) };
-            if let Some(incoming) = proved {
+            let proved = if half_open >= RETRY_THRESHOLD { attempt.prove_address() } else { Some(attempt) };
+            if let Some(attempt) = proved {
                 let half_open = HalfOpen::new(&self.handshakes);
-                return Some(Knock { incoming, shard: self.shard, half_open });
+                return Some(Knock { attempt, shard: self.shard, half_open });
             }
         }
     }
@@ -121,12 +121,12 @@ impl Listener {
 
 impl Knock {
     pub fn remote(&self) -> SocketAddr {
-        self.incoming.remote()
+        self.attempt.remote()
     }
 
     /// Turns the stranger away without a handshake.
     pub fn refuse(self) {
-        self.incoming.refuse();
+        self.attempt.refuse();
     }
 
     /// The carrier's own handshake.
@@ -134,9 +134,9 @@ impl Knock {
     /// # Errors
     /// When the connection fails or takes too long.
     pub async fn connect(self) -> Result<Stranger, HandshakeError> {
-        let Self { incoming, shard, half_open } = self;
+        let Self { attempt, shard, half_open } = self;
         let until = Instant::now() + HANDSHAKE_TIMEOUT;
-        let connected = timeout_at(until, incoming.connect()).await.map_err(|_| HandshakeError::Timeout)?;
+        let connected = timeout_at(until, attempt.connect()).await.map_err(|_| HandshakeError::Timeout)?;
         let connection = connected.map_err(HandshakeError::Connection)?;
         let protocol = connection.protocol();
         Ok(Stranger { connection, protocol, shard, until, half_open })

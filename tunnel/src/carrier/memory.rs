@@ -22,7 +22,7 @@ use super::{Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
 pub(crate) use link::{Link, Party};
 pub use network::Network;
-pub(crate) use network::{Endpoint, Incoming};
+pub(crate) use network::{Attempt, Endpoint};
 
 /// What lies between two ends.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use quinn::{ConnectionError, ReadError, SendDatagramError, StoppedError, VarInt,
 use super::{Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
 pub(crate) use dial::Dial;
-pub(crate) use endpoint::{Endpoint, Incoming};
+pub(crate) use endpoint::{Attempt, Endpoint};
 pub use socket::{Reuse, UdpReport, bind};
 
 /// One read takes so many chunks at most: one call a chunk doubles the cost of a bulk transfer.

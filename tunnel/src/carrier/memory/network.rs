@@ -35,7 +35,7 @@ struct Inner {
 pub(crate) struct Endpoint(Network);
 
 #[derive(Debug)]
-pub(crate) struct Incoming(Option<Connection>);
+pub(crate) struct Attempt(Option<Connection>);
 
 impl Network {
     /// Must be called within a tokio runtime. Nothing moves but while [`Network::run`] runs.
@@ -105,10 +105,10 @@ impl Network {
 }
 
 impl Endpoint {
-    pub(crate) async fn accept(&self) -> Option<Incoming> {
+    pub(crate) async fn accept(&self) -> Option<Attempt> {
         loop {
             if let Some(connection) = self.0.0.asked.lock().as_mut()?.pop_front() {
-                return Some(Incoming(Some(connection)));
+                return Some(Attempt(Some(connection)));
             }
             self.0.0.heard.notified().await;
         }
@@ -125,7 +125,7 @@ impl Endpoint {
     }
 }
 
-impl Incoming {
+impl Attempt {
     pub(crate) fn remote(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, Party::Dialler.port()).into()
     }
@@ -137,7 +137,7 @@ impl Incoming {
     pub(crate) fn refuse(self) {}
 }
 
-impl Drop for Incoming {
+impl Drop for Attempt {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
             connection.close(CloseCode::Refused, "refused");

@@ -15,7 +15,7 @@ use crate::code::CloseCode;
 pub(crate) struct Endpoint(quinn::Endpoint);
 
 #[derive(Debug)]
-pub(crate) struct Incoming(quinn::Incoming);
+pub(crate) struct Attempt(quinn::Incoming);
 
 impl Endpoint {
     /// Must be called within a tokio runtime.
@@ -30,8 +30,8 @@ impl Endpoint {
         quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map(Self)
     }
 
-    pub(crate) async fn accept(&self) -> Option<Incoming> {
-        self.0.accept().await.map(Incoming)
+    pub(crate) async fn accept(&self) -> Option<Attempt> {
+        self.0.accept().await.map(Attempt)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -44,7 +44,7 @@ impl Endpoint {
     }
 }
 
-impl Incoming {
+impl Attempt {
     pub(crate) fn remote(&self) -> SocketAddr {
         self.0.remote_address()
     }
