@@ -1,7 +1,7 @@
 //! The allocator: watches, an index that decides, and writers; one of several replicas leads.
 //!
 //! ```text
-//! watches ──Update──► run ──► Index (synchronous, holds the Table) ──► pending writes ──► writer ──► API server
+//! inputs ───Update──► run ──► Index (synchronous, holds the Table) ──► pending writes ──► writer ──► API server
 //!                      ▲                                                                   │
 //!                      └──────────────── outcome of each write ◄───────────────────────────┘
 //! ```
@@ -15,6 +15,7 @@ mod events;
 mod forget;
 mod gateways;
 mod index;
+mod inputs;
 mod load;
 mod metrics;
 mod names;
@@ -22,7 +23,6 @@ mod observe;
 mod options;
 mod patch;
 mod run;
-mod watches;
 mod writer;
 
 pub use app::App;

@@ -15,6 +15,7 @@ mod convert;
 mod crds;
 pub mod elect;
 mod explain;
+mod follow;
 mod host_routes;
 mod interfaces;
 mod lease;

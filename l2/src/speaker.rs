@@ -1,7 +1,7 @@
 //! The speaker: answers ARP and NDP for the VIPs that this node owns, and tells the cluster so.
 //!
 //! ```text
-//! watches → index → Wanted ─────────────┐                        ┌─→ State → report → ServiceL2Status, events ─→ written
+//! gather → index → Wanted ──────────────┐                        ┌─→ State → report → ServiceL2Status, events ─→ written
 //!                                       ▼                        │            page → `causeway-speaker status`
 //! netlink → Links ───────→ wire (a thread of its own: Ownership, Announcer, sockets) ⇄ other speakers, the LAN
 //! ```
@@ -10,6 +10,7 @@
 mod address;
 mod app;
 pub mod command;
+mod gather;
 mod host;
 mod index;
 mod isolation;
@@ -25,7 +26,6 @@ mod report;
 mod silence;
 mod state;
 mod wanted;
-mod watches;
 mod wire;
 mod written;
 

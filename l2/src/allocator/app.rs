@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use super::events::Publisher;
 use super::index::{Index, Settings};
+use super::inputs;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::run::Loop;
-use super::watches;
 use super::writer::Writer;
 use crate::call::Outages;
 use crate::lease::{Elector, Standing};
@@ -55,7 +55,7 @@ impl App {
 
         let identity = identity(options);
         let class = options.class.as_deref().filter(|class| !class.is_empty());
-        let watches = watches::start(&client, &options.namespace, class, &readiness, &drain);
+        let watches = inputs::start(&client, &options.namespace, class, &readiness, &drain);
         let standing = elect(&client, options, &identity, watches.synced, &drain);
         let owner = owner(options);
         let outages = Outages::default();
@@ -103,7 +103,7 @@ fn elect(
     client: &Client,
     options: &Options,
     identity: &str,
-    mut synced: watches::Synced,
+    mut synced: inputs::Synced,
     drain: &Drain,
 ) -> watch::Receiver<Standing> {
     let elector = Elector::new(client.clone(), &options.namespace, &options.lease, identity);

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::cluster::Cluster;
+use super::inputs::{Update, Watched};
 use super::observe::Observed;
-use super::watches::{Update, Watched};
 use crate::allocate::{ServiceKey, Table};
 use crate::api::{ConfigurationStateStatus, IPAddressPool, L2Advertisement};
 use crate::chance::Chance;

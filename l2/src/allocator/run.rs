@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::events::Publisher;
 use super::index::{Index, Outcome};
+use super::inputs::Update;
 use super::metrics::{Kind, Metrics, Written};
-use super::watches::Update;
 use super::writer::Writer;
 use crate::allocate::ServiceKey;
 use crate::api::{ConfigurationStateStatus, IPAddressPool};

@@ -18,13 +18,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::{
-    isolation,
+    gather, isolation,
     metrics::Metrics,
     options::Options,
     page::Page,
     report::{Reporter, Sources},
     state::State,
-    watches,
     wire::{Command, Inputs, Wire},
     written::{self, Followed},
 };
@@ -69,7 +68,7 @@ impl App {
         let pulse = Pulse::new();
         let (publish, state) = watch::channel(Arc::new(State::default()));
 
-        let wanted = watches::start(&client, options, &readiness, &drain);
+        let wanted = gather::start(&client, options, &readiness, &drain);
         let (node, shown, wants) = (options.node_name.clone(), state.clone(), wanted.clone());
         let status = get(async move || {
             // Copied first: the wire thread waits for nobody who looks.

@@ -3,27 +3,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-    pin::pin,
     sync::Arc,
 };
 
 use causeway_daemon::drain::Drain;
-use futures_util::StreamExt;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{Config, Event, watcher},
-    },
-};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, Resource, ResourceExt, runtime::watcher::Config};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
 
-use super::{objects, options::Options, record, watches::PAGE};
+use super::{
+    gather::{MEANWHILE, PAGE},
+    objects,
+    options::Options,
+    record,
+};
 use crate::{
     api::{annotations, labels},
+    follow::{self, Following, Presence},
     mac::Mac,
     node_name::NodeName,
     ownership::Claim,
@@ -183,34 +178,40 @@ pub(super) fn follow(client: &Client, options: &Options, drain: &Drain) -> Follo
     let written = Arc::new(watch::Sender::new(Written::default()));
     let statuses = Api::<objects::Status>::namespaced(client.clone(), &options.namespace);
     let (all, stations) = (written.clone(), sender.clone());
-    let task = watch_kind(statuses, Config::default(), drain.clone(), async move |change| match change {
-        Change::Seen(object, in_list) => {
-            if let Some(status) = status(&object) {
-                all.send_if_modified(|all| {
-                    all.put_status(&object.name_any(), status);
-                    !in_list
-                });
+    let mut listing = Listing::default();
+    let task = follow::follow(following(statuses, Config::default()), drain.clone(), async move |change| {
+        let Some(change) = listing.take(change) else { return true };
+        match change {
+            Change::Seen(object, in_list) => {
+                if let Some(status) = status(&object) {
+                    all.send_if_modified(|all| {
+                        all.put_status(&object.name_any(), status);
+                        !in_list
+                    });
+                }
+                let claims = record::decode(&object);
+                claims.is_empty() || sender.send(Record::Written(claims)).await.is_ok()
             }
-            let claims = record::decode(&object);
-            claims.is_empty() || sender.send(Record::Written(claims)).await.is_ok()
-        }
-        Change::Gone(object) => {
-            all.send_modify(|all| {
-                all.remove_status(&object.name_any(), &object.uid().unwrap_or_default());
-            });
-            let claims = record::decode(&object);
-            claims.is_empty() || sender.send(Record::Withdrawn(claims)).await.is_ok()
-        }
-        Change::Listed(names) => {
-            all.send_modify(|all| all.statuses.end_list(&names));
-            true
+            Change::Gone(object) => {
+                all.send_modify(|all| {
+                    all.remove_status(&object.name_any(), &object.uid().unwrap_or_default());
+                });
+                let claims = record::decode(&object);
+                claims.is_empty() || sender.send(Record::Withdrawn(claims)).await.is_ok()
+            }
+            Change::Listed(names) => {
+                all.send_modify(|all| all.statuses.end_list(&names));
+                true
+            }
         }
     });
     drop(drain.spawn("statuses", task));
     let configurations = Api::<objects::Configuration>::namespaced(client.clone(), &options.namespace);
     let speakers = Config::default().labels(&format!("{}=speaker", labels::COMPONENT_TYPE));
     let all = written.clone();
-    let task = watch_kind(configurations, speakers, drain.clone(), async move |change| {
+    let mut listing = Listing::default();
+    let task = follow::follow(following(configurations, speakers), drain.clone(), async move |change| {
+        let Some(change) = listing.take(change) else { return true };
         all.send_modify(|all| {
             let all = &mut all.configurations;
             match change {
@@ -242,50 +243,38 @@ enum Change<K> {
     Listed(BTreeSet<String>),
 }
 
-/// Follows one kind until the drain, or until nobody takes what it says.
-async fn watch_kind<K>(api: Api<K>, config: Config, drain: Drain, take: impl AsyncFn(Change<K>) -> bool)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let mut events = pin!(watcher(api, config.page_size(PAGE)).backoff(crate::retry::Retry::default()));
-    let (mut listed, mut complained) = (BTreeSet::new(), false);
-    loop {
-        let event = tokio::select! {
-            biased;
-            () = drain.draining() => return,
-            event = events.next() => event,
-        };
-        let change = match event {
-            None => return,
-            Some(Ok(event)) => {
-                complained &= matches!(event, Event::Init);
-                match event {
-                    Event::Init => {
-                        listed.clear();
-                        continue;
-                    }
-                    Event::InitApply(object) => {
-                        listed.insert(object.name_any());
-                        Change::Seen(object, true)
-                    }
-                    Event::InitDone => Change::Listed(std::mem::take(&mut listed)),
-                    Event::Apply(object) => Change::Seen(object, false),
-                    Event::Delete(object) => Change::Gone(object),
-                }
+/// The names that a list has shown so far.
+#[derive(Default)]
+struct Listing(BTreeSet<String>);
+
+impl Listing {
+    fn take<K: Resource>(&mut self, change: follow::Change<K>) -> Option<Change<K>> {
+        Some(match change {
+            follow::Change::Begin => {
+                self.0.clear();
+                return None;
             }
-            Some(Err(error)) => {
-                let kind = K::kind(&());
-                if std::mem::replace(&mut complained, true) {
-                    debug!(%kind, %error, "watch failed, trying again");
-                } else {
-                    warn!(%kind, %error, "watch failed, trying again; what is announced stays announced");
-                }
-                continue;
+            follow::Change::Listed(object) => {
+                self.0.insert(object.name_any());
+                Change::Seen(object, true)
             }
-        };
-        if !take(change).await {
-            return;
-        }
+            follow::Change::Complete => Change::Listed(std::mem::take(&mut self.0)),
+            follow::Change::Seen(object) => Change::Seen(object, false),
+            follow::Change::Gone(object) => Change::Gone(object),
+            follow::Change::Absent => return None,
+        })
+    }
+}
+
+fn following<K: Resource<DynamicType = ()>>(api: Api<K>, config: Config) -> Following<K> {
+    Following {
+        kind: K::kind(&()).into_owned(),
+        api,
+        config,
+        page: PAGE,
+        presence: Presence::Certain,
+        meanwhile: MEANWHILE,
+        refused: None,
     }
 }
 

@@ -1,13 +1,9 @@
 //! The watches of Services, EndpointSlices, Nodes, pools and advertisements: each object is reduced at once to what
-//! decides an announcement, and nothing else of it is kept.
-//!
-//! A watch that fails is tried again with jitter for ever, and takes nothing away meanwhile: what is known stays.
-//! After a new list only what the whole list does not show is gone.
+//! decides an announcement, and nothing else of it is kept; what follows from all of them is published.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,17 +12,9 @@ use causeway_daemon::{
     drain::Drain,
     readiness::{Hold, Readiness},
 };
-use futures_util::StreamExt;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
-};
+use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
 
 use super::{
     index::{Advertisement, Index, Node, Pool, Service, Slice},
@@ -37,12 +25,15 @@ use super::{
 };
 use crate::{
     api::{IPAddressPool, L2Advertisement},
+    follow::{Change, Following, Presence, follow},
     node_name::NodeName,
 };
 
 const QUEUE: usize = 256;
 /// A page of a list is in memory as a whole: the smaller, the less; a thousand Services are ten questions.
 pub(super) const PAGE: u32 = 100;
+/// What holds while a watch fails.
+pub(super) const MEANWHILE: &str = "what is announced stays announced";
 /// Changes that come together are one change.
 const GATHER: Duration = Duration::from_millis(5);
 /// A large first list arrives in pages; so long is waited at most before what is known is used.
@@ -130,70 +121,56 @@ struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    fn watch<K, F>(&self, kind: Kind, api: Api<K>, config: watcher::Config, map: F)
+    fn watch<K, F>(&self, kind: Kind, api: Api<K>, config: watcher::Config, mut map: F)
     where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-        F: Fn(K) -> Option<Object> + Send + 'static,
+        F: FnMut(K) -> Option<Object> + Send + 'static,
     {
-        let task = follow(kind, api, config, map, self.sender.clone(), self.drain.clone());
+        let following = Following {
+            kind: format!("{kind:?}"),
+            api,
+            config,
+            page: PAGE,
+            presence: Presence::Certain,
+            meanwhile: MEANWHILE,
+            refused: None,
+        };
+        let sender = self.sender.clone();
+        let task =
+            follow(following, self.drain.clone(), async move |change| match update(kind, change, &mut map) {
+                Some(update) => sender.send(update).await.is_ok(),
+                None => true,
+            });
         drop(self.drain.spawn("watch", task));
     }
 }
 
-async fn follow<K, F>(
+fn update<K: Resource>(
     kind: Kind,
-    api: Api<K>,
-    config: watcher::Config,
-    map: F,
-    sender: mpsc::Sender<Update>,
-    drain: Drain,
-) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    F: Fn(K) -> Option<Object> + Send + 'static,
-{
+    change: Change<K>,
+    map: &mut impl FnMut(K) -> Option<Object>,
+) -> Option<Update> {
+    Some(match change {
+        Change::Begin => Update::Begin(kind),
+        Change::Listed(object) | Change::Seen(object) => {
+            let key = key(kind, &object);
+            match map(object) {
+                Some(object) => Update::Seen(kind, key, Box::new(object)),
+                None => Update::Gone(kind, key),
+            }
+        }
+        Change::Gone(object) => Update::Gone(kind, key(kind, &object)),
+        Change::Complete => Update::Complete(kind),
+        Change::Absent => return None,
+    })
+}
+
+fn key<K: Resource>(kind: Kind, object: &K) -> String {
     // Pools and advertisements are all in one namespace, and named without it.
     let bare = matches!(kind, Kind::Pools | Kind::Advertisements);
-    let key = |object: &K| match &object.meta().namespace {
+    match &object.meta().namespace {
         Some(namespace) if !bare => format!("{namespace}/{}", object.name_any()),
         _ => object.name_any(),
-    };
-    let mut events = pin!(watcher(api, config.page_size(PAGE)).backoff(crate::retry::Retry::default()));
-    let mut complained = false;
-    loop {
-        let event = tokio::select! {
-            biased;
-            () = drain.draining() => return,
-            event = events.next() => event,
-        };
-        let update = match event {
-            None => return,
-            Some(Ok(event)) => {
-                complained &= matches!(event, Event::Init);
-                match event {
-                    Event::Init => Update::Begin(kind),
-                    Event::Apply(object) | Event::InitApply(object) => {
-                        let key = key(&object);
-                        match map(object) {
-                            Some(object) => Update::Seen(kind, key, Box::new(object)),
-                            None => Update::Gone(kind, key),
-                        }
-                    }
-                    Event::Delete(object) => Update::Gone(kind, key(&object)),
-                    Event::InitDone => Update::Complete(kind),
-                }
-            }
-            Some(Err(error)) => {
-                if std::mem::replace(&mut complained, true) {
-                    debug!(?kind, %error, "watch failed, trying again");
-                } else {
-                    warn!(?kind, %error, "watch failed, trying again; what is announced stays announced");
-                }
-                continue;
-            }
-        };
-        if sender.send(update).await.is_err() {
-            return;
-        }
     }
 }
 

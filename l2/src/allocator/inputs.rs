@@ -1,37 +1,34 @@
-//! The watches: each turns what the API server sends into small updates, and nothing else of it is kept.
-//!
-//! A watch never ends by itself: after an error it waits (capped, jittered) and lists anew, and nothing is taken away
-//! meanwhile. What a relist does not show is gone only when the relist is complete.
+//! What the allocator watches: each kind is reduced at once to small updates, and nothing else of it is kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::Arc;
 
 use causeway_daemon::drain::Drain;
 use causeway_daemon::readiness::{Hold, Readiness};
-use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
 
 use super::cluster::node_entries;
 use super::gateways::Report;
 use super::names::STATE_NAME;
 use super::observe::Observed;
 use crate::api::{ConfigurationState, ConfigurationStateStatus, IPAddressPool, L2Advertisement, labels};
+use crate::follow::{Change, Following, Presence, follow};
 use crate::pool::Use;
 use crate::range::IpRange;
 
 /// How many updates may wait for the loop; beyond it the watches wait, and the API server with them.
 const QUEUE: usize = 1024;
-/// Objects per page of a list: a page is in memory as a whole, with everything that is not kept.
+/// Objects per page of a list.
 const PAGE: u32 = 200;
+
+const REFUSED: &str =
+    "the allocator's Role lacks `list` or `watch` for it, apply the manifests of this version";
 
 /// What a watch says.
 #[derive(Debug)]
@@ -180,10 +177,8 @@ impl Starter<'_> {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         F: FnMut(K) -> Option<Watched> + Send + 'static,
     {
-        let first = Some((self.readiness.hold(kind), self.missing.clone()));
-        let out = Out { sender: self.sender.clone(), first, is_optional: false };
-        let task = follow(kind, api, config, map, out, self.drain.clone());
-        drop(self.drain.spawn(kind, task));
+        let first = Some(self.first(kind));
+        self.follow(kind, Presence::Certain, first, api, config, map);
     }
 
     /// A kind that the API server may lack; `awaited` until it is listed or known to be lacking.
@@ -192,115 +187,89 @@ impl Starter<'_> {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         F: FnMut(K) -> Option<Watched> + Send + 'static,
     {
-        let first = awaited.then(|| (self.readiness.hold(kind), self.missing.clone()));
-        let out = Out { sender: self.sender.clone(), first, is_optional: true };
-        let task = follow(kind, api, config, map, out, self.drain.clone());
+        let first = awaited.then(|| self.first(kind));
+        self.follow(kind, Presence::Optional, first, api, config, map);
+    }
+
+    fn first(&self, kind: &'static str) -> First {
+        First { hold: self.readiness.hold(kind), missing: self.missing.clone() }
+    }
+
+    fn follow<K, F>(
+        &self,
+        kind: &'static str,
+        presence: Presence,
+        mut first: Option<First>,
+        api: Api<K>,
+        config: watcher::Config,
+        mut map: F,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        F: FnMut(K) -> Option<Watched> + Send + 'static,
+    {
+        let following = Following {
+            kind: kind.to_owned(),
+            api,
+            config,
+            page: PAGE,
+            presence,
+            meanwhile: "what is known stays in force",
+            refused: Some(REFUSED),
+        };
+        let sender = self.sender.clone();
+        let task = follow(following, self.drain.clone(), async move |change| {
+            let is_listed = matches!(change, Change::Complete | Change::Absent);
+            if let Some(update) = update(kind, change, &mut map)
+                && sender.send(update).await.is_err()
+            {
+                return false;
+            }
+            if is_listed && let Some(first) = first.take() {
+                first.done();
+            }
+            true
+        });
         drop(self.drain.spawn(kind, task));
     }
 }
 
-/// Where a watch's updates go.
-struct Out {
-    sender: mpsc::Sender<Update>,
-    /// Until the first list is complete.
-    first: Option<(Hold, Arc<watch::Sender<usize>>)>,
-    /// The API server may lack the kind for good.
-    is_optional: bool,
+/// Held until the first list of a kind is complete, or the kind is known to be lacking.
+struct First {
+    hold: Hold,
+    missing: Arc<watch::Sender<usize>>,
 }
 
-impl Out {
-    fn seen_once(&mut self) {
-        if let Some((hold, missing)) = self.first.take() {
-            hold.release();
-            missing.send_modify(|missing| *missing -= 1);
-        }
+impl First {
+    fn done(self) {
+        self.hold.release();
+        self.missing.send_modify(|missing| *missing -= 1);
     }
 }
 
-async fn follow<K, F>(
+fn update<K: Resource>(
     kind: &'static str,
-    api: Api<K>,
-    config: watcher::Config,
-    mut map: F,
-    mut out: Out,
-    drain: Drain,
-) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    F: FnMut(K) -> Option<Watched> + Send + 'static,
-{
-    let key = |object: &K| match object.meta().namespace.as_deref() {
-        Some(namespace) if kind == Watched::SERVICE => {
-            format!("{namespace}/{}", object.meta().name.as_deref().unwrap_or_default())
+    change: Change<K>,
+    map: &mut impl FnMut(K) -> Option<Watched>,
+) -> Option<Update> {
+    Some(match change {
+        Change::Begin => Update::Restart(kind),
+        Change::Listed(object) | Change::Seen(object) => {
+            let (key, version) = (key(kind, &object), object.resource_version());
+            map(object).map_or(Update::Gone(kind, key, version), Update::Seen)
         }
+        Change::Gone(object) => Update::Gone(kind, key(kind, &object), object.resource_version()),
+        Change::Complete => Update::Listed(kind),
+        Change::Absent => return None,
+    })
+}
+
+fn key<K: Resource>(kind: &'static str, object: &K) -> String {
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    match object.meta().namespace.as_deref() {
+        Some(namespace) if kind == Watched::SERVICE => format!("{namespace}/{name}"),
         _ if kind == Watched::STATE => Watched::STATE.to_owned(),
-        _ => object.meta().name.clone().unwrap_or_default(),
-    };
-    let mut events = pin!(watcher(api, config.page_size(PAGE)).backoff(crate::retry::Retry::default()));
-    let mut complained = false;
-    loop {
-        let event = tokio::select! {
-            biased;
-            () = drain.draining() => return,
-            event = events.next() => event,
-        };
-        let update = match event {
-            None => return,
-            Some(Ok(event)) => {
-                // A list that begins has not succeeded yet.
-                complained &= matches!(event, Event::Init);
-                match event {
-                    Event::Init => Update::Restart(kind),
-                    Event::Apply(object) | Event::InitApply(object) => {
-                        let (key, version) = (key(&object), object.resource_version());
-                        map(object).map_or(Update::Gone(kind, key, version), Update::Seen)
-                    }
-                    Event::Delete(object) => Update::Gone(kind, key(&object), object.resource_version()),
-                    Event::InitDone => Update::Listed(kind),
-                }
-            }
-            Some(Err(error)) => {
-                // Once per outage: the API server's absence is known to whoever runs it.
-                let absent = out.is_optional && is_absent(&error);
-                if absent {
-                    out.seen_once();
-                }
-                if absent || std::mem::replace(&mut complained, true) {
-                    debug!(kind, %error, "watch failed, trying again");
-                } else if is_forbidden(&error) {
-                    warn!(kind, %error, "watch refused: the allocator's Role lacks `list` or `watch` for it, \
-                          apply the manifests of this version; trying again, what is known stays in force");
-                } else {
-                    warn!(kind, %error, "watch failed, trying again; what is known stays in force");
-                }
-                continue;
-            }
-        };
-        let listed = matches!(update, Update::Listed(_));
-        if out.sender.send(update).await.is_err() {
-            return;
-        }
-        if listed {
-            out.seen_once();
-        }
+        _ => name.to_owned(),
     }
-}
-
-fn status(error: &watcher::Error) -> Option<u16> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
-        watcher::Error::WatchError(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-fn is_absent(error: &watcher::Error) -> bool {
-    status(error) == Some(404)
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    status(error) == Some(403)
 }
 
 /// Drops what nobody reads, before the object is kept.
