@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::api::{eventually, pause, throughout};
+use super::api::{eventually, is_status, pause, throughout};
 use super::objects::{self, SYSTEM, TEST, path};
 use super::visits::visit;
 use super::{Cluster, Mac, Namespace, SOON, UnderTest, ours};
@@ -33,9 +33,15 @@ impl Cluster {
     /// Replaces the spec of an IPAddressPool or L2Advertisement.
     pub fn respec(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {
         let at = path(kind, SYSTEM, name);
-        let mut object = self.api.get(&at)?;
-        object["spec"] = spec.clone();
-        self.api.replace(&at, &object).map(drop)
+        loop {
+            let mut object = self.api.get(&at)?;
+            object["spec"] = spec.clone();
+            match self.api.replace(&at, &object) {
+                // The allocator wrote its status meanwhile: read again.
+                Err(error) if is_status(&error, 409) => {}
+                replaced => return replaced.map(drop),
+            }
+        }
     }
 
     /// The addresses in a Service's status, in their order.
