@@ -74,6 +74,7 @@ pub mod certificates;
 pub mod code;
 pub mod control;
 pub mod dial;
+pub mod flow;
 pub mod handshake;
 pub mod identity;
 pub mod limits;
