@@ -21,6 +21,7 @@ use causeway_daemon::signals::{Signals, Stopping};
 use causeway_daemon::telemetry::Levels;
 use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::dial::Dialer;
+use causeway_tunnel::flow::Budget;
 use causeway_tunnel::{ConnectorId, Token};
 use http::StatusCode;
 use prometheus_client::registry::Registry;
@@ -35,8 +36,9 @@ use crate::rules::{Ground, RouteIds, RuleSet};
 use crate::session::{Edge, Ties};
 use crate::shard::Shard;
 use crate::slots::{ShardThread, manage};
-use crate::status::{Board, ConfigStatus, Status};
+use crate::status::{Board, Buffers, ConfigStatus, Status};
 use crate::threads::Thread;
+use crate::upload::Stalls;
 
 /// What a connector is built from.
 #[derive(Debug)]
@@ -77,6 +79,7 @@ struct View {
     board: Arc<Board>,
     rules: Arc<ArcSwap<RuleSet>>,
     metrics: Metrics,
+    budget: Budget,
     drain: Drain,
     started: Instant,
     admin: Option<SocketAddr>,
@@ -96,6 +99,10 @@ impl App {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         causeway_daemon::tasks::register(&mut registry, "causeway_connector", &drain);
+        let budget = config.buffer_bytes.map_or_else(Budget::of_machine, Budget::new);
+        let of_buffers = budget.clone();
+        let held = move || of_buffers.held();
+        causeway_daemon::buffers::register(&mut registry, "causeway_connector", budget.bytes(), held);
         if let Some(levels) = &levels {
             levels.register(&mut registry, "causeway_connector");
         }
@@ -113,6 +120,7 @@ impl App {
         };
         let admin_address = admin_address.or(config.metrics);
         let grace = config.grace;
+        let stalls = Stalls::new(budget.clone(), metrics.uploads_evicted.clone());
         let rules = RuleSet::build(config, None, &ground)?;
         reload::note(&ground, &rules);
         let rules = Arc::new(ArcSwap::from_pointee(rules));
@@ -123,7 +131,8 @@ impl App {
             Some(network) => Dialer::within(network, token.clone(), id, machine_name()),
             None => Dialer::new(token.clone(), id, machine_name(), causeway_daemon::tls::provider())
                 .context("TLS towards the edges cannot be set up")?,
-        };
+        }
+        .with_budget(budget.clone());
         let reloaded = watch::Sender::new(1);
         let ties = Arc::new(Ties {
             dialer,
@@ -158,6 +167,7 @@ impl App {
             board: Arc::clone(&board),
             rules: Arc::clone(&rules),
             metrics: metrics.clone(),
+            budget,
             drain: drain.clone(),
             started: Instant::now(),
             admin: bound_to,
@@ -166,8 +176,13 @@ impl App {
 
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
-            let shard =
-                Shard { index, drain: drain.child(), rules: Arc::clone(&rules), metrics: metrics.clone() };
+            let shard = Shard {
+                index,
+                drain: drain.child(),
+                rules: Arc::clone(&rules),
+                metrics: metrics.clone(),
+                stalls: stalls.clone(),
+            };
             let thread = Thread::start(Arc::new(shard), &pulse);
             threads.push(thread.with_context(|| format!("cannot start the thread of shard {index}"))?);
         }
@@ -261,6 +276,7 @@ impl View {
             requests,
             in_flight,
             origin_errors,
+            buffers: Buffers { held_bytes: self.budget.held(), limit_bytes: self.budget.bytes() },
             metrics: self.admin,
         }
     }

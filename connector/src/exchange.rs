@@ -112,7 +112,7 @@ impl Attempts {
 
 impl Exchange<'_> {
     pub(crate) async fn run(&mut self, mut head: RequestHead) -> Result<Done, Failure> {
-        self.upload.prefetch().await;
+        self.upload.prefetch(&self.shard.stalls).await;
         let settings = self.origin.settings();
         if settings.disable_chunked_encoding
             && self.upload.kind() == BodyKind::Unknown

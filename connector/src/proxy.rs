@@ -1,6 +1,9 @@
 //! The life of one request on the connector: head from the tunnel, rule, origin, answer, and the account of it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use causeway_tunnel::{AbortCode, BodyKind, Kind, Opening, RecvStream, RequestHead, SendStream};
@@ -120,7 +123,7 @@ async fn proxy(
         down: 0,
         status: None,
     };
-    let outcome = exchange.run(head).await;
+    let outcome = unless_evicted(&upload, exchange.run(head)).await;
     let (down, status) = (exchange.down, exchange.status);
     rule.metrics.carried(upload.received(), down);
     match outcome {
@@ -137,6 +140,22 @@ async fn proxy(
             send.abort(failure.code);
         }
     }
+}
+
+/// Runs an exchange, until its upload has to make room for others.
+async fn unless_evicted(
+    upload: &Upload,
+    exchange: impl Future<Output = Result<Done, Failure>>,
+) -> Result<Done, Failure> {
+    let mut exchange = pin!(exchange);
+    poll_fn(|cx| match exchange.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome),
+        Poll::Pending => upload.poll_evicted(cx).map(|()| {
+            let cause = "the origin does not take the upload, and too much waits for it";
+            Err(Failure::origin(AbortCode::OriginTimeout, cause))
+        }),
+    })
+    .await
 }
 
 async fn upgraded(

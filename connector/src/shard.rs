@@ -7,6 +7,7 @@ use causeway_daemon::drain::Drain;
 
 use crate::metrics::Metrics;
 use crate::rules::RuleSet;
+use crate::upload::Stalls;
 
 /// What all requests of one thread share. A request lives and dies on one.
 #[derive(Debug)]
@@ -16,4 +17,6 @@ pub(crate) struct Shard {
     pub(crate) drain: Drain,
     pub(crate) rules: Arc<ArcSwap<RuleSet>>,
     pub(crate) metrics: Metrics,
+    /// Of the whole process.
+    pub(crate) stalls: Stalls,
 }

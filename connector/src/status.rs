@@ -50,6 +50,13 @@ pub(crate) struct OnBoard {
     key: SlotKey,
 }
 
+/// What waits unread, or may come, and what that is kept below (`bufferBytes`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffers {
+    pub held_bytes: usize,
+    pub limit_bytes: usize,
+}
+
 /// One moment of the connector, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -63,6 +70,8 @@ pub struct Status {
     pub requests: u64,
     pub in_flight: u64,
     pub origin_errors: u64,
+    #[serde(default)]
+    pub buffers: Buffers,
     pub metrics: Option<SocketAddr>,
 }
 

@@ -7,6 +7,7 @@
 
 mod replay;
 mod request_body;
+mod stalled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use parking_lot::Mutex;
 use replay::Replay;
 pub(crate) use replay::ReplayBudget;
 pub(crate) use request_body::RequestBody;
+use stalled::Stall;
+pub(crate) use stalled::Stalls;
 
 /// The body of one request. Shared between hyper, which reads it, and the exchange, which may have to rewind it; both
 /// are polled by the same task, so the lock is never waited for.
@@ -55,6 +58,8 @@ struct Inner {
     owed: Option<u64>,
     /// Bytes that came out of the tunnel.
     received: u64,
+    /// Once it is known not to be whole at once.
+    stall: Option<Arc<Stall>>,
 }
 
 /// What is known of the body's end.
@@ -94,6 +99,7 @@ impl Upload {
             replay: Some(Replay::default()),
             owed,
             received: 0,
+            stall: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)), kind }
     }
@@ -107,14 +113,19 @@ impl Upload {
         self.kind
     }
 
-    /// Takes what has already arrived, so that a small body goes out in one write with its head.
-    pub(crate) async fn prefetch(&self) {
+    /// Takes what has already arrived, so that a small body goes out in one write with its head. A body that goes on is watched
+    /// from here on: it may stand.
+    pub(crate) async fn prefetch(&self, stalls: &Stalls) {
         std::future::poll_fn(|cx| {
             let mut inner = self.inner.lock();
             while inner.early.iter().map(Bytes::len).sum::<usize>() < PREFETCH_BYTES {
                 if !inner.poll_tunnel(cx).is_ready() || inner.end != End::Open {
                     break;
                 }
+            }
+            if inner.end == End::Open && inner.owed != Some(0) {
+                inner.stall = Some(stalls.upload());
+                inner.stand(0);
             }
             Poll::Ready(())
         })
@@ -259,6 +270,12 @@ impl Upload {
         self.inner.lock().poll_piece(cx)
     }
 
+    /// Ready when it has stood for too long while too much waited for its likes.
+    pub(crate) fn poll_evicted(&self, cx: &Context<'_>) -> Poll<()> {
+        let inner = self.inner.lock();
+        inner.stall.as_ref().map_or(Poll::Pending, |stall| stall.poll_evicted(cx))
+    }
+
     /// Tells the edge that no more of it is wanted.
     pub(crate) fn stop(&self, code: AbortCode) {
         self.inner.lock().recv.stop(code);
@@ -272,6 +289,29 @@ impl Upload {
 
 impl Inner {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, CutOff>>> {
+        if let Some(stall) = &self.stall {
+            stall.moves();
+        }
+        let piece = self.poll_next(cx);
+        if let Poll::Ready(Some(Ok(Piece::Data(bytes)))) = &piece {
+            self.stand(bytes.len());
+        }
+        piece
+    }
+
+    /// Until the next poll the origin keeps us waiting: with what was handed out, what is kept and what may come.
+    fn stand(&self, handed_out: usize) {
+        let Some(stall) = &self.stall else { return };
+        let early: usize = self.early.iter().map(Bytes::len).sum();
+        let mut waiting = if self.end == End::Open { self.recv.waiting_bytes() } else { 0 };
+        if let Some(owed) = self.owed {
+            waiting = waiting.min(usize::try_from(owed).unwrap_or(usize::MAX).saturating_sub(early));
+        }
+        let kept = self.replay.as_ref().map_or(0, Replay::bytes);
+        stall.stands(early + waiting + kept.max(handed_out), self.recv.held_bytes().min(waiting));
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, CutOff>>> {
         loop {
             if let Some(bytes) = self.early.pop_front() {
                 if let Some(owed) = &mut self.owed {

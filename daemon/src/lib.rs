@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod buffers;
 pub mod config;
 pub mod drain;
 pub mod limits;

@@ -82,7 +82,8 @@ impl App {
         metrics.register(&mut metrics_registry);
         let registry = Arc::new(Registry::new(metrics.clone(), gate(&config)));
         let (keeper, keeper_handle) = Keeper::new(store, Arc::clone(&registry)).await?;
-        let front = Front::new(&config, &registry, &metrics, identity.pin())?;
+        let budget = config.limits.budget();
+        let front = Front::new(&config, &registry, &metrics, identity.pin(), budget.clone())?;
 
         let count = config.shards.count();
         let (mut sockets, listening) = bind::bind(&config.listen, count)?;
@@ -92,6 +93,9 @@ impl App {
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let starting = readiness.hold("listeners");
         causeway_daemon::tasks::register(&mut metrics_registry, "causeway_edge", &drain);
+        let of_buffers = budget.clone();
+        let held = move || of_buffers.held();
+        causeway_daemon::buffers::register(&mut metrics_registry, "causeway_edge", budget.bytes(), held);
         if let Some(levels) = &levels {
             levels.register(&mut metrics_registry, "causeway_edge");
         }
@@ -105,6 +109,7 @@ impl App {
             admin: OnceLock::new(),
             address: config.address.clone(),
             shards: count,
+            budget: budget.clone(),
             certified: front.certified(),
             started: Instant::now(),
         });
@@ -133,6 +138,7 @@ impl App {
                     body_idle: config.limits.body_idle_timeout,
                 },
                 sessions_per_tunnel: config.limits.sessions_per_tunnel,
+                budget: budget.clone(),
                 doorman: Doorman::default(),
                 keeper: keeper_handle.clone(),
                 pulse: pulse.clone(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use causeway_daemon::config::{ConfigError, duration, load_with_env};
 use causeway_daemon::telemetry::Format;
+use causeway_tunnel::flow::Budget;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -125,6 +126,9 @@ pub struct Limits {
     pub requests_per_ip: usize,
     /// Sessions of one tunnel, all its connectors together. Default 256.
     pub sessions_per_tunnel: usize,
+    /// What all streams of the process may hold unread and unsent. 0 is an eighth of the memory that the machine or the cgroup
+    /// allows, from 32 MiB to 1 GiB. Default 0.
+    pub buffer_bytes: usize,
 }
 
 /// `host:port`, checked.
@@ -266,6 +270,7 @@ impl Default for Limits {
             connections_per_ip: 512,
             requests_per_ip: 512,
             sessions_per_tunnel: 256,
+            buffer_bytes: 0,
         }
     }
 }
@@ -274,6 +279,11 @@ impl Default for Limits {
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 impl Limits {
+    /// [`Limits::buffer_bytes`], zero resolved.
+    pub(crate) fn budget(&self) -> Budget {
+        if self.buffer_bytes == 0 { Budget::of_machine() } else { Budget::new(self.buffer_bytes) }
+    }
+
     /// [`Limits::upgrade_idle_timeout`], zero resolved.
     pub(crate) fn upgrade_idle(&self) -> Duration {
         if self.upgrade_idle_timeout.is_zero() { FOR_EVER } else { self.upgrade_idle_timeout }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use causeway_daemon::admin::{Admin, Reply, get, post};
 use causeway_daemon::readiness::Readiness;
+use causeway_tunnel::flow::Budget;
 use http::StatusCode;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use crate::certified::Certified;
 use crate::config::Address;
 use crate::keeper::KeeperHandle;
 use crate::registry::{Registry, ago};
-use crate::status::{Listening, Status, tunnels};
+use crate::status::{Buffers, Listening, Status, tunnels};
 
 /// The store answers in milliseconds, or waits for another process's lock.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
@@ -29,6 +30,7 @@ pub(crate) struct Source {
     pub(crate) admin: OnceLock<SocketAddr>,
     pub(crate) address: Vec<Address>,
     pub(crate) shards: u16,
+    pub(crate) budget: Budget,
     pub(crate) certified: Certified,
     pub(crate) started: Instant,
 }
@@ -41,6 +43,7 @@ impl Source {
             pending: self.readiness.pending().into_iter().map(str::to_owned).collect(),
             uptime_seconds: ago(self.started),
             shards: self.shards,
+            buffers: Buffers { held_bytes: self.budget.held(), limit_bytes: self.budget.bytes() },
             listening: self.listening(),
             address: self.token_addresses(),
             tunnels: tunnels(&self.registry, &self.certified, self.shards),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::limits::raise_nofile;
+use causeway_tunnel::flow::Budget;
 use causeway_tunnel::{Host, Pin};
 
 use crate::access::AccessLog;
@@ -49,6 +50,7 @@ impl Front {
         registry: &Arc<Registry>,
         metrics: &Metrics,
         pin: Pin,
+        budget: Budget,
     ) -> Result<Self> {
         let granted = Arc::clone(registry);
         let dev = config
@@ -69,7 +71,7 @@ impl Front {
         let passes_through = Arc::new(move |name: &Host| routes.passes_through(name));
         let trusted: Vec<_> = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
         let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
-        let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone());
+        let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone(), budget);
         Ok(Self {
             secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, passes_through },
             certified,

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use causeway_tunnel::flow::Budget;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
@@ -48,6 +49,7 @@ struct Shared {
     bounds: Bounds,
     trusted: Arc<[IpNet]>,
     metrics: Visitors,
+    budget: Budget,
     said: Mutex<Said>,
     /// What all readers together keep waiting.
     stalled: Stalled,
@@ -117,9 +119,9 @@ struct Rarely {
 }
 
 impl Households {
-    pub(crate) fn new(bounds: Bounds, trusted: Arc<[IpNet]>, metrics: Visitors) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds, trusted: Arc<[IpNet]>, metrics: Visitors, budget: Budget) -> Arc<Self> {
         let (table, said, stalled) = Default::default();
-        Arc::new(Self(Arc::new(Shared { table, bounds, trusted, metrics, said, stalled })))
+        Arc::new(Self(Arc::new(Shared { table, bounds, trusted, metrics, budget, said, stalled })))
     }
 
     pub(crate) fn of(&self, address: IpAddr) -> Arc<Household> {

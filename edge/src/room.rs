@@ -96,7 +96,15 @@ mod tests {
 
     fn room(max: usize, connections: usize) -> Arc<Room> {
         let bounds = Bounds { connections, requests: 2 };
-        Room::new(max, Households::new(bounds, Arc::new([]), Visitors::default()))
+        Room::new(
+            max,
+            Households::new(
+                bounds,
+                Arc::new([]),
+                Visitors::default(),
+                causeway_tunnel::flow::Budget::default(),
+            ),
+        )
     }
 
     fn take(room: &Arc<Room>, ip: &str, open: &Gauge) -> Option<Stay> {

@@ -173,6 +173,20 @@ impl RecvHalf {
         }
     }
 
+    /// What may lie here, or come, while nobody reads on.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        match self {
+            Self::Causeway(recv) => recv.waiting_bytes(),
+        }
+    }
+
+    /// What of it the budget counts already, read or not.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Causeway(recv) => recv.held_bytes(),
+        }
+    }
+
     /// What follows the final head.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, StreamError>> {
         match self {
@@ -209,6 +223,20 @@ impl RawSendHalf {
 }
 
 impl RawRecvHalf {
+    /// As [`RecvHalf::waiting_bytes`].
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        match self {
+            Self::Causeway(recv) => recv.waiting_bytes(),
+        }
+    }
+
+    /// As [`RecvHalf::held_bytes`].
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Causeway(recv) => recv.held_bytes(),
+        }
+    }
+
     /// `None` when the connector half-closed. Cancel safe.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         match self {

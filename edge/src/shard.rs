@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use causeway_daemon::drain::Drain;
 use causeway_daemon::pulse::Pulse;
+use causeway_tunnel::flow::Budget;
 
 use crate::doorman::Doorman;
 use crate::keeper::{KeeperHandle, Note};
@@ -20,6 +21,8 @@ pub(crate) struct Shard {
     pub drain: Drain,
     pub patience: Patience,
     pub sessions_per_tunnel: usize,
+    /// Of the whole process.
+    pub budget: Budget,
     pub(crate) doorman: Doorman,
     pub(crate) keeper: KeeperHandle,
     pub(crate) pulse: Pulse,

@@ -23,10 +23,20 @@ pub struct Status {
     pub pending: Vec<String>,
     pub uptime_seconds: i64,
     pub shards: u16,
+    #[serde(default)]
+    pub buffers: Buffers,
     pub listening: Listening,
     /// What new tokens carry.
     pub address: Vec<String>,
     pub tunnels: Vec<TunnelStatus>,
+}
+
+/// What waits unread, or may come, and what that is kept below (`limits.bufferBytes`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Buffers {
+    pub held_bytes: usize,
+    pub limit_bytes: usize,
 }
 
 /// The addresses in use: port 0 of the configuration is a real port here.

@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::code::{AbortCode, CloseCode};
 pub use ended::{Closed, DatagramError, Ended};
@@ -125,6 +126,38 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.allow_streams(count),
             Self::Memory(connection) => connection.allow_streams(count),
+        }
+    }
+
+    /// What all its streams together may hold unsent and unacknowledged from now on.
+    pub(crate) fn set_send_window(&self, bytes: u64) {
+        match self {
+            Self::Quic(connection) => connection.set_send_window(bytes),
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// What all its streams together may hold unread from now on, if the peer keeps to no limit of ours.
+    pub(crate) fn set_receive_window(&self, bytes: u64) {
+        match self {
+            Self::Quic(connection) => connection.set_receive_window(bytes),
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// What the path may have under way, as far as its carrier knows.
+    pub(crate) fn congestion_window(&self) -> u64 {
+        match self {
+            Self::Quic(connection) => connection.congestion_window(),
+            Self::Memory(_) => 0,
+        }
+    }
+
+    /// The time on its line: tokio's, but in a simulation.
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Quic(_) => Instant::now(),
+            Self::Memory(connection) => connection.now(),
         }
     }
 
@@ -240,6 +273,30 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.finish(),
             Self::Memory(send) => send.finish(),
+        }
+    }
+
+    /// The stream's number among those of its opener.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Quic(send) => send.number(),
+            Self::Memory(send) => send.number(),
+        }
+    }
+
+    /// What is written here goes before what is written to any other stream.
+    pub(crate) fn set_urgent(&self) {
+        match self {
+            Self::Quic(send) => send.set_urgent(),
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// Ready once nothing can be written any more, for whoever waits for something else than the carrier.
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self {
+            Self::Quic(send) => send.poll_broken(cx),
+            Self::Memory(send) => send.poll_broken(cx),
         }
     }
 

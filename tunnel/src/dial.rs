@@ -12,6 +12,7 @@ use crate::carrier::memory::Network;
 use crate::carrier::{ALPN, Closed, Connection, Dial, DialFailure, quic};
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
+use crate::flow::{Budget, Sizes};
 use crate::handshake;
 use crate::identity::{PinVerifier, SERVER_NAME};
 use crate::limits::HANDSHAKE_TIMEOUT;
@@ -27,6 +28,7 @@ pub struct Dialer {
     connector: ConnectorId,
     host: String,
     dial: Dial,
+    budget: Budget,
 }
 
 /// Why a dial brought no session.
@@ -79,12 +81,18 @@ impl Dialer {
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.enable_early_data = false;
         let dial = Dial::Quic(quic::Dial::new(tls, SERVER_NAME)?);
-        Ok(Self { token, connector, host, dial })
+        Ok(Self { token, connector, host, dial, budget: Budget::default() })
     }
 
     /// Dials inside this process, whatever the address says.
     pub fn within(network: Network, token: Token, connector: ConnectorId, host: String) -> Self {
-        Self { token, connector, host, dial: Dial::Memory(network) }
+        Self { token, connector, host, dial: Dial::Memory(network), budget: Budget::default() }
+    }
+
+    /// What its sessions' streams take their windows from, instead of a part of the machine's memory for this dialer alone.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     pub fn token(&self) -> &Token {
@@ -150,7 +158,10 @@ impl Dialer {
             remote: address,
             since: Instant::now(),
         };
-        Ok((Session::new(info, connection), control))
+        let opened = Session::dialled(info, connection, self.budget.clone(), Sizes::default()).await;
+        let (session, courier) = opened.map_err(|error| failed(error.to_string()))?;
+        courier.spawn();
+        Ok((session, control))
     }
 }
 

@@ -5,9 +5,9 @@ use crate::proof::{self, Exporter};
 use crate::session::Role;
 use crate::token::{ConnectorId, KeyId, Token, TunnelId};
 
-/// The protocol version of this build, and the oldest it still speaks (N-1 from version 2 on).
-pub const VERSION: u32 = 2;
-pub const OLDEST_VERSION: u32 = 1;
+/// The protocol version of this build, and the oldest it still speaks. Versions 1 and 2 were in no release; N-1 from 4 on.
+pub const VERSION: u32 = 3;
+pub const OLDEST_VERSION: u32 = 3;
 
 /// Name and version of this program, as both ends tell each other.
 pub const SOFTWARE: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));

@@ -1,8 +1,8 @@
-//! The tunnel: the protocol between connector and edge, versions 1 and 2.
+//! The tunnel: the protocol between connector and edge, version 3.
 //!
 //! # Three layers
 //! [`carrier`] moves the bytes of streams and knows no frame; [`stream`] makes messages of them and knows no carrier;
-//! [`opening`] is the first message of a stream, which says what it is for. [`Session`] is what others hold; [`dial`] and
+//! [`opening`] is the first message of a stream, which says what it is for. Between the first two [`flow`] says how much may be sent. [`Session`] is what others hold; [`dial`] and
 //! [`listen`] make one.
 //!
 //! # Roles and transport
@@ -32,7 +32,7 @@
 //! ```
 //! # Streams
 //! Opened by the edge. The first frame says what for: REQUEST for one request, OPEN for any other kind, by its name. A
-//! connector announces the kind of each route (from version 2 on; `request` goes without saying) and the edge refuses routes
+//! connector announces the kind of each route (`request` goes without saying) and the edge refuses routes
 //! of kinds that it does not carry; a stream of a kind that a connector does not know is reset with
 //! [`AbortCode::UnknownKind`], and nothing else is.
 //!
@@ -48,22 +48,34 @@
 //! ```
 //! | frame    | type | payload ([`stream::head`] has the layouts) | limit |
 //! |----------|------|------------------------------------|-------|
-//! | REQUEST  | 0x01 | request head | [`limits::MAX_HEAD_BYTES`] |
+//! | REQUEST  | 0x01 | answer window, request head | [`limits::MAX_HEAD_BYTES`] |
 //! | RESPONSE | 0x02 | response head | [`limits::MAX_HEAD_BYTES`] |
 //! | INTERIM  | 0x03 | status 100..=199 (not 101) and fields | 16 a response |
 //! | DATA     | 0x04 | body bytes, handed on as they arrive | 2^30 a frame |
 //! | TRAILERS | 0x05 | fields | [`limits::MAX_TRAILER_BYTES`] |
 //! | END      | 0x06 | empty: the body is whole | |
-//! | OPEN     | 0x07 | kind and what it needs ([`opening`]); first of its stream | [`limits::MAX_HEAD_BYTES`] |
+//! | OPEN     | 0x07 | answer window, kind and what it needs ([`opening`]); first of its stream | [`limits::MAX_HEAD_BYTES`] |
 //! | 0x40 and up | | to be skipped by those who do not know them | [`limits::MAX_HEAD_BYTES`] |
 //!
 //! A clean end is explicit: FIN without END, a reset, or the loss of the session is an abort with a code
 //! ([`AbortCode`]) and reaches the visitor and the origin as a reset, never as a short body. One bad message resets
-//! its stream, never the session. Flow control is QUIC's, end to end: nobody reads from a stream what he cannot hand on.
+//! its stream, never the session. Nobody reads from a stream what he cannot hand on.
+//!
+//! # Flow control
+//! Either direction of a stream may have sent so many bytes in all, frames and raw bytes alike: its limit. Towards the connector
+//! it begins with [`limits::FIRST_WINDOW_BYTES`]; towards the edge with what the opening says: the payload of REQUEST and OPEN
+//! begins with `answer window: varint`. The receiver raises a limit as it reads, by records on the **credit stream**, which the
+//! edge opens right behind Welcome, before any other, and which lives as long as the session:
+//! ```text
+//! edge → connector:  OPEN "credit" (no answer window), then records      connector → edge:  records
+//! record             stream: varint (the carrier's number), limit: varint
+//! ```
+//! Nothing is granted before half of the window was read. Records of streams that are over, or were never there, are skipped.
+//! Who sends more than was granted has broken the protocol on this stream. [`flow`] has how wide windows are.
 //!
 //! # Versions
 //! Hello names the lowest and highest version its sender speaks; the edge chooses the highest it shares and
-//! supports at least the version before its own. No shared version is an explicit, permanent refusal.
+//! supports at least the version before its own, but for those that were in no release (1 and 2). No shared version is an explicit, permanent refusal.
 //!
 //! # What the wire cannot say
 //! A stream carries a public hostname and a route id, never an address: what a connector may reach is decided by its

@@ -29,16 +29,20 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a connector reports its figures.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What one stream may hold unread at the receiver: 1,000 stalled readers cost at most 256 MiB, and at 30 ms of round
-/// trip one stream still carries 70 Mbit/s. A session has this much for every stream it allows, so that stalled readers
-/// never stop their neighbours (a fixed window for the session would).
-pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What a stream may have under way of which nothing is known yet: a small message whole, and less than 20 Mbit/s at 30 ms of
+/// round trip; from there windows follow the path ([`crate::flow`]).
+pub const FIRST_WINDOW_BYTES: u64 = 64 * 1024;
+/// The same when the budget is near its end.
+pub const SMALL_WINDOW_BYTES: u64 = 16 * 1024;
+/// What one stream may have under way at most: 600 Mbit/s at 200 ms of round trip. The carrier's own windows are as wide for
+/// every stream, and stop only a peer that keeps to no limit.
+pub const MAX_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// What a peer that has proved nothing yet may make us hold: two Hellos.
+pub const STRANGER_WINDOW_BYTES: u32 = 32 * 1024;
 /// Streams that a connector lets the edge open at first. quinn reserves memory for each: 50 kB at 256, 1.1 MB at 10,000.
 pub const FIRST_STREAMS: u32 = 256;
 /// What [`FIRST_STREAMS`] may grow to when they are in use.
 pub const MAX_STREAMS: u32 = 8192;
-/// Unsent and unacknowledged bytes that one session may hold for all its streams.
-pub const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Datagrams of one session that wait to be sent, or to be taken: the oldest are dropped for newer ones.
 pub const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// UDP socket buffers: the usual 212 kB loses packets under load.

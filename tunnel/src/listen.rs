@@ -13,6 +13,7 @@ use crate::carrier::{Attempt, Closed, Connection, Endpoint, quic};
 use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
+use crate::flow::{Budget, Sizes};
 use crate::handshake::{self, Authority, Proved, SOFTWARE};
 use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, RETRY_THRESHOLD};
 use crate::message::{Message, Refused, Welcome};
@@ -31,6 +32,7 @@ pub struct Shard {
 pub struct Listener {
     endpoint: Endpoint,
     shard: Shard,
+    budget: Budget,
     handshakes: Arc<AtomicUsize>,
 }
 
@@ -39,6 +41,7 @@ pub struct Listener {
 pub struct Knock {
     attempt: Attempt,
     shard: Shard,
+    budget: Budget,
     half_open: HalfOpen,
 }
 
@@ -48,6 +51,7 @@ pub struct Stranger {
     connection: Connection,
     protocol: Vec<u8>,
     shard: Shard,
+    budget: Budget,
     /// When its time is over.
     until: Instant,
     half_open: HalfOpen,
@@ -81,12 +85,19 @@ impl Listener {
     ) -> io::Result<Self> {
         let tls = certificates.into_config(provider).map_err(io::Error::other)?;
         let endpoint = Endpoint::Quic(quic::Endpoint::new(socket, tls)?);
-        Ok(Self { endpoint, shard, handshakes: Arc::default() })
+        Ok(Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default() })
     }
 
     /// Listens inside this process.
     pub fn within(network: &Network, shard: Shard) -> Self {
-        Self { endpoint: Endpoint::Memory(network.listen()), shard, handshakes: Arc::default() }
+        let endpoint = Endpoint::Memory(network.listen());
+        Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default() }
+    }
+
+    /// What its sessions' streams take their windows from, instead of a part of the machine's memory for this listener alone.
+    #[must_use]
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     /// The next stranger, or `None` once the listener was closed. Cancel safe. Under a flood, strangers are made to
@@ -102,7 +113,8 @@ impl Listener {
             let proved = if half_open >= RETRY_THRESHOLD { attempt.prove_address() } else { Some(attempt) };
             if let Some(attempt) = proved {
                 let half_open = HalfOpen::new(&self.handshakes);
-                return Some(Knock { attempt, shard: self.shard, half_open });
+                let budget = self.budget.clone();
+                return Some(Knock { attempt, shard: self.shard, budget, half_open });
             }
         }
     }
@@ -134,12 +146,12 @@ impl Knock {
     /// # Errors
     /// When the connection fails or takes too long.
     pub async fn connect(self) -> Result<Stranger, HandshakeError> {
-        let Self { attempt, shard, half_open } = self;
+        let Self { attempt, shard, budget, half_open } = self;
         let until = Instant::now() + HANDSHAKE_TIMEOUT;
         let connected = timeout_at(until, attempt.connect()).await.map_err(|_| HandshakeError::Timeout)?;
         let connection = connected.map_err(HandshakeError::Connection)?;
         let protocol = connection.protocol();
-        Ok(Stranger { connection, protocol, shard, until, half_open })
+        Ok(Stranger { connection, protocol, shard, budget, until, half_open })
     }
 }
 
@@ -168,8 +180,8 @@ impl Stranger {
         authority: &dyn Authority,
         admit: impl FnOnce(&Proved) -> Result<(), Refused>,
     ) -> Result<(Session, Control), HandshakeError> {
-        let Self { connection, shard, until, half_open: _half_open, .. } = self;
-        timeout_at(until, greet(connection, shard, authority, admit))
+        let Self { connection, shard, budget, until, half_open: _half_open, .. } = self;
+        timeout_at(until, greet(connection, shard, budget, authority, admit))
             .await
             .unwrap_or(Err(HandshakeError::Timeout))
     }
@@ -178,6 +190,7 @@ impl Stranger {
 async fn greet(
     connection: Connection,
     shard: Shard,
+    budget: Budget,
     authority: &dyn Authority,
     admit: impl FnOnce(&Proved) -> Result<(), Refused>,
 ) -> Result<(Session, Control), HandshakeError> {
@@ -225,7 +238,10 @@ async fn greet(
         remote: connection.remote(),
         since: std::time::Instant::now(),
     };
-    Ok((Session::new(info, connection), control))
+    let opened = Session::listened(info, connection, budget, Sizes::default()).await;
+    let (session, courier) = opened.map_err(HandshakeError::Connection)?;
+    courier.spawn();
+    Ok((session, control))
 }
 
 /// Counts a stranger until its handshake ends one way or the other.

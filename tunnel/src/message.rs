@@ -109,7 +109,7 @@ pub struct Route {
     pub id: u32,
     /// A name in A-label form, `*.` and a name, or `*` alone: every name that the tunnel is granted.
     pub hostname: String,
-    /// What it takes: only kinds that the negotiated version knows ([`Kind::is_known_to`]).
+    /// What it takes.
     #[serde(default, skip_serializing_if = "Kind::is_request")]
     pub kind: Kind,
 }

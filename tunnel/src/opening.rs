@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! OPEN      kind: byte string, then by kind
+//! credit               nothing; the credit stream, which is no opening ([`crate::flow`])
 //! connect, datagrams   request id: 16 bytes, route: varint, visitor: as in a request, name: byte string
 //! ```
-//! A connector announces of each route which kind of stream it takes ([`Kind`]), and only kinds that the negotiated version
-//! knows; an edge refuses routes of kinds that it does not carry, with the reason. So a stream of an unknown kind is seldom, and
+//! A connector announces of each route which kind of stream it takes ([`Kind`]); an edge refuses routes of kinds that it does not carry, with the reason. So a stream of an unknown kind is seldom, and
 //! costs only itself ([`AbortCode::UnknownKind`](crate::AbortCode::UnknownKind)).
 
 use std::fmt;
@@ -18,9 +18,6 @@ use serde::{Deserialize, Serialize};
 use crate::stream::frame::FrameType;
 use crate::stream::head::{RequestHead, RequestId, put_visitor, visitor};
 use crate::stream::wire::{Malformed, Reader, put_bytes, put_varint};
-
-/// The first version whose edges read the kind of a route. Older ones take every route for requests.
-const KINDS_SINCE: u32 = 2;
 
 /// What a stream is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +55,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether a peer that speaks `version` of the tunnel reads this kind on a route.
-    pub fn is_known_to(&self, version: u32) -> bool {
-        *self == Self::Request || version >= KINDS_SINCE
-    }
-
     pub(crate) fn is_request(&self) -> bool {
         *self == Self::Request
     }
@@ -228,12 +220,6 @@ mod tests {
         );
         let long = Opening::Unknown("x".repeat(MAX_NAME_BYTES + 1));
         assert!(round_trip(&long).is_err());
-    }
-
-    #[test]
-    fn an_edge_of_version_1_is_told_of_requests_only() {
-        assert!(Kind::Request.is_known_to(1) && !Kind::Connect.is_known_to(1));
-        assert!(Kind::Connect.is_known_to(2));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::carrier::{Closed, Connection, DatagramError, RecvHalf, SendHalf, Traffic};
+use crate::carrier::{Closed, Connection, DatagramError, Traffic};
 use crate::code::CloseCode;
+use crate::flow::{Budget, Courier, Flow, Inlet, NoCredit, Outlet, Sizes};
 use crate::limits::{FIRST_STREAMS, MAX_STREAMS};
-use crate::stream::{Counter, RecvStream, SendStream};
+use crate::stream::{RecvStream, SendStream};
 use crate::token::{ConnectorId, TunnelId};
 
 /// Names one session in logs, metrics and `status`: sixteen hexadecimal digits.
@@ -68,7 +69,7 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     info: SessionInfo,
     connection: Connection,
-    in_flight: Counter,
+    flow: Arc<Flow>,
     /// Streams that the peer may have open at once; grows when they are used.
     allowed: AtomicU32,
     draining: AtomicBool,
@@ -80,11 +81,35 @@ struct Inner {
 pub struct OpenError(pub Closed);
 
 impl Session {
-    pub(crate) fn new(info: SessionInfo, connection: Connection) -> Self {
+    /// At the edge. Its courier is to run for as long as it wants to.
+    pub(crate) async fn listened(
+        info: SessionInfo,
+        connection: Connection,
+        budget: Budget,
+        sizes: Sizes,
+    ) -> Result<(Self, Courier), Closed> {
+        let flow = Flow::new(connection.clone(), budget, sizes);
+        let courier = Courier::open(&connection, &flow).await?;
+        Ok((Self::new(info, connection, flow), courier))
+    }
+
+    /// At the connector.
+    pub(crate) async fn dialled(
+        info: SessionInfo,
+        connection: Connection,
+        budget: Budget,
+        sizes: Sizes,
+    ) -> Result<(Self, Courier), NoCredit> {
+        let flow = Flow::new(connection.clone(), budget, sizes);
+        let courier = Courier::accept(&connection, &flow).await?;
+        Ok((Self::new(info, connection, flow), courier))
+    }
+
+    pub(crate) fn new(info: SessionInfo, connection: Connection, flow: Arc<Flow>) -> Self {
         Self(Arc::new(Inner {
             info,
             connection,
-            in_flight: Counter::default(),
+            flow,
             allowed: AtomicU32::new(FIRST_STREAMS),
             draining: AtomicBool::new(false),
         }))
@@ -100,15 +125,25 @@ impl Session {
     /// When the session has ended.
     pub async fn open(&self) -> Result<(SendStream, RecvStream), OpenError> {
         let (send, recv) = self.0.connection.open().await.map_err(OpenError)?;
-        Ok(self.halves(send, recv))
+        let flow = &self.0.flow;
+        let strand = flow.strand(send.number(), flow.sizes().first);
+        let first = flow.first_window();
+        let window = first.0;
+        let outlet = Outlet::new(send, Arc::clone(&strand), Arc::clone(flow));
+        let inlet = Inlet::new(recv, strand, Arc::clone(flow), first);
+        Ok((SendStream::opening(outlet, window), RecvStream::new(inlet)))
     }
 
     /// The next stream that the peer opened, or `None` when the session has ended. Cancel safe.
     pub async fn accept(&self) -> Option<(SendStream, RecvStream)> {
         let (send, recv) = self.0.connection.accept().await.ok()?;
-        let halves = self.halves(send, recv);
+        let flow = &self.0.flow;
+        // What may be answered is said in the opening.
+        let strand = flow.strand(send.number(), 0);
+        let outlet = Outlet::new(send, Arc::clone(&strand), Arc::clone(flow));
+        let inlet = Inlet::new(recv, strand, Arc::clone(flow), (flow.sizes().first, None));
         self.allow_more();
-        Some(halves)
+        Some((SendStream::answering(outlet), RecvStream::new(inlet)))
     }
 
     /// Sends what may be lost or overtaken.
@@ -129,9 +164,14 @@ impl Session {
         self.0.connection.max_datagram_bytes()
     }
 
+    /// What its streams take their windows from.
+    pub fn budget(&self) -> &Budget {
+        self.0.flow.budget()
+    }
+
     /// Streams whose two halves have not both been dropped.
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.get()
+        self.0.flow.in_flight()
     }
 
     /// Whether the transport still stands. A peer that just died is alive until its silence is noticed.
@@ -166,11 +206,6 @@ impl Session {
     /// Datagrams of the carrier sent and received, and packets lost, since the session began.
     pub fn traffic(&self) -> Traffic {
         self.0.connection.traffic()
-    }
-
-    fn halves(&self, send: SendHalf, recv: RecvHalf) -> (SendStream, RecvStream) {
-        let in_flight = self.0.in_flight.count();
-        (SendStream::new(send, Arc::clone(&in_flight)), RecvStream::new(recv, in_flight))
     }
 
     /// Doubles what the peer may open when three quarters of it are in use.

@@ -13,7 +13,6 @@ pub mod head;
 
 mod error;
 mod fields;
-mod in_flight;
 mod incoming;
 mod outgoing;
 mod raw;
@@ -30,5 +29,3 @@ pub use outgoing::First;
 pub use raw::{RawRecv, RawSend};
 pub use recv::RecvStream;
 pub use send::SendStream;
-
-pub(crate) use in_flight::{Counter, InFlight};

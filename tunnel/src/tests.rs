@@ -233,7 +233,7 @@ async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours() {
         assert!(written < 1 << 20, "nobody reads, yet {written} bytes were taken");
     }
     let (mut other, _recv) = edge.open().await.unwrap();
-    other.request(&request(), First::Only(Bytes::from(vec![1; 100_000]))).await.unwrap();
+    other.request(&request(), First::Only(Bytes::from(vec![1; 50_000]))).await.unwrap();
     let (_answer, mut recv) = connector.accept().await.unwrap();
     opened(&mut recv).await;
     while recv.frame().await.unwrap() != Frame::End {}
@@ -344,9 +344,9 @@ async fn closing_a_session_tells_the_peer_why() {
 
 #[tokio::test]
 async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads() {
-    use crate::limits::{FIRST_STREAMS, STREAM_WINDOW_BYTES};
+    use crate::limits::{FIRST_STREAMS, FIRST_WINDOW_BYTES};
     let (_edge, (edge, _), (connector, _)) = pair().await;
-    let window = Bytes::from(vec![7; STREAM_WINDOW_BYTES as usize]);
+    let window = Bytes::from(vec![7; FIRST_WINDOW_BYTES as usize]);
     // Nobody reads: each stream's window fills, and the session's with them.
     let (mut told, mut others) = (JoinSet::new(), JoinSet::new());
     for number in 0..FIRST_STREAMS {

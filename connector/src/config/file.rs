@@ -30,6 +30,7 @@ pub(super) struct File {
     log_level: Option<String>,
     log_json: Option<bool>,
     shards: Option<Spanned<usize>>,
+    buffer_bytes: Option<usize>,
     warnings: Vec<Warning>,
 }
 
@@ -129,6 +130,7 @@ impl File {
             log_level: self.log_level,
             log_json: self.log_json,
             shards,
+            buffer_bytes: self.buffer_bytes.filter(|bytes| *bytes > 0),
             warnings,
         };
         unreachable(&mut config, &raw.value);
@@ -319,6 +321,7 @@ impl<'de> Visitor<'de> for FileVisitor {
                     file.log_json = log.format.map(|format| format == Format::Json).or(file.log_json);
                 }
                 "shards" => file.shards = Some(map.next_value()?),
+                "bufferBytes" => file.buffer_bytes = map.next_value()?,
                 other if KEYS.contains(&other) => {
                     map.next_value::<IgnoredAny>()?;
                     file.warnings

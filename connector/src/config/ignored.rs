@@ -15,6 +15,7 @@ pub(super) const KEYS: &[&str] = &[
     "output",
     "log",
     "shards",
+    "bufferBytes",
     // Who the tunnel is: the token says it.
     "tunnel",
     "credentials-file",
@@ -115,7 +116,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// How many of [`KEYS`] do something here.
-pub(super) const OURS: usize = 13;
+pub(super) const OURS: usize = 14;
 
 /// Why a known key does nothing. Only for keys of [`KEYS`] that the file does not use.
 pub(super) fn why(key: &str) -> &'static str {

@@ -41,6 +41,8 @@ pub struct Config {
     pub(crate) log_json: Option<bool>,
     /// `shards`: threads that carry requests. Default 1.
     pub(crate) shards: Option<usize>,
+    /// `bufferBytes`: what all streams may hold unread and unsent. Default: an eighth of the memory, 32 MiB to 1 GiB.
+    pub(crate) buffer_bytes: Option<usize>,
     /// What is odd but no error.
     pub(crate) warnings: Vec<Warning>,
 }

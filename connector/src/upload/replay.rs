@@ -21,6 +21,10 @@ impl Replay {
         self.budget = Some(Arc::clone(budget));
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All that was kept, in order.
     pub(super) fn take(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.pieces)

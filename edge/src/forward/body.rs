@@ -8,7 +8,6 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
 use causeway_tunnel::semantics::{is_long_silent, keep_trailers};
 use causeway_tunnel::{BodyKind, Frame, ResponseHead, StreamError};
 use http_body::{Body, SizeHint};
@@ -150,13 +149,13 @@ impl TunnelBody {
     /// Until the next poll the visitor keeps us waiting: what the tunnel may fill meanwhile, and what was handed out.
     fn block(&self, piece: usize) {
         let Some(reader) = &self.reader else { return };
-        let window = STREAM_WINDOW_BYTES as usize;
-        let window = match self.left {
+        let waiting = match self.left {
             _ if self.is_over => 0,
-            Some(left) => usize::try_from(left).map_or(window, |left| left.min(window)),
-            None => window,
+            Some(left) => usize::try_from(left).unwrap_or(usize::MAX).min(self.recv.waiting_bytes()),
+            None => self.recv.waiting_bytes(),
         };
-        reader.blocked(piece, window + self.handed_out);
+        let counted = self.recv.held_bytes().min(waiting);
+        reader.blocked(piece, waiting + self.handed_out, counted);
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use causeway_tunnel::limits::STREAM_WINDOW_BYTES;
 use causeway_tunnel::{AbortCode, StreamError};
 
 use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
@@ -61,15 +60,22 @@ async fn up(from: &mut RawIn, to: &mut RawSendHalf) -> Result<(), Broken> {
 
 async fn down(from: &mut RawRecvHalf, to: &mut RawOut, reader: Option<&Reader>) -> Result<(), Broken> {
     while let Some(bytes) = from.chunk().await.map_err(|error| broken(&error))? {
-        write(to, bytes, reader).await?;
+        let waiting = reader.map(|reader| (reader, from.waiting_bytes(), from.held_bytes()));
+        write(to, bytes, waiting).await?;
     }
     to.finish().await.map_err(|_| VISITOR_GONE)
 }
 
 /// Writes while the visitor takes something, and is not given up for what waits behind it.
-async fn write(to: &mut RawOut, bytes: bytes::Bytes, reader: Option<&Reader>) -> Result<(), Broken> {
-    let Some(reader) = reader else { return to.write(bytes).await.map_err(|_| VISITOR_GONE) };
-    reader.blocked(bytes.len(), STREAM_WINDOW_BYTES as usize + bytes.len());
+async fn write(
+    to: &mut RawOut,
+    bytes: bytes::Bytes,
+    waiting: Option<(&Reader, usize, usize)>,
+) -> Result<(), Broken> {
+    let Some((reader, waiting, counted)) = waiting else {
+        return to.write(bytes).await.map_err(|_| VISITOR_GONE);
+    };
+    reader.blocked(bytes.len(), waiting + bytes.len(), counted.min(waiting));
     tokio::select! {
         biased;
         written = to.write(bytes) => written.map_err(|_| VISITOR_GONE)?,

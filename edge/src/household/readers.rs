@@ -1,9 +1,10 @@
 //! Visitors that do not take what they asked for, and the memory that they hold with it.
 //!
 //! An answer's body that has handed out a piece and is not asked for the next one is *blocked*: meanwhile the tunnel may
-//! fill its window, and what was handed out waits as well. Exactly that is charged, while it lasts, to its household, to
-//! the session that carries it and to the process. When one of them holds too much, the blocked reader that took least
-//! of late is given up: the household's own, or one of the household that holds most.
+//! fill its window, as wide as that is now, and what was handed out waits as well. Exactly that is charged, while it lasts,
+//! to its household, to the session that carries it and to the process, whose budget knows of it too. When one of them holds
+//! too much of the budget, the blocked reader that took least of late is given up: the household's own, or one of the
+//! household that holds most.
 //!
 //! ```text
 //!   TunnelBody ──blocked(charge)──▶ Reader ──▶ household, session, process    too much: ──evict──▶ the slowest Reader
@@ -17,19 +18,20 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use causeway_tunnel::flow::Held;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use super::{Household, Households, Shared, Ticket};
 use crate::metrics::ReasonLabels;
 
-/// What one household may keep waiting: 128 whole windows. A browser on a bad line that loads a page of a hundred
-/// pictures stays below it.
-pub(super) const HOUSEHOLD_BYTES: usize = 32 * 1024 * 1024;
-/// On one session: three greedy households leave the machine its memory.
-pub(super) const SESSION_BYTES: usize = 96 * 1024 * 1024;
-/// In the process: a third of the smallest machine that we promise to run on.
-pub(super) const PROCESS_BYTES: usize = 160 * 1024 * 1024;
+/// What may be kept waiting of the budget, in fifths. One household's: of the smallest budget 100 first windows, so that a
+/// browser on a bad line that loads a page of pictures stays below it.
+const HOUSEHOLD_FIFTHS: usize = 1;
+/// On one session: three greedy households leave room for those that move.
+const SESSION_FIFTHS: usize = 3;
+/// In the process: what is left is for those that move, and for what the budget does not see.
+const PROCESS_FIFTHS: usize = 4;
 /// A reader blocked for less is given up only when there is no other: everybody waits for an acknowledgement at times.
 const FRESH: Duration = Duration::from_millis(500);
 /// What was taken so long ago counts half.
@@ -54,6 +56,8 @@ pub(crate) struct Reader {
 struct State {
     /// Zero while it moves.
     charge: usize,
+    /// What of the charge the budget did not know.
+    held: Option<Held>,
     /// When it was last blocked.
     since: Instant,
     /// The piece that was handed out then.
@@ -85,7 +89,8 @@ impl Ticket {
     /// An answer's body begins to flow over a session.
     pub(crate) fn reader(&self, session: &Arc<Stalled>) -> Arc<Reader> {
         let now = Instant::now();
-        let state = State { charge: 0, since: now, piece: 0, lately: 0, counted: now, is_evicted: false };
+        let state =
+            State { charge: 0, held: None, since: now, piece: 0, lately: 0, counted: now, is_evicted: false };
         let reader = Arc::new(Reader {
             household: Arc::clone(&self.household),
             session: Arc::clone(session),
@@ -99,21 +104,24 @@ impl Ticket {
 
 impl Reader {
     /// A piece of the body was handed out; until the next one is asked for, `charge` bytes may wait.
-    pub(crate) fn blocked(&self, piece: usize, charge: usize) {
+    /// Of these, the budget knows `counted` already.
+    pub(crate) fn blocked(&self, piece: usize, charge: usize, counted: usize) {
         let mut state = self.state.lock();
         if state.is_evicted || state.charge > 0 {
             return;
         }
         (state.charge, state.piece, state.since) = (charge, piece, Instant::now());
+        state.held = Some(self.household.shared.budget.hold(charge - counted));
         drop(state);
         let household = self.household.stalled.add(charge);
         let session = self.session.add(charge);
         let process = self.household.shared.stalled.add(charge);
-        if (household > HOUSEHOLD_BYTES && !self.household.key.is_proxy)
-            || session > SESSION_BYTES
-            || process > PROCESS_BYTES
+        let shared = &self.household.shared;
+        if (household > shared.bound(HOUSEHOLD_FIFTHS) && !self.household.key.is_proxy)
+            || session > shared.bound(SESSION_FIFTHS)
+            || process > shared.bound(PROCESS_FIFTHS)
         {
-            self.household.shared.relieve(&self.household, &self.session);
+            shared.relieve(&self.household, &self.session);
         }
     }
 
@@ -127,6 +135,7 @@ impl Reader {
         state.lately = state.lately_at(now) + state.piece as u64;
         state.counted = now;
         let charge = std::mem::take(&mut state.charge);
+        state.held = None;
         drop(state);
         self.release(charge);
         true
@@ -163,6 +172,7 @@ impl Reader {
             return false;
         }
         state.is_evicted = true;
+        state.held = None;
         drop(state);
         self.release(charge);
         self.task.wake();
@@ -194,20 +204,24 @@ impl fmt::Debug for Reader {
 }
 
 impl Shared {
+    fn bound(&self, fifths: usize) -> usize {
+        self.budget.bytes() / 5 * fifths
+    }
+
     /// Gives readers up until everything is within its bounds.
     fn relieve(&self, household: &Household, session: &Arc<Stalled>) {
-        while !household.key.is_proxy && household.stalled.bytes() > HOUSEHOLD_BYTES {
+        while !household.key.is_proxy && household.stalled.bytes() > self.bound(HOUSEHOLD_FIFTHS) {
             if !self.evict(household, None, "address") {
                 break;
             }
         }
-        while session.bytes() > SESSION_BYTES {
+        while session.bytes() > self.bound(SESSION_FIFTHS) {
             let worst = self.holder_of_most(Some(session));
             if !worst.is_some_and(|worst| self.evict(&worst, Some(session), "session")) {
                 break;
             }
         }
-        while self.stalled.bytes() > PROCESS_BYTES {
+        while self.stalled.bytes() > self.bound(PROCESS_FIFTHS) {
             let worst = self.holder_of_most(None);
             if !worst.is_some_and(|worst| self.evict(&worst, None, "process")) {
                 break;
@@ -252,6 +266,11 @@ impl Household {
 }
 
 impl Households {
+    #[cfg(test)]
+    pub(crate) fn budget(&self) -> &causeway_tunnel::flow::Budget {
+        &self.0.budget
+    }
+
     #[cfg(test)]
     pub(crate) fn stalled_bytes(&self) -> usize {
         self.0.stalled.bytes()

@@ -2,7 +2,12 @@ use super::*;
 
 fn households(requests: usize) -> Arc<Households> {
     let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8:0:9::7/128".parse().unwrap()];
-    Households::new(Bounds { connections: 2, requests }, Arc::new(trusted), Visitors::default())
+    Households::new(
+        Bounds { connections: 2, requests },
+        Arc::new(trusted),
+        Visitors::default(),
+        Budget::new(160 * 1024 * 1024),
+    )
 }
 
 fn grown() -> Arc<Age> {
@@ -126,18 +131,18 @@ const WINDOW: usize = 256 * 1024;
 fn hazard_075_a_household_that_does_not_read_loses_its_slowest_reader_and_nobody_else_does() {
     let (all, session) = (households(9), Arc::<Stalled>::default());
     let neighbour = readers(&home(&all, "192.0.2.2"), &session, 1);
-    neighbour[0].blocked(1000, WINDOW);
+    neighbour[0].blocked(1000, WINDOW, 0);
     let greedy = readers(&home(&all, "192.0.2.1"), &session, 129);
     // The first has taken much of late: he is not the one to go.
     for _ in 0..9 {
-        greedy[0].blocked(16_384, WINDOW);
+        greedy[0].blocked(16_384, WINDOW, 0);
         assert!(greedy[0].moving());
     }
     for reader in &greedy[..128] {
-        reader.blocked(16_384, WINDOW);
+        reader.blocked(16_384, WINDOW, 0);
     }
     assert_eq!(evicted(&greedy), 0, "128 windows are within the bound");
-    greedy[128].blocked(16_384, WINDOW);
+    greedy[128].blocked(16_384, WINDOW, 0);
     assert_eq!((evicted(&greedy), evicted(&neighbour)), (1, 0));
     assert!(!greedy[0].is_evicted());
     let gone = greedy.iter().find(|reader| reader.is_evicted()).unwrap();
@@ -154,7 +159,7 @@ fn hazard_075_of_several_households_on_a_full_session_the_one_that_holds_most_gi
     let elsewhere = readers(&home(&all, "192.0.2.9"), &other, 128);
     let large: Vec<_> =
         (2..5).map(|n| readers(&home(&all, &format!("192.0.2.{n}")), &session, 120)).collect();
-    let block = |reader: &Arc<Reader>| reader.blocked(1, WINDOW);
+    let block = |reader: &Arc<Reader>| reader.blocked(1, WINDOW, WINDOW / 4);
     small.iter().chain(&elsewhere).for_each(block);
     large.iter().flatten().for_each(block);
     assert_eq!((evicted(&small), evicted(&elsewhere)), (0, 0));
@@ -165,8 +170,8 @@ fn hazard_075_of_several_households_on_a_full_session_the_one_that_holds_most_gi
 fn a_reader_that_moves_is_not_charged() {
     let (all, session) = (households(9), Arc::<Stalled>::default());
     let reader = readers(&home(&all, "192.0.2.1"), &session, 1).pop().unwrap();
-    reader.blocked(1, WINDOW);
-    assert_eq!(all.stalled_bytes(), WINDOW);
+    reader.blocked(1, WINDOW, WINDOW / 4);
+    assert_eq!((all.stalled_bytes(), all.budget().held()), (WINDOW, WINDOW / 4 * 3));
     assert!(reader.moving() && reader.moving());
-    assert_eq!(all.stalled_bytes(), 0);
+    assert_eq!((all.stalled_bytes(), all.budget().held()), (0, 0));
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
+use causeway_tunnel::flow::Budget;
 use causeway_tunnel::{BodyKind, Host};
 use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -283,7 +284,8 @@ impl Front {
         let observers = Observers::new([Arc::new(log_sender) as _]);
         let drain = Drain::new();
         let bounds = Bounds { connections: 1000, requests: 1000 };
-        let room = Room::new(1000, Households::new(bounds, Arc::new([]), Visitors::default()));
+        let room =
+            Room::new(1000, Households::new(bounds, Arc::new([]), Visitors::default(), Budget::default()));
         let forwarding = Forwarding::new(vec![], "test");
         let service = Service::new(handler, observers, forwarding, Limits::default(), drain.clone(), &room);
         let handshake_timeout = Duration::from_secs(10);

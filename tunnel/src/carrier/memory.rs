@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
@@ -47,7 +48,7 @@ impl Default for Line {
             delay: Duration::from_millis(15),
             jitter: Duration::from_millis(3),
             loss_permille: 10,
-            stream_window_bytes: u64::from(crate::limits::STREAM_WINDOW_BYTES),
+            stream_window_bytes: crate::limits::MAX_WINDOW_BYTES,
             packet_bytes: 1200,
             seed: 0,
         }
@@ -86,8 +87,9 @@ impl Connection {
         (SendHalf(half()), RecvHalf(half()))
     }
 
+    /// For openings; the credit stream is one more.
     pub(super) fn allow_streams(&self, count: u32) {
-        self.link.lock().allow_streams(self.party, count);
+        self.link.lock().allow_streams(self.party, count + 1);
     }
 
     pub(super) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
@@ -120,6 +122,10 @@ impl Connection {
 
     pub(super) fn remote(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.party.other().port()).into()
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.link.lock().instant()
     }
 
     pub(super) fn rtt(&self) -> Duration {
@@ -159,6 +165,14 @@ impl SendHalf {
 
     pub(super) fn reset(&mut self, code: AbortCode) {
         self.0.link.lock().reset(self.0.party, self.0.stream, code);
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.0.stream / 2
+    }
+
+    pub(super) fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.0.link.lock().poll_broken(self.0.party, self.0.stream, cx)
     }
 
     pub(super) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {

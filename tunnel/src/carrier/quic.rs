@@ -48,8 +48,19 @@ impl Connection {
     }
 
     pub(super) fn allow_streams(&self, count: u32) {
-        self.connection.set_receive_window(transport::session_window(count));
-        self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(count));
+        self.connection.set_max_concurrent_bi_streams(transport::streams(count));
+    }
+
+    pub(super) fn set_send_window(&self, bytes: u64) {
+        self.connection.set_send_window(bytes);
+    }
+
+    pub(super) fn set_receive_window(&self, bytes: u64) {
+        self.connection.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
+    }
+
+    pub(super) fn congestion_window(&self) -> u64 {
+        self.connection.stats().path.cwnd
     }
 
     pub(super) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
@@ -148,15 +159,28 @@ impl SendHalf {
                 Poll::Pending => break,
             }
         }
+        self.poll_broken(cx).map(Err)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.stream.id().index()
+    }
+
+    pub(super) fn set_urgent(&self) {
+        // An error means that it has ended.
+        let _ = self.stream.set_priority(i32::MAX);
+    }
+
+    pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let stopping = self.stopping.get_or_insert_with(|| Box::pin(self.stream.stopped()));
         let stopped = ready!(stopping.as_mut().poll(cx));
         // A future that is done must not be polled again, and who writes on is told again.
         self.stopping = None;
-        Poll::Ready(Err(match stopped {
+        Poll::Ready(match stopped {
             Ok(Some(code)) => aborted(code),
             Err(StoppedError::ConnectionLost(error)) => Ended::Lost(closed(&error)),
             Ok(None) | Err(StoppedError::ZeroRttRejected) => Ended::Aborted(AbortCode::Cancelled),
-        }))
+        })
     }
 
     pub(super) fn finish(&mut self) {

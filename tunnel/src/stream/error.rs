@@ -3,6 +3,7 @@
 use super::wire::Malformed;
 use crate::carrier::{Closed, Ended};
 use crate::code::AbortCode;
+use crate::flow::Broken;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
@@ -29,6 +30,15 @@ impl StreamError {
 impl From<Malformed> for StreamError {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
+    }
+}
+
+impl From<Broken> for StreamError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Ended(ended) => ended.into(),
+            Broken::Exceeded => Self::Malformed(Malformed("more was sent than was granted")),
+        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Decoder {
         matches!(self.state, State::Ended)
     }
 
+    /// What was fed and not handed out, in bytes.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     /// What was fed and not handed out: the first raw bytes after a switch of protocols.
     pub fn into_rest(self) -> VecDeque<Bytes> {
         self.input

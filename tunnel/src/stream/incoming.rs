@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::frame::{Decoder, Event, Frame, FrameType};
 use super::head::{ResponseHead, decode_interim, decode_trailers};
-use super::wire::Malformed;
+use super::wire::{Malformed, Reader};
 use crate::limits::MAX_INTERIM;
 use crate::opening::Opening;
 
@@ -48,14 +48,19 @@ impl Incoming {
         self.decoder.feed(bytes);
     }
 
+    /// What the stream is for, and how much may be answered before more is granted.
+    ///
     /// # Errors
     /// When the first message is none, or cannot be read.
-    pub(super) fn opening(&mut self) -> Result<Option<Opening>, Malformed> {
+    pub(super) fn opening(&mut self) -> Result<Option<(Opening, u64)>, Malformed> {
         match (self.stage, self.decoder.next_event()?) {
             (_, None) => Ok(None),
             (Stage::Head(0), Some(Event::Block(frame @ (FrameType::Request | FrameType::Open), payload))) => {
                 self.stage = Stage::Body;
-                Opening::decode(frame, payload).map(Some)
+                let mut reader = Reader::new(payload);
+                let answer_window = reader.varint()?;
+                let opening = Opening::decode(frame, reader.into_rest())?;
+                Ok(Some((opening, answer_window)))
             }
             _ => Err(Malformed("a stream does not begin with an opening")),
         }
@@ -100,6 +105,11 @@ impl Incoming {
     /// Whether END has been seen.
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Over
+    }
+
+    /// What was fed and not handed out, in bytes.
+    pub(super) fn buffered(&self) -> usize {
+        self.decoder.buffered()
     }
 
     /// What was fed and not handed out: the first raw bytes after a switch of protocols.

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::fields;
 use super::frame::{FrameType, put_header};
 use super::head::{RequestHead, ResponseHead, encode_interim};
-use super::wire::{Malformed, varint_len};
+use super::wire::{Malformed, put_varint, varint_len};
 use crate::limits::{MAX_HEAD_BYTES, MAX_TRAILER_BYTES};
 use crate::opening::Opening;
 
@@ -35,14 +35,26 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// # Errors
     /// When the head is longer than the protocol allows: nothing is sent of it. So too below.
-    pub(super) fn opening(&mut self, opening: &Opening, first: First) -> Result<(), Malformed> {
+    pub(super) fn opening(
+        &mut self,
+        opening: &Opening,
+        answer_window: u64,
+        first: First,
+    ) -> Result<(), Malformed> {
         let mut payload = BytesMut::with_capacity(USUAL_HEAD_BYTES);
+        put_varint(&mut payload, answer_window);
         let frame = opening.encode(&mut payload);
         self.head(frame, &payload, first)
     }
 
-    pub(super) fn request(&mut self, head: &RequestHead, first: First) -> Result<(), Malformed> {
+    pub(super) fn request(
+        &mut self,
+        head: &RequestHead,
+        answer_window: u64,
+        first: First,
+    ) -> Result<(), Malformed> {
         let mut payload = BytesMut::with_capacity(USUAL_HEAD_BYTES);
+        put_varint(&mut payload, answer_window);
         head.encode(&mut payload);
         self.head(FrameType::Request, &payload, first)
     }

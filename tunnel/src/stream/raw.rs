@@ -3,37 +3,34 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use super::{InFlight, StreamError};
-use crate::carrier::{RecvHalf, SendHalf};
+use super::StreamError;
 use crate::code::AbortCode;
+use crate::flow::{Inlet, Outlet};
 
 /// Sends raw bytes. Dropped before [`RawSend::finish`] it aborts.
 pub struct RawSend {
-    half: SendHalf,
+    half: Outlet,
     /// Given to [`RawSend::write`], not written yet.
     chunks: Vec<Bytes>,
     is_over: bool,
-    _in_flight: Arc<InFlight>,
 }
 
 /// Receives raw bytes. Dropped before the end it tells the peer to stop.
 pub struct RawRecv {
-    half: RecvHalf,
+    half: Inlet,
     /// Bytes that arrived behind the last frame, then those of later reads.
     ready: VecDeque<Bytes>,
     /// How it ended, once that is known: said again to whoever asks again, so that a break never looks like an end.
     end: Option<Result<(), StreamError>>,
-    _in_flight: Arc<InFlight>,
 }
 
 impl RawSend {
-    pub(super) fn new(half: SendHalf, chunks: Vec<Bytes>, in_flight: Arc<InFlight>) -> Self {
-        Self { half, chunks, is_over: false, _in_flight: in_flight }
+    pub(super) fn new(half: Outlet, chunks: Vec<Bytes>) -> Self {
+        Self { half, chunks, is_over: false }
     }
 
     /// Sends all of `bytes` without copying. Cancel safe as [`super::SendStream`] is: never give it the same again.
@@ -67,8 +64,8 @@ impl RawSend {
 }
 
 impl RawRecv {
-    pub(super) fn new(half: RecvHalf, ready: VecDeque<Bytes>, in_flight: Arc<InFlight>) -> Self {
-        Self { half, ready, end: None, _in_flight: in_flight }
+    pub(super) fn new(half: Inlet, ready: VecDeque<Bytes>) -> Self {
+        Self { half, ready, end: None }
     }
 
     /// The next bytes; `None` when the peer closed its direction. Cancel safe.
@@ -98,6 +95,17 @@ impl RawRecv {
                 Err(ended) => self.end = Some(Err(ended.into())),
             }
         }
+    }
+
+    /// As [`super::RecvStream::waiting_bytes`].
+    pub fn waiting_bytes(&self) -> usize {
+        let outstanding = if self.end.is_some() { 0 } else { self.half.outstanding() };
+        self.ready.iter().map(Bytes::len).sum::<usize>() + usize::try_from(outstanding).unwrap_or(usize::MAX)
+    }
+
+    /// As [`super::RecvStream::held_bytes`].
+    pub fn held_bytes(&self) -> usize {
+        self.half.held()
     }
 
     /// Gives up reading. Does nothing after the end.

@@ -2,30 +2,29 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::frame::Frame;
+use super::head::BodyKind;
 use super::incoming::{Incoming, ResponseEvent};
 use super::wire::Malformed;
-use super::{InFlight, RawRecv, StreamError};
-use crate::carrier::RecvHalf;
+use super::{RawRecv, StreamError};
 use crate::code::AbortCode;
+use crate::flow::Inlet;
 use crate::opening::Opening;
 
 /// Receives one message. Dropped before its end it tells the peer to stop ([`AbortCode::Cancelled`]).
 pub struct RecvStream {
     /// `None` once it was turned into raw bytes.
-    half: Option<RecvHalf>,
+    half: Option<Inlet>,
     incoming: Incoming,
-    in_flight: Option<Arc<InFlight>>,
     /// The end was seen, reading failed, or we gave up.
     is_over: bool,
 }
 
 impl RecvStream {
-    pub(crate) fn new(half: RecvHalf, in_flight: Arc<InFlight>) -> Self {
-        Self { half: Some(half), incoming: Incoming::default(), in_flight: Some(in_flight), is_over: false }
+    pub(crate) fn new(half: Inlet) -> Self {
+        Self { half: Some(half), incoming: Incoming::default(), is_over: false }
     }
 
     /// The first message of a stream that the peer opened. Cancel safe.
@@ -33,7 +32,18 @@ impl RecvStream {
     /// # Errors
     /// When the peer gave up, broke the protocol, or the session is lost.
     pub async fn opening(&mut self) -> Result<Opening, StreamError> {
-        poll_fn(|cx| self.poll_next(cx, Incoming::opening)).await
+        let (opening, answer_window) = poll_fn(|cx| self.poll_next(cx, Incoming::opening)).await?;
+        let half = self.half.as_mut().expect("a raw stream has no frames");
+        half.may_answer(answer_window);
+        if let Opening::Request(head) = &opening {
+            match head.body {
+                BodyKind::Known(length) => half.expect(Some(length)),
+                // A small one is here already.
+                BodyKind::Unknown if self.incoming.buffered() == 0 => half.expect(None),
+                BodyKind::Unknown | BodyKind::None => {}
+            }
+        }
+        Ok(opening)
     }
 
     /// The next interim answer or the final head. Cancel safe.
@@ -60,7 +70,7 @@ impl RecvStream {
         let frame = ready!(self.poll_next(cx, Incoming::frame))?;
         if let (Frame::End, Some(half)) = (&frame, &mut self.half) {
             // END and FIN travel together: taking the FIN now saves a needless STOP_SENDING when the stream is dropped.
-            let _ = half.poll_read(cx, |_| {});
+            half.poll_end(cx);
             self.is_over = true;
         }
         Poll::Ready(Ok(frame))
@@ -69,6 +79,17 @@ impl RecvStream {
     /// Whether the message has come to its clean end.
     pub fn is_ended(&self) -> bool {
         self.incoming.is_over()
+    }
+
+    /// What may lie here, or come, while nobody reads on.
+    pub fn waiting_bytes(&self) -> usize {
+        let outstanding = self.half.as_ref().filter(|_| !self.is_over).map_or(0, Inlet::outstanding);
+        self.incoming.buffered() + usize::try_from(outstanding).unwrap_or(usize::MAX)
+    }
+
+    /// What of it the budget counts already, moving or not.
+    pub fn held_bytes(&self) -> usize {
+        self.half.as_ref().map_or(0, Inlet::held)
     }
 
     /// Gives up reading: the peer's writes fail with `code`. Does nothing after the end.
@@ -84,7 +105,7 @@ impl RecvStream {
         self.is_over = true;
         let half = self.half.take().expect("a stream is turned raw once");
         let rest = std::mem::take(&mut self.incoming).into_rest();
-        RawRecv::new(half, rest, self.in_flight.take().expect("held as long as the stream"))
+        RawRecv::new(half, rest)
     }
 
     fn poll_next<T>(

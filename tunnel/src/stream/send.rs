@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,9 +9,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::head::{RequestHead, ResponseHead};
 use super::outgoing::{First, Outgoing};
-use super::{InFlight, RawSend, StreamError};
-use crate::carrier::SendHalf;
+use super::{RawSend, StreamError};
 use crate::code::AbortCode;
+use crate::flow::Outlet;
 use crate::opening::Opening;
 
 /// Sends one message. Dropped before its end was sent it aborts with [`AbortCode::Cancelled`].
@@ -21,16 +20,23 @@ use crate::opening::Opening;
 /// method may have sent a part; the next one sends the rest first. So never give it the same again.
 pub struct SendStream {
     /// `None` once it was turned into raw bytes.
-    half: Option<SendHalf>,
+    half: Option<Outlet>,
     outgoing: Outgoing,
-    in_flight: Option<Arc<InFlight>>,
+    /// What may be answered before more is granted: told in the opening.
+    answer_window: u64,
     /// The end or an abort was sent.
     is_over: bool,
 }
 
 impl SendStream {
-    pub(crate) fn new(half: SendHalf, in_flight: Arc<InFlight>) -> Self {
-        Self { half: Some(half), outgoing: Outgoing::default(), in_flight: Some(in_flight), is_over: false }
+    /// Of a stream that this end opens; so much may be answered before more is granted.
+    pub(crate) fn opening(half: Outlet, answer_window: u64) -> Self {
+        Self { half: Some(half), outgoing: Outgoing::default(), answer_window, is_over: false }
+    }
+
+    /// Of one that the peer opened.
+    pub(crate) fn answering(half: Outlet) -> Self {
+        Self::opening(half, 0)
     }
 
     /// The first message of a stream that this end opened.
@@ -38,7 +44,8 @@ impl SendStream {
     /// # Errors
     /// When the head is longer than the protocol allows (nothing is sent), the peer gave up or the session is lost.
     pub async fn open(&mut self, opening: &Opening, first: First) -> Result<(), StreamError> {
-        self.outgoing.opening(opening, first)?;
+        self.expect(&first);
+        self.outgoing.opening(opening, self.answer_window, first)?;
         self.flush().await
     }
 
@@ -47,7 +54,8 @@ impl SendStream {
     /// # Errors
     /// As [`SendStream::open`].
     pub async fn request(&mut self, head: &RequestHead, first: First) -> Result<(), StreamError> {
-        self.outgoing.request(head, first)?;
+        self.expect(&first);
+        self.outgoing.request(head, self.answer_window, first)?;
         self.flush().await
     }
 
@@ -103,7 +111,7 @@ impl SendStream {
     /// Resolves when the peer stops reading, with its code, or when the session is lost ([`AbortCode::Cancelled`]);
     /// with `None` when the peer has received everything. Independent of the stream's borrow and cancel safe.
     pub fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
-        let stopped = self.half.as_ref().map(SendHalf::stopped);
+        let stopped = self.half.as_ref().map(Outlet::stopped);
         async move { stopped?.await }
     }
 
@@ -111,8 +119,14 @@ impl SendStream {
     pub fn into_raw(mut self) -> RawSend {
         self.is_over = true;
         let half = self.half.take().expect("a stream is turned raw once");
-        let in_flight = self.in_flight.take().expect("held as long as the stream");
-        RawSend::new(half, std::mem::take(&mut self.outgoing).into_chunks(), in_flight)
+        RawSend::new(half, std::mem::take(&mut self.outgoing).into_chunks())
+    }
+
+    /// A body may follow the head: the peer may grant for it as soon as it has read that.
+    fn expect(&mut self, first: &First) {
+        if let (First::More, Some(half)) = (first, &mut self.half) {
+            half.expect_much();
+        }
     }
 
     async fn flush(&mut self) -> Result<(), StreamError> {

@@ -50,6 +50,11 @@ impl Reader {
         std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| Malformed("text is not UTF-8"))
     }
 
+    /// What was not read.
+    pub(crate) fn into_rest(self) -> Bytes {
+        self.0
+    }
+
     /// The payload must have been used up.
     pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes left over at the end of a payload")) }

@@ -79,6 +79,7 @@ impl Bench {
             drain: Drain::new(),
             patience,
             sessions_per_tunnel: 16,
+            budget: causeway_tunnel::flow::Budget::default(),
             doorman: Doorman::default(),
             keeper: KeeperHandle { notes, refreshes },
             pulse: Pulse::new(),

@@ -94,6 +94,7 @@ pub(crate) struct Link {
     now: Duration,
     /// Nothing arrives any more.
     is_cut: bool,
+    began: Instant,
     /// Tokio's clock since the link began, and who moves the link along by it; else the time is what [`Link::advance`] says.
     clock: Option<(Instant, Arc<Notify>)>,
 }
@@ -118,6 +119,7 @@ impl Link {
             sent: 0,
             now: Duration::ZERO,
             is_cut: false,
+            began: Instant::now(),
             clock: None,
             line,
         }
@@ -125,7 +127,7 @@ impl Link {
 
     /// Goes by tokio's clock, and says when it has sent something.
     pub(super) fn by_clock(self, began: Instant, sent: Arc<Notify>) -> Self {
-        Self { clock: Some((began, sent)), ..self }
+        Self { began, clock: Some((began, sent)), ..self }
     }
 
     pub(super) fn line(&self) -> &Line {
@@ -315,6 +317,14 @@ impl Link {
         Poll::Pending
     }
 
+    /// As [`Link::poll_stopped`], before the end was sent; a lost connection is told apart.
+    pub(super) fn poll_broken(&mut self, party: Party, stream: u64, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Some(closed) = self.closed(party) {
+            return Poll::Ready(Ended::Lost(closed.clone()));
+        }
+        self.poll_stopped(party, stream, cx).map(|code| Ended::Aborted(code.unwrap_or(AbortCode::Cancelled)))
+    }
+
     pub(super) fn poll_read(
         &mut self,
         party: Party,
@@ -490,6 +500,10 @@ impl Link {
         if let Some((_, sent)) = &self.clock {
             sent.notify_one();
         }
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        self.began + self.now()
     }
 
     fn now(&self) -> Duration {

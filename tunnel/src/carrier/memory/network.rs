@@ -90,8 +90,8 @@ impl Network {
         let mut line = self.0.line;
         let mut links = self.0.links.lock();
         line.seed = line.seed.wrapping_add(links.len() as u64);
-        // As over QUIC: the listener takes one stream, the control stream, and opens all others.
-        let link = Link::new(line, (1, FIRST_STREAMS)).by_clock(self.0.began, Arc::clone(&self.0.sent));
+        // As over QUIC: the listener takes one stream, the control stream, and opens all others, the credit stream first.
+        let link = Link::new(line, (1, FIRST_STREAMS + 1)).by_clock(self.0.began, Arc::clone(&self.0.sent));
         let (dialler, listener, link) = pair(link);
         self.0.asked.lock().as_mut().ok_or(Closed::Silent)?.push_back(listener);
         self.0.heard.notify_one();

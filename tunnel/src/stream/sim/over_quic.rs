@@ -1,6 +1,7 @@
 //! The same two ends over real QUIC on a line in memory, with the clock paused: what the library makes of delay, loss, reordering
 //! and windows that are full. Chance decides the schedule as ever, but for what QUIC draws itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
@@ -13,6 +14,7 @@ use crate::carrier::Connection;
 use crate::carrier::memory::Line;
 use crate::carrier::quic::lossy;
 use crate::code::CloseCode;
+use crate::flow::{Courier, Flow};
 
 /// Schedules of a usual run: each has a handshake of its own.
 const RUNS: u64 = 500;
@@ -43,9 +45,21 @@ async fn schedule(seed: u64) -> Seen {
         packet_bytes: 1200,
         seed,
     };
-    let (connector, edge, air) = lossy::pair(line, 1 + chance.below(8)).await;
-    let [connector, edge] =
-        [connector, edge].map(|connection| super::pair::session(Connection::Quic(connection)));
+    let (connector, edge, air) = lossy::pair(line, 2 + chance.below(8)).await;
+    let (budget, sizes) = super::pair::windows(&chance);
+    let ends = [connector, edge].map(|end| {
+        let connection = Connection::Quic(end);
+        let flow = Flow::new(connection.clone(), budget.clone(), sizes);
+        let session = super::pair::session(connection.clone(), Arc::clone(&flow));
+        (connection, flow, session)
+    });
+    let [(to_edge, flow, connector), (to_connector, of_edge, edge)] = ends;
+    let mut couriers = tokio::task::JoinSet::new();
+    let courier = Courier::open(&to_connector, &of_edge).await.expect("the line is whole yet");
+    couriers.spawn_local(courier.run());
+    let courier = Courier::accept(&to_edge, &flow).await.expect("the line is whole yet");
+    couriers.spawn_local(courier.run());
+    drop((to_edge, flow, to_connector, of_edge));
     let ties = |session: &crate::Session| Ties {
         chance: chance.clone(),
         ledger: ledger.clone(),
@@ -94,5 +108,11 @@ async fn schedule(seed: u64) -> Seen {
         (0, 0),
         "seed {seed}: streams that are counted for ever"
     );
+    assert!(
+        timeout(DEADLINE, couriers.join_all()).await.is_ok(),
+        "seed {seed}: a courier outlives its session"
+    );
+    drop((connector, edge));
+    assert_eq!(budget.held(), 0, "seed {seed}: bytes that nobody holds");
     ledger.seen()
 }

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use super::{Ties, origin, visitor};
 use crate::carrier::memory::{Line, Link, Party};
 use crate::carrier::{Connection, memory::pair};
 use crate::code::CloseCode;
+use crate::flow::{Budget, Courier, Flow, Sizes};
 use crate::session::{Role, Session, SessionId, SessionInfo};
 use crate::token::{ConnectorId, TunnelId};
 
@@ -58,6 +59,9 @@ pub(super) struct Pair {
     chance: Chance,
     ledger: Ledger,
     link: Arc<Mutex<Link>>,
+    /// Of both ends, so that one is in the other's way.
+    budget: Budget,
+    ends: [(Connection, Arc<Flow>); 2],
     sessions: [Session; 2],
     tasks: Vec<Task>,
     spawned: Spawned,
@@ -79,7 +83,7 @@ impl Pair {
             delay: Duration::from_millis(chance.below(50).into()),
             jitter: Duration::from_millis(chance.below(30).into()),
             loss_permille: chance.below(2) * chance.below(200),
-            // Small enough for a head to wait in its middle, now and then.
+            // Small enough for a head to wait in its middle, now and then, and narrower than what is granted.
             stream_window_bytes: if chance.one_in(4) {
                 4 + chance.below(60)
             } else {
@@ -90,18 +94,27 @@ impl Pair {
             seed,
         };
         // The edge, which listens, opens the streams.
-        let (connector, edge, link) = pair(Link::new(line, (1, 1 + chance.below(8))));
+        let (connector, edge, link) = pair(Link::new(line, (1, 2 + chance.below(8))));
         let fate = match chance.below(8) {
             0 => Fate::Cut,
             1 => Fate::Close(Party::Dialler),
             2 => Fate::Close(Party::Listener),
             _ => Fate::None,
         };
+        let (budget, sizes) = windows(&chance);
+        let ends = [connector, edge].map(|end| {
+            let connection = Connection::Memory(end);
+            (connection.clone(), Flow::new(connection, budget.clone(), sizes))
+        });
+        let sessions =
+            ends.each_ref().map(|(connection, flow)| session(connection.clone(), Arc::clone(flow)));
         let mut pair = Self {
             seed,
             ledger: Ledger::default(),
             link,
-            sessions: [connector, edge].map(|end| session(Connection::Memory(end))),
+            budget,
+            ends,
+            sessions,
             tasks: Vec::new(),
             spawned: Rc::default(),
             fate,
@@ -123,9 +136,18 @@ impl Pair {
         for number in 0..self.chance.below(8) {
             self.spawn(Life::Own, visitor::visit(ties(edge), number));
         }
+        // Opened before any other: nothing is in its way.
+        let [at_dialler, (connection, flow)] = &self.ends;
+        let opened = pin!(Courier::open(connection, flow)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(courier)) = opened else { panic!("the credit stream waits") };
+        self.spawn(Life::OfSession, courier.run());
         let (at_connector, spawned) = (ties(connector), Rc::clone(&self.spawned));
+        let (connection, flow) = at_dialler.clone();
         self.spawn(Life::OfSession, async move {
             let Ties { chance, session, .. } = &at_connector;
+            let Ok(courier) = Courier::accept(&connection, &flow).await else { return };
+            drop((connection, flow));
+            spawned.borrow_mut().push((Box::pin(courier.run()), Life::OfSession));
             while let Some((send, recv)) = chance.again(async || session.accept().await).await {
                 let serve = origin::serve(at_connector.clone(), send, recv);
                 spawned.borrow_mut().push((Box::pin(serve), Life::Own));
@@ -209,7 +231,8 @@ impl Pair {
         if edge.is_alive() && connector.is_alive() {
             let link = self.link.lock();
             let left = (link.streams(Party::Dialler), link.streams(Party::Listener));
-            assert_eq!(left, (0, 0), "seed {}: streams that nobody has are not over", self.seed);
+            // The credit stream lives as long as its session.
+            assert_eq!(left, (1, 1), "seed {}: streams that nobody has are not over", self.seed);
         }
         edge.close(CloseCode::Done, "over");
         self.run();
@@ -220,6 +243,7 @@ impl Pair {
             "seed {}: streams that are counted for ever",
             self.seed
         );
+        assert_eq!(self.budget.held(), 0, "seed {}: bytes that nobody holds", self.seed);
         self.ledger.seen()
     }
 }
@@ -232,7 +256,15 @@ impl Drop for Pair {
     }
 }
 
-pub(super) fn session(connection: Connection) -> Session {
+/// Small enough for everything to wait for credit now and then, and a budget that they may come to the end of.
+pub(super) fn windows(chance: &Chance) -> (Budget, Sizes) {
+    let first = u64::from(1 + if chance.one_in(4) { chance.below(60) } else { chance.below(3000) });
+    let small = 1 + u64::from(chance.below(3000)) % first;
+    let largest = first * u64::from(1 + chance.below(16));
+    (Budget::new(chance.below(100_000) as usize), Sizes { first, small, largest })
+}
+
+pub(super) fn session(connection: Connection, flow: Arc<Flow>) -> Session {
     let info = SessionInfo {
         id: SessionId(1),
         tunnel: TunnelId(uuid::Uuid::nil()),
@@ -247,7 +279,7 @@ pub(super) fn session(connection: Connection) -> Session {
         remote: (Ipv4Addr::LOCALHOST, 1).into(),
         since: Instant::now(),
     };
-    Session::new(info, connection)
+    Session::new(info, connection, flow)
 }
 
 async fn recv_datagrams(ties: Ties, sent: u32) {

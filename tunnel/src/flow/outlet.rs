@@ -1,0 +1,153 @@
+//! The sending direction of a stream: hands to the carrier what the peer lets it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+
+use super::session::Flow;
+use super::strand::Strand;
+use crate::carrier::{Ended, SendHalf};
+use crate::code::AbortCode;
+
+pub(crate) struct Outlet {
+    half: SendHalf,
+    strand: Arc<Strand>,
+    flow: Arc<Flow>,
+    /// Handed to the carrier.
+    sent: u64,
+    /// The limit as it was last seen.
+    limit: u64,
+    /// Of `sent`, what was there when the carrier was last full.
+    at_last_wait: u64,
+    /// Grants find it. Others are not sent any before it is.
+    is_listed: bool,
+}
+
+/// Small messages never come so far into their window, and cost no entry in any table. The peer grants nothing before the half.
+const LISTED_FROM: u64 = 4;
+
+impl Outlet {
+    pub(crate) fn new(half: SendHalf, strand: Arc<Strand>, flow: Arc<Flow>) -> Self {
+        Self { half, strand, flow, sent: 0, limit: 0, at_last_wait: 0, is_listed: false }
+    }
+
+    /// More than the usual is to come: the peer may grant for it at once.
+    pub(crate) fn expect_much(&mut self) {
+        self.list();
+    }
+
+    /// Writes chunks in order and takes from their fronts what was written; ready when all of it was.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut [Bytes],
+    ) -> Poll<Result<(), Ended>> {
+        loop {
+            let waiting = length(chunks);
+            if waiting == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if self.sent + waiting > self.limit {
+                self.limit = self.strand.limit();
+            }
+            if self.sent + waiting > self.limit / LISTED_FROM {
+                self.list();
+            }
+            if self.sent == self.limit {
+                match self.strand.poll_limit(cx, self.limit) {
+                    Poll::Ready(limit) => self.limit = limit,
+                    Poll::Pending => return self.half.poll_broken(cx).map(Err),
+                }
+                continue;
+            }
+            let room = self.limit - self.sent;
+            let written = if waiting <= room {
+                self.half.poll_write(cx, chunks)
+            } else {
+                write_part(&mut self.half, cx, chunks, room)
+            };
+            self.sent += waiting - length(chunks);
+            match written {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => {
+                    self.flow.is_full(self.sent - self.at_last_wait);
+                    self.at_last_wait = self.sent;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(ended)) => return Poll::Ready(Err(ended)),
+            }
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.half.finish();
+        self.unlist();
+    }
+
+    pub(crate) fn reset(&mut self, code: AbortCode) {
+        self.half.reset(code);
+        self.unlist();
+    }
+
+    pub(crate) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
+        self.half.stopped()
+    }
+
+    fn list(&mut self) {
+        if !self.is_listed {
+            self.is_listed = true;
+            self.flow.list(&self.strand);
+        }
+    }
+
+    fn unlist(&mut self) {
+        if std::mem::take(&mut self.is_listed) {
+            self.flow.unlist(self.strand.number);
+        }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.unlist();
+        if self.at_last_wait > 0 {
+            self.flow.is_sent();
+        }
+    }
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").field("half", &self.half).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// As [`SendHalf::poll_write`], but for so many bytes only.
+fn write_part(
+    half: &mut SendHalf,
+    cx: &mut Context<'_>,
+    chunks: &mut [Bytes],
+    mut room: u64,
+) -> Poll<Result<(), Ended>> {
+    for chunk in chunks {
+        if room == 0 {
+            break;
+        }
+        let length = usize::try_from(room).unwrap_or(usize::MAX).min(chunk.len());
+        let mut part = [chunk.slice(..length)];
+        let written = half.poll_write(cx, &mut part);
+        let taken = length - part[0].len();
+        chunk.advance(taken);
+        room -= taken as u64;
+        if !matches!(written, Poll::Ready(Ok(()))) {
+            return written;
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn length(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
+}
