@@ -67,6 +67,19 @@ impl Session {
         }
     }
 
+    /// [`Session::open`] for what answers little at a time, for long.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub(crate) async fn open_narrow(&self) -> Result<(SendHalf, RecvHalf), OpenError> {
+        match self {
+            Self::Causeway(session) => {
+                let (send, recv) = session.open_narrow().await?;
+                Ok((SendHalf::Causeway(send), RecvHalf::Causeway(recv)))
+            }
+        }
+    }
+
     /// Streams of which a half still lives.
     pub(crate) fn in_flight(&self) -> usize {
         match self {

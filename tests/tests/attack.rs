@@ -33,6 +33,8 @@ use tokio::task::JoinSet;
 /// Everybody else.
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const MIB: u64 = 1 << 20;
+/// What each program may hold unread and unsent: the default with 512 MiB of memory.
+const BUDGET_BYTES: u64 = 64 * MIB;
 /// What edge and connector may hold under attack, each.
 const MOST_BYTES: u64 = 192 * MIB;
 /// And above their beginning a minute after it.
@@ -403,15 +405,22 @@ fn behind_a_trusted_proxy_the_named_visitor_is_bound_and_the_proxy_is_not() {
 }
 
 /// A site with a file that nobody reads to its end.
-async fn library(config: &str) -> Option<(Nginx, Site)> {
+async fn library(limits: &str) -> Option<(Nginx, Site)> {
     let nginx = Nginx::start(&needs("nginx")?).await;
     nginx.put("large", &vec![b'x'; 4 << 20]);
     std::fs::create_dir_all(nginx.folder().join("www/bytes")).unwrap();
     nginx.put("bytes/10", b"0123456789");
     nginx.put("bytes/2000", &[b'y'; 2000]);
-    let options = EdgeOptions { config: config.to_owned(), ..Default::default() };
-    let site = Site::with(options, Folder::default(), &to(nginx.service())).await;
+    let site = bounded(BUDGET_BYTES, limits, nginx.service()).await;
     Some((nginx, site))
+}
+
+/// A site whose programs may each hold so many bytes unread and unsent; `limits` begins with a comma.
+async fn bounded(budget: u64, limits: &str, service: impl std::fmt::Display) -> Site {
+    let config = format!("limits: {{ bufferBytes: {budget}{limits} }}");
+    let options = EdgeOptions { config, ..Default::default() };
+    let rules = format!("bufferBytes: {budget}\n{}", to(service));
+    Site::with(options, Folder::default(), &rules).await
 }
 
 /// 2,000 downloads from 20 connections of one address that are not read.
@@ -464,7 +473,7 @@ fn hazard_075_two_thousand_readers_that_leave_their_sockets_unread_take_no_memor
 #[test]
 fn hazard_108_readers_that_trickle_are_given_up() {
     run_within(Duration::from_secs(60), async {
-        let Some((_nginx, site)) = library("limits: { visitorIdleTimeout: 3s }").await else { return };
+        let Some((_nginx, site)) = library(", visitorIdleTimeout: 3s").await else { return };
         let mut attacker = Attacker::connect(&site.edge, Shape { stream_window: 4, window: 1 << 20 }).await;
         let mut readers = JoinSet::new();
         let since = Instant::now();
@@ -504,7 +513,7 @@ async fn trickle(answer: Response<RecvStream>) -> usize {
 #[test]
 fn hazard_108_a_reader_over_http_1_that_stops_is_given_up() {
     run_within(Duration::from_secs(60), async {
-        let Some((nginx, site)) = library("limits: { visitorIdleTimeout: 2s }").await else { return };
+        let Some((nginx, site)) = library(", visitorIdleTimeout: 2s").await else { return };
         // More than the kernels' buffers at both ends take (net.ipv4.tcp_rmem and tcp_wmem, 36 MiB on some machines).
         nginx.put("huge", &vec![b'x'; HUGE_BYTES]);
         let mut client = site.http1().await;
@@ -576,10 +585,123 @@ fn hazard_075_websockets_that_are_not_read_are_given_up_too() {
             while connection.try_send(&[b'x'; 16 * 1024]).await {}
         })
         .await;
-        let site = Site::of(origin.service()).await;
+        let site = bounded(BUDGET_BYTES / 4, "", origin.service()).await;
         let head = format!("GET /ws HTTP/1.1\r\nhost: {APP}\r\n{WISH}\r\n");
         let readers = unread(&site.edge, 160, &head).await;
         some_are_reset(&site.edge, readers).await;
+    });
+}
+
+/// What is resident of either program is bound by the budget and what 2,000 visitors cost who hold nothing.
+const BESIDE_BUDGET_BYTES: u64 = 32 * MIB;
+const VISITORS: usize = 2_000;
+const ANSWER_BYTES: usize = 10_000_000;
+
+/// Each of them lives elsewhere: no household stands for another.
+fn address_of(visitor: usize) -> IpAddr {
+    Ipv4Addr::new(127, 1, (visitor / 200) as u8, (visitor % 200) as u8 + 1).into()
+}
+
+/// 2,000 visitors from as many addresses ask for large answers by `ask`, and read nothing more.
+async fn stopped_visitors<V, F>(ask: impl Fn(SocketAddr, PathBuf, SocketAddr, usize) -> F)
+where
+    F: Future<Output = V> + Send + 'static,
+    V: Send + 'static,
+{
+    let origin = sample().await;
+    let site = bounded(BUDGET_BYTES, "", http(&origin)).await;
+    let neighbour = Neighbour::of(&site.edge);
+    neighbour.p99(100).await;
+    let before = neighbour.p99(400).await;
+    let watches = watch(&site);
+    let mut visitors = Vec::new();
+    for visitor in 0..VISITORS {
+        visitors.push(ask(site.edge.https, site.edge.ca(), site.edge.http, visitor).await);
+    }
+    let given_up = settled(&site.edge, 100.0).await;
+    let held = site.edge.metric("causeway_edge_buffers_held_bytes", &[]).await;
+    println!("{given_up} given up, {} MiB held", held as u64 / MIB);
+    compare(&neighbour, before).await;
+    check_peaks(&watches);
+    let most = watches.iter().map(Watch::peak).max().unwrap();
+    assert!(most <= BUDGET_BYTES + BESIDE_BUDGET_BYTES, "{} MiB", most / MIB);
+    drop(visitors);
+    let is_free = || async {
+        (site.edge.metric("causeway_edge_buffers_held_bytes", &[]).await < MIB as f64).then_some(())
+    };
+    wait::until("the budget to be free again", Duration::from_secs(20), is_free).await;
+}
+
+#[test]
+fn hazard_199_two_thousand_visitors_who_stop_reading_over_http_1_stay_within_the_budget() {
+    run_within(Duration::from_secs(120), async {
+        stopped_visitors(|_, _, http, visitor| async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((address_of(visitor), 0).into()).unwrap();
+            socket.set_recv_buffer_size(8 * 1024).unwrap();
+            let mut stream = socket.connect(http).await.unwrap();
+            let head = format!("GET /bytes/{ANSWER_BYTES} HTTP/1.1\r\nhost: {APP}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream
+        })
+        .await;
+    });
+}
+
+#[test]
+fn hazard_199_two_thousand_visitors_who_stop_reading_over_http_2_stay_within_the_budget() {
+    run_within(Duration::from_secs(160), async {
+        stopped_visitors(|https, ca, _, visitor| async move {
+            let tls = tls_connect_from(address_of(visitor), https, &ca, APP, &["h2"]).await.unwrap();
+            let (mut send, connection) = h2::client::handshake(tls).await.unwrap();
+            let mut tasks = JoinSet::new();
+            tasks.spawn(connection);
+            let path = url(&format!("/bytes/{ANSWER_BYTES}"));
+            let (answer, _) = send.send_request(Request::get(path).body(()).unwrap(), true).unwrap();
+            // Whatever becomes of it.
+            let answer = answer.await.ok();
+            (send, answer, tasks)
+        })
+        .await;
+    });
+}
+
+#[test]
+fn hazard_199_uploads_that_an_origin_does_not_take_stay_within_the_budget() {
+    run_within(Duration::from_secs(120), async {
+        // Reads the head, and no more.
+        let origin = Scripted::start(|mut connection| async move {
+            connection.request().await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let site = bounded(BUDGET_BYTES, "", origin.service()).await;
+        let watches = watch(&site);
+        let mut visitors = JoinSet::new();
+        for visitor in 0..VISITORS {
+            let http = site.edge.http;
+            visitors.spawn(async move {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((address_of(visitor), 0).into()).unwrap();
+                let mut stream = socket.connect(http).await.unwrap();
+                let head =
+                    format!("POST /up HTTP/1.1\r\nhost: {APP}\r\ncontent-length: {ANSWER_BYTES}\r\n\r\n");
+                // Until it is given up, or for ever.
+                let _ = stream.write_all(head.as_bytes()).await;
+                while stream.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
+            });
+        }
+        let evicted = || async {
+            let page = site.connector.metrics().await;
+            let of = |name| causeway_tests::edge::sample(&page, name, &[]);
+            let (evicted, held) =
+                (of("causeway_connector_uploads_evicted_total"), of("causeway_connector_buffers_held_bytes"));
+            println!("{evicted} uploads given up, {} MiB held", held as u64 / MIB);
+            (evicted > 200.0).then_some(held)
+        };
+        let held = wait::until("uploads to be given up", Duration::from_secs(60), evicted).await.0;
+        assert!(held as u64 <= BUDGET_BYTES, "{held}");
+        check_peaks(&watches);
     });
 }
 

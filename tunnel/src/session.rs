@@ -124,10 +124,23 @@ impl Session {
     /// # Errors
     /// When the session has ended.
     pub async fn open(&self) -> Result<(SendStream, RecvStream), OpenError> {
+        self.open_for(u64::MAX).await
+    }
+
+    /// [`Session::open`] for what will have little to answer at a time, for long: what this session's bulk reached is not
+    /// kept ready for it.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn open_narrow(&self) -> Result<(SendStream, RecvStream), OpenError> {
+        self.open_for(0).await
+    }
+
+    async fn open_for(&self, most: u64) -> Result<(SendStream, RecvStream), OpenError> {
         let (send, recv) = self.0.connection.open().await.map_err(OpenError)?;
         let flow = &self.0.flow;
         let strand = flow.strand(send.number(), flow.sizes().first);
-        let first = flow.first_window();
+        let first = flow.first_window(most);
         let window = first.0;
         let outlet = Outlet::new(send, Arc::clone(&strand), Arc::clone(flow));
         let inlet = Inlet::new(recv, strand, Arc::clone(flow), first);

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_tunnel::semantics::{asks_for_event_stream, is_long_silent};
 use causeway_tunnel::{AbortCode, First, RequestHead, ResponseEvent, ResponseHead, StreamError};
 use http::{Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
@@ -62,7 +63,12 @@ impl<'a> Attempt<'a> {
 
     pub(super) async fn run(&mut self, live: &Live, route: u32) -> Result<Response<OutBody>, Failure> {
         self.head.route = route;
-        let opened = timeout(OPEN_TIMEOUT, live.session.open()).await;
+        let is_narrow = self.upgrade.is_some()
+            || is_long_silent(&self.head.headers)
+            || asks_for_event_stream(&self.head.headers);
+        let open =
+            async { if is_narrow { live.session.open_narrow().await } else { live.session.open().await } };
+        let opened = timeout(OPEN_TIMEOUT, open).await;
         let (send, mut recv) = opened.map_err(|_| Failure::Crowded)?.map_err(|_| Failure::NotOpened)?;
         let mut sending = self.send(send).await?;
         match self.answer(&mut recv, &mut sending).await {

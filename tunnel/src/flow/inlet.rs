@@ -48,12 +48,12 @@ impl Inlet {
         self.strand.grant(window);
     }
 
-    /// So much is to come, if that is known: what this session's streams reached lately is granted at once.
-    pub(crate) fn expect(&mut self, length: Option<u64>) {
-        let wanted =
-            self.flow.lately().min(length.map_or(u64::MAX, |length| length.saturating_add(FRAMES_BYTES)));
-        if wanted > self.window.size() {
-            self.resize(wanted);
+    /// A body of this length is to come: what this session's streams reached lately is granted for it at once.
+    pub(crate) fn expect(&mut self, length: u64) {
+        if self.held.is_none() && length > self.window.size() {
+            let (size, held) = self.flow.first_window(length);
+            self.held = held;
+            self.grant_up_to(size);
         }
     }
 
@@ -72,7 +72,7 @@ impl Inlet {
             count += bytes.len() as u64;
             take(bytes);
         });
-        if count > 0 && self.window.took(count, || self.flow.now()) == Err(Exceeded) {
+        if count > 0 && (self.window.took(count, || self.flow.now()) == Err(Exceeded) || self.is_beyond()) {
             self.half.stop(AbortCode::Protocol);
             return Poll::Ready(Err(Broken::Exceeded));
         }
@@ -112,16 +112,33 @@ impl Inlet {
         }
     }
 
+    /// Whether the peer sent what it cannot know yet that it may: of what lay here it is not told apart otherwise, since more
+    /// is granted as that is read.
+    fn is_beyond(&mut self) -> bool {
+        if !self.window.is_beyond() {
+            return false;
+        }
+        if self.flow.post.has(self.strand.number) {
+            return true;
+        }
+        self.window.is_heard();
+        false
+    }
+
     fn resize(&mut self, wanted: u64) {
+        if !self.flow.post.has(self.strand.number) {
+            self.window.is_heard();
+        }
         let size = self.flow.window(wanted, &mut self.held);
+        self.grant_up_to(size);
+    }
+
+    fn grant_up_to(&mut self, size: u64) {
         if let Some(limit) = self.window.grant(size, self.flow.now()) {
             self.flow.post.put(self.strand.number, limit);
         }
     }
 }
-
-/// A length is of the body: room for frames around it.
-const FRAMES_BYTES: u64 = 16 * 1024;
 
 impl Drop for Inlet {
     fn drop(&mut self) {

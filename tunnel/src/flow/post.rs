@@ -27,6 +27,11 @@ impl Post {
         courier.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether a grant for this stream waits still.
+    pub(super) fn has(&self, stream: u64) -> bool {
+        self.0.lock().limits.contains_key(&stream)
+    }
+
     /// Nobody is left who could grant anything.
     pub(super) fn close(&self) {
         let mut waiting = self.0.lock();

@@ -95,9 +95,9 @@ impl Flow {
         self.connection.rtt()
     }
 
-    /// How wide a stream begins whose sender can be told, and what of the budget it has for that.
-    pub(crate) fn first_window(&self) -> (u64, Option<Held>) {
-        let lately = self.lately.load(Ordering::Relaxed);
+    /// How wide a stream begins of which at most so much is to come, and what of the budget it has for that.
+    pub(crate) fn first_window(&self, most: u64) -> (u64, Option<Held>) {
+        let lately = self.lately.load(Ordering::Relaxed).min(most);
         let Sizes { first, small, .. } = self.sizes;
         match self.budget.pressure() {
             Pressure::High => (small, None),
@@ -122,10 +122,6 @@ impl Flow {
             return base;
         }
         base + held.get_or_insert_with(|| self.budget.none()).resize(more) as u64
-    }
-
-    pub(super) fn lately(&self) -> u64 {
-        self.lately.load(Ordering::Relaxed)
     }
 
     /// A stream's window grew.

@@ -10,6 +10,8 @@ pub(super) struct Window {
     size: u64,
     /// What the sender may have sent in all.
     limit: u64,
+    /// What the sender may have heard of for certain: the limit before those that are not sent yet.
+    heard: u64,
     read: u64,
     /// When how much had been read: where the pace is measured from.
     mark: Option<(Instant, u64)>,
@@ -37,7 +39,7 @@ const TOO_WIDE: u32 = 8;
 
 impl Window {
     pub(super) fn new(size: u64) -> Self {
-        Self { size, limit: size, read: 0, mark: None }
+        Self { size, limit: size, heard: size, read: 0, mark: None }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -47,6 +49,16 @@ impl Window {
     /// What may come before more is granted.
     pub(super) fn outstanding(&self) -> u64 {
         self.limit - self.read
+    }
+
+    /// Whether more was read than the sender can have heard of, if nothing was sent to it since.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.read > self.heard
+    }
+
+    /// Everything that was granted has been sent.
+    pub(super) fn is_heard(&mut self) {
+        self.heard = self.limit;
     }
 
     /// `now` is asked for once a stream, and not for small ones.

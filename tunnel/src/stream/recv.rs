@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use super::frame::Frame;
-use super::head::BodyKind;
+use super::head::{BodyKind, RequestHead};
 use super::incoming::{Incoming, ResponseEvent};
 use super::wire::Malformed;
 use super::{RawRecv, StreamError};
@@ -35,13 +35,9 @@ impl RecvStream {
         let (opening, answer_window) = poll_fn(|cx| self.poll_next(cx, Incoming::opening)).await?;
         let half = self.half.as_mut().expect("a raw stream has no frames");
         half.may_answer(answer_window);
-        if let Opening::Request(head) = &opening {
-            match head.body {
-                BodyKind::Known(length) => half.expect(Some(length)),
-                // A small one is here already.
-                BodyKind::Unknown if self.incoming.buffered() == 0 => half.expect(None),
-                BodyKind::Unknown | BodyKind::None => {}
-            }
+        // Of another kind of body it is not known whether it is more than a message now and then.
+        if let Opening::Request(RequestHead { body: BodyKind::Known(length), .. }) = &opening {
+            half.expect(*length);
         }
         Ok(opening)
     }
