@@ -36,9 +36,9 @@ use crate::rules::{Ground, RouteIds, RuleSet};
 use crate::session::{Edge, Ties};
 use crate::shard::Shard;
 use crate::slots::{ShardThread, manage};
+use crate::stalled::Stalls;
 use crate::status::{Board, Buffers, ConfigStatus, Status};
 use crate::threads::Thread;
-use crate::upload::Stalls;
 
 /// What a connector is built from.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl App {
         };
         let admin_address = admin_address.or(config.metrics);
         let grace = config.grace;
-        let stalls = Stalls::new(budget.clone(), metrics.uploads_evicted.clone());
+        let stalls = Stalls::new(budget.clone(), metrics.bodies_evicted.clone());
         let rules = RuleSet::build(config, None, &ground)?;
         reload::note(&ground, &rules);
         let rules = Arc::new(ArcSwap::from_pointee(rules));

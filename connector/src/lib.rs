@@ -28,6 +28,7 @@ mod service;
 mod session;
 mod shard;
 mod slots;
+mod stalled;
 mod threads;
 mod upgrade;
 mod upload;

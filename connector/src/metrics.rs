@@ -23,7 +23,7 @@ pub(crate) struct Metrics {
     pub(crate) origin_reuses: Counter,
     pub(crate) origin_retries: Counter,
     pub(crate) origin_errors: Counter,
-    pub(crate) uploads_evicted: Counter,
+    pub(crate) bodies_evicted: Counter,
     pub(crate) requests_total: Counter,
     pub(crate) websockets: Gauge,
     pub(crate) sessions: Gauge,
@@ -94,7 +94,7 @@ impl Metrics {
             origin_reuses: Counter::default(),
             origin_retries: Counter::default(),
             origin_errors: Counter::default(),
-            uploads_evicted: Counter::default(),
+            bodies_evicted: Counter::default(),
             requests_total: Counter::default(),
             websockets: Gauge::default(),
             sessions: Gauge::default(),
@@ -152,9 +152,9 @@ impl Metrics {
             self.config_valid.clone(),
         );
         registry.register(
-            "uploads_evicted",
-            "Uploads given up because their origins took nothing and too much waited for them",
-            self.uploads_evicted.clone(),
+            "bodies_evicted",
+            "Uploads and answers given up because nobody took them and too much waited for their likes",
+            self.bodies_evicted.clone(),
         );
         registry.register("insecure_rules", "Rules with noTLSVerify", self.insecure_rules.clone());
     }

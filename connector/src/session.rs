@@ -178,6 +178,7 @@ async fn converse(
                 Err(_) => return "the connector stops".to_owned(),
             },
             _ = stats.tick() => {
+                shard.stalls.look();
                 let (requests, in_flight, origin_errors) = shard.metrics.totals();
                 let stats = Stats {
                     requests,

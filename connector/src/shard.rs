@@ -7,7 +7,7 @@ use causeway_daemon::drain::Drain;
 
 use crate::metrics::Metrics;
 use crate::rules::RuleSet;
-use crate::upload::Stalls;
+use crate::stalled::Stalls;
 
 /// What all requests of one thread share. A request lives and dies on one.
 #[derive(Debug)]

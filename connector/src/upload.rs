@@ -7,7 +7,6 @@
 
 mod replay;
 mod request_body;
-mod stalled;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,11 +18,10 @@ use causeway_tunnel::{AbortCode, BodyKind, Frame, RecvStream};
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 
+use crate::stalled::{Stall, Stalls};
 use replay::Replay;
 pub(crate) use replay::ReplayBudget;
 pub(crate) use request_body::RequestBody;
-use stalled::Stall;
-pub(crate) use stalled::Stalls;
 
 /// The body of one request. Shared between hyper, which reads it, and the exchange, which may have to rewind it; both
 /// are polled by the same task, so the lock is never waited for.
@@ -124,7 +122,7 @@ impl Upload {
                 }
             }
             if inner.end == End::Open && inner.owed != Some(0) {
-                inner.stall = Some(stalls.upload());
+                inner.stall = Some(stalls.body());
                 inner.stand(0);
             }
             Poll::Ready(())

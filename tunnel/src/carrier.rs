@@ -25,6 +25,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::code::{AbortCode, CloseCode};
+use crate::flow::Budget;
 pub use ended::{Closed, DatagramError, Ended};
 pub use quic::{Reuse, UdpReport, bind};
 
@@ -359,6 +360,14 @@ impl Endpoint {
         }
     }
 
+    /// What its connections' streams take their windows from.
+    pub(crate) fn set_budget(&self, budget: Budget) {
+        match self {
+            Self::Quic(endpoint) => endpoint.set_budget(budget),
+            Self::Memory(_) => {}
+        }
+    }
+
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Quic(endpoint) => endpoint.local_addr(),
@@ -409,6 +418,14 @@ impl Attempt {
 }
 
 impl Dial {
+    /// As [`Endpoint::set_budget`].
+    pub(crate) fn set_budget(&self, budget: Budget) {
+        match self {
+            Self::Quic(dial) => dial.set_budget(budget),
+            Self::Memory(_) => {}
+        }
+    }
+
     /// Dials once. Cancel safe: a dropped dial leaves nothing behind.
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
         match self {

@@ -92,6 +92,7 @@ impl Dialer {
     /// What its sessions' streams take their windows from, instead of a part of the machine's memory for this dialer alone.
     #[must_use]
     pub fn with_budget(self, budget: Budget) -> Self {
+        self.dial.set_budget(budget.clone());
         Self { budget, ..self }
     }
 

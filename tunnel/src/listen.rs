@@ -97,6 +97,7 @@ impl Listener {
     /// What its sessions' streams take their windows from, instead of a part of the machine's memory for this listener alone.
     #[must_use]
     pub fn with_budget(self, budget: Budget) -> Self {
+        self.endpoint.set_budget(budget.clone());
         Self { budget, ..self }
     }
 

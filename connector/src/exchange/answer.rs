@@ -1,5 +1,6 @@
 //! An answer on its way back: head and body from the origin into the tunnel, and the rest of an upload after it.
 
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use crate::headers;
 use crate::origin::{AnswerBody, BodyError, Companion};
 use crate::patience::Patience;
+use crate::stalled::Stall;
 use crate::upload::Piece;
 use crate::wait::{beside, beside_body, wait};
 
@@ -58,6 +60,7 @@ impl Exchange<'_> {
         }
         beside_body(companion, body, self.send.response(&head, First::More)).await?;
         beside_body(companion, body, self.send.data(first)).await?;
+        let stall = self.shard.stalls.body();
         let cut_off = self.upload.clone();
         loop {
             let piece = match next.take() {
@@ -69,7 +72,10 @@ impl Exchange<'_> {
             match piece {
                 Some(Ok(Piece::Data(bytes))) => {
                     self.down += bytes.len() as u64;
-                    beside_body(companion, body, self.send.data(bytes)).await?;
+                    // As much again was read ahead.
+                    let charge = bytes.len() * 2;
+                    let data = unless_evicted(&stall, charge, self.send.data(bytes));
+                    beside_body(companion, body, data).await??;
                 }
                 Some(Ok(Piece::Trailers(mut trailers))) => {
                     keep_trailers(&mut trailers);
@@ -113,6 +119,26 @@ impl Exchange<'_> {
             upload.stop(AbortCode::Cancelled);
         }
     }
+}
+
+/// Waits for the tunnel to take a piece, until that has to make room for others. So much is held meanwhile.
+async fn unless_evicted<T>(
+    stall: &Stall,
+    charge: usize,
+    taken: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let mut taken = pin!(taken);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(taken) = taken.as_mut().poll(cx) {
+            stall.moves();
+            return Poll::Ready(Ok(taken));
+        }
+        stall.stands(charge, 0);
+        stall.poll_evicted(cx).map(|()| {
+            Err(Failure::visitor(AbortCode::Timeout, "the visitor does not read, and too much waits for it"))
+        })
+    })
+    .await
 }
 
 /// A piece of an answer's body, its end, or its breaking off.

@@ -1,5 +1,6 @@
 //! The QUIC carrier (quinn): connections and the two halves of their streams. The one place that names quinn.
 
+mod apart;
 mod dial;
 mod endpoint;
 #[cfg(test)]

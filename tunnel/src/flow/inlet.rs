@@ -145,6 +145,7 @@ impl Drop for Inlet {
         if self.is_grown_up {
             self.flow.ended(self.window.size());
         }
+        self.flow.half_went();
     }
 }
 

@@ -112,9 +112,7 @@ impl Outlet {
 impl Drop for Outlet {
     fn drop(&mut self) {
         self.unlist();
-        if self.at_last_wait > 0 {
-            self.flow.is_sent();
-        }
+        self.flow.half_went();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,6 +30,8 @@ pub(crate) struct Flow {
     /// Written since the send window was looked at.
     written: AtomicU64,
     sending: Mutex<Sending>,
+    /// It has more than its beginning.
+    sends_much: AtomicBool,
 }
 
 /// How wide windows are.
@@ -67,6 +69,7 @@ impl Flow {
             lately: AtomicU64::new(0),
             written: AtomicU64::new(0),
             sending: Mutex::new(sending),
+            sends_much: AtomicBool::new(false),
         })
     }
 
@@ -161,15 +164,18 @@ impl Flow {
         self.written.store(0, Ordering::Relaxed);
         let under_way = self.connection.congestion_window();
         if let Some(bytes) = self.sending.lock().is_full(under_way) {
+            self.sends_much.store(true, Ordering::Relaxed);
             self.connection.set_send_window(bytes as u64);
         }
     }
 
-    /// One direction of a stream has been sent. With the last one goes what the session held for sending.
-    pub(super) fn is_sent(&self) {
-        if self.counter.get() <= 1
+    /// A half of a stream goes. With the last one goes what the session held for sending.
+    pub(super) fn half_went(&self) {
+        if self.sends_much.load(Ordering::Relaxed)
+            && self.counter.get() <= 1
             && let Some(bytes) = self.sending.lock().is_idle()
         {
+            self.sends_much.store(false, Ordering::Relaxed);
             self.connection.set_send_window(bytes as u64);
         }
     }

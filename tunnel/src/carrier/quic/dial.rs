@@ -8,14 +8,17 @@ use std::sync::Arc;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
 
+use super::apart::{self, Watched};
 use super::{Connection, Reuse, bind, closed, transport};
 use crate::carrier::DialFailure;
+use crate::flow::Budget;
 
 #[derive(Debug)]
 pub(crate) struct Dial {
     config: quinn::ClientConfig,
     /// What is asked for in the handshake; the peer is known by its key.
     server_name: &'static str,
+    budget: Watched,
 }
 
 impl Dial {
@@ -25,11 +28,16 @@ impl Dial {
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(transport::connector());
-        Ok(Self { config, server_name })
+        Ok(Self { config, server_name, budget: Watched::default() })
+    }
+
+    /// As [`super::Endpoint::set_budget`].
+    pub(crate) fn set_budget(&self, budget: Budget) {
+        let _ = self.budget.set(budget);
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
-        let endpoint = client_endpoint(address).map_err(DialFailure::Socket)?;
+        let endpoint = client_endpoint(address, &self.budget).map_err(DialFailure::Socket)?;
         let connecting = endpoint
             .connect_with(self.config.clone(), address, self.server_name)
             .map_err(|error| DialFailure::Other(error.to_string()))?;
@@ -41,11 +49,13 @@ impl Dial {
     }
 }
 
-fn client_endpoint(towards: SocketAddr) -> io::Result<quinn::Endpoint> {
+fn client_endpoint(towards: SocketAddr, budget: &Watched) -> io::Result<quinn::Endpoint> {
     let any: IpAddr =
         if towards.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let (socket, _) = bind(SocketAddr::new(any, 0), Reuse::Alone)?;
-    quinn::Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+    let socket = apart::socket(socket, Arc::clone(budget))?;
+    let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)
 }
 
 /// Our verifier's refusal comes back as the TLS alert that it sends.

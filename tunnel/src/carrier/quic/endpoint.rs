@@ -7,12 +7,17 @@ use std::sync::Arc;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, TokioRuntime, VarInt};
 
+use super::apart::{self, Watched};
 use super::{Connection, closed, transport};
 use crate::carrier::Closed;
 use crate::code::CloseCode;
+use crate::flow::Budget;
 
 #[derive(Debug)]
-pub(crate) struct Endpoint(quinn::Endpoint);
+pub(crate) struct Endpoint {
+    endpoint: quinn::Endpoint,
+    budget: Watched,
+}
 
 #[derive(Debug)]
 pub(crate) struct Attempt(quinn::Incoming);
@@ -26,21 +31,29 @@ impl Endpoint {
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(transport::edge());
-        let runtime = Arc::new(TokioRuntime);
-        quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map(Self)
+        let budget = Watched::default();
+        let socket = apart::socket(socket, Arc::clone(&budget))?;
+        let (of_endpoint, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(of_endpoint, Some(config), socket, runtime)?;
+        Ok(Self { endpoint, budget })
+    }
+
+    /// What its connections' streams take their windows from; the first one said counts.
+    pub(crate) fn set_budget(&self, budget: Budget) {
+        let _ = self.budget.set(budget);
     }
 
     pub(crate) async fn accept(&self) -> Option<Attempt> {
-        self.0.accept().await.map(Attempt)
+        self.endpoint.accept().await.map(Attempt)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.endpoint.local_addr()
     }
 
     pub(crate) async fn close(&self, code: CloseCode, reason: &str) {
-        self.0.close(VarInt::from_u32(code.to_u32()), reason.as_bytes());
-        self.0.wait_idle().await;
+        self.endpoint.close(VarInt::from_u32(code.to_u32()), reason.as_bytes());
+        self.endpoint.wait_idle().await;
     }
 }
 
