@@ -592,8 +592,10 @@ fn hazard_075_websockets_that_are_not_read_are_given_up_too() {
     });
 }
 
-/// What 2,000 visitors cost beside the budget: their connections' own buffers, at the edge and towards the origin.
-const BESIDE_BUDGET_BYTES: [u64; 2] = [96 * MIB, 160 * MIB];
+/// What 2,000 visitors cost beside the budget: TLS and HTTP/2 of each at the edge, a connection to the origin of each at home.
+const BESIDE_BUDGET_BYTES: [u64; 2] = [176 * MIB, 160 * MIB];
+/// While the kernels' buffers of 2,000 connections are still being filled, the machine has other things to do.
+const BUSY: Duration = Duration::from_millis(500);
 const VISITORS: usize = 2_000;
 const ANSWER_BYTES: usize = 10_000_000;
 
@@ -621,7 +623,9 @@ where
     let given_up = settled(&site.edge, 100.0).await;
     let held = site.edge.metric("causeway_edge_buffers_held_bytes", &[]).await;
     println!("{given_up} given up, {} MiB held", held as u64 / MIB);
-    compare(&neighbour, before).await;
+    let during = neighbour.p99(400).await;
+    println!("a neighbour's p99: {before:?} before, {during:?} during");
+    assert!(during < before + BUSY, "{before:?} before, {during:?} during");
     for (watch, beside) in watches.iter().zip(BESIDE_BUDGET_BYTES) {
         println!(
             "{}: {} MiB at the start, {} MiB at most",
@@ -677,21 +681,22 @@ fn hazard_199_uploads_that_an_origin_does_not_take_stay_within_the_budget() {
     run_within(Duration::from_secs(120), async {
         // Reads the head, and no more.
         let origin = Scripted::start(|mut connection| async move {
-            connection.request().await;
-            std::future::pending::<()>().await;
+            connection.head().await;
+            connection.hang().await;
         })
         .await;
         let site = bounded(BUDGET_BYTES, "", origin.service()).await;
         let watches = watch(&site);
         let mut visitors = JoinSet::new();
-        for visitor in 0..VISITORS {
+        // As many as an origin has connections for, and more than the kernels' buffers take of each.
+        for visitor in 0..700 {
             let http = site.edge.http;
             visitors.spawn(async move {
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.bind((address_of(visitor), 0).into()).unwrap();
                 let mut stream = socket.connect(http).await.unwrap();
                 let head =
-                    format!("POST /up HTTP/1.1\r\nhost: {APP}\r\ncontent-length: {ANSWER_BYTES}\r\n\r\n");
+                    format!("POST /up HTTP/1.1\r\nhost: {APP}\r\ncontent-length: {HUGE_BYTES}\r\n\r\n");
                 // Until it is given up, or for ever.
                 let _ = stream.write_all(head.as_bytes()).await;
                 while stream.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
