@@ -48,7 +48,7 @@ impl AsyncUdpSocket for Apart {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if !self.budget.get().is_some_and(|budget| budget.held() > budget.bytes() / PART) {
+        if self.budget.get().is_none_or(|budget| budget.held() <= budget.bytes() / PART) {
             return self.inner.poll_recv(cx, bufs, meta);
         }
         match ready!(self.inner.poll_recv(cx, &mut bufs[..1], &mut meta[..1])) {
