@@ -33,7 +33,7 @@ pub(super) struct Exceeded;
 
 /// Over a shorter path the wait for a processor is longer than the path, and a window for the path alone would be granted anew
 /// every few packets.
-const LEAST_ROUND_TRIP: Duration = Duration::from_millis(5);
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(1);
 /// A window that is so many times what it should be is halved.
 const TOO_WIDE: u32 = 8;
 
