@@ -346,7 +346,7 @@ async fn closing_a_session_tells_the_peer_why() {
 async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads() {
     use crate::limits::{FIRST_STREAMS, FIRST_WINDOW_BYTES};
     let (_edge, (edge, _), (connector, _)) = pair().await;
-    let window = Bytes::from(vec![7; FIRST_WINDOW_BYTES as usize]);
+    let window = Bytes::from(vec![7; usize::try_from(FIRST_WINDOW_BYTES).unwrap()]);
     // Nobody reads: each stream's window fills, and the session's with them.
     let (mut told, mut others) = (JoinSet::new(), JoinSet::new());
     for number in 0..FIRST_STREAMS {

@@ -171,7 +171,8 @@ async fn hazard_208_many_mebibytes_outstanding_over_a_line_that_loses_leave_the_
     let pair = Pair::new(line(10), &budget, [wide; 2]).await;
     let ((mut send, _recv), (_answer, mut upload)) = pair.stream().await;
     let length = 24 << 20;
-    let sender = tokio::spawn(async move {
+    let mut sender = JoinSet::new();
+    sender.spawn(async move {
         for piece in pieces(length) {
             send.data(piece).await.unwrap();
         }
@@ -184,10 +185,10 @@ async fn hazard_208_many_mebibytes_outstanding_over_a_line_that_loses_leave_the_
         sleep(Duration::from_secs(1)).await;
     }
     sleep(Duration::from_secs(5)).await;
-    assert!(!sender.is_finished());
+    assert!(sender.try_join_next().is_none(), "it waits for the reader");
     got += read(&mut upload, usize::MAX).await;
     assert_eq!(got, length);
-    sender.await.unwrap();
+    sender.join_next().await.unwrap().unwrap();
     assert!(pair.edge.is_alive() && pair.connector.is_alive());
 }
 
