@@ -119,7 +119,7 @@ impl App {
             edges
         };
         let admin_address = admin_address.or(config.metrics);
-        let grace = config.grace;
+        let (grace, congestion) = (config.grace, config.congestion);
         let stalls = Stalls::new(budget.clone(), metrics.bodies_evicted.clone());
         let rules = RuleSet::build(config, None, &ground)?;
         reload::note(&ground, &rules);
@@ -132,7 +132,8 @@ impl App {
             None => Dialer::new(token.clone(), id, machine_name(), causeway_daemon::tls::provider())
                 .context("TLS towards the edges cannot be set up")?,
         }
-        .with_budget(budget.clone());
+        .with_budget(budget.clone())
+        .with_congestion(congestion);
         let reloaded = watch::Sender::new(1);
         let ties = Arc::new(Ties {
             dialer,

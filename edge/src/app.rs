@@ -139,6 +139,7 @@ impl App {
                 },
                 sessions_per_tunnel: config.limits.sessions_per_tunnel,
                 budget: budget.clone(),
+                congestion: config.congestion,
                 doorman: Doorman::default(),
                 keeper: keeper_handle.clone(),
                 pulse: pulse.clone(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use causeway_daemon::config::{ConfigError, duration, load_with_env};
 use causeway_daemon::telemetry::Format;
+use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::Budget;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -45,6 +46,8 @@ pub struct Config {
     pub log: Log,
     pub access_log: AccessLog,
     pub limits: Limits,
+    /// How connections to connectors find out what the line takes: `auto`, `cubic` (by loss, as TCP) or `bbr`. Default auto.
+    pub congestion: Congestion,
     /// Development: a certificate authority of the edge's own signs any granted name. Default false; `--dev` sets it and
     /// moves the default listeners to loopback.
     pub dev: bool,
@@ -225,6 +228,7 @@ impl Default for Config {
             log: Log::default(),
             access_log: AccessLog::default(),
             limits: Limits::default(),
+            congestion: Congestion::default(),
             dev: false,
         }
     }

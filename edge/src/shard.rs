@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use causeway_daemon::drain::Drain;
 use causeway_daemon::pulse::Pulse;
+use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::Budget;
 
 use crate::doorman::Doorman;
@@ -23,6 +24,7 @@ pub(crate) struct Shard {
     pub sessions_per_tunnel: usize,
     /// Of the whole process.
     pub budget: Budget,
+    pub congestion: Congestion,
     pub(crate) doorman: Doorman,
     pub(crate) keeper: KeeperHandle,
     pub(crate) pulse: Pulse,

@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::code::{AbortCode, CloseCode};
@@ -31,6 +32,29 @@ pub use quic::{Reuse, UdpReport, bind};
 
 /// What the TLS of a carrier says that it carries. The protocol's own versions are negotiated by Hello and Welcome.
 pub const ALPN: &[u8] = b"causeway/1";
+
+/// How a QUIC connection finds out how much its line takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// By the rate that the path delivers, with a short queue; beside neighbours that fill it, as they do.
+    #[default]
+    Auto,
+    /// By loss alone (RFC 9438): what TCP does nearly everywhere.
+    Cubic,
+    /// The first version of BBR: leaves little to its neighbours.
+    Bbr,
+}
+
+/// How far behind others the carrier sends a stream's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    #[default]
+    Small,
+    Bulk,
+    /// So much that even a picture goes before it.
+    Huge,
+}
 
 /// One live connection; clones share it.
 #[derive(Clone, Debug)]
@@ -282,6 +306,14 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.number(),
             Self::Memory(send) => send.number(),
+        }
+    }
+
+    /// What is written here goes behind what is of a smaller class.
+    pub(crate) fn set_class(&self, class: Class) {
+        match self {
+            Self::Quic(send) => send.set_class(class),
+            Self::Memory(_) => {}
         }
     }
 

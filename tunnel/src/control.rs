@@ -95,6 +95,7 @@ pub struct ControlRecv {
 
 impl Control {
     pub(crate) fn new(send: SendHalf, recv: RecvHalf) -> Self {
+        send.set_urgent();
         Self { send: ControlSend(send), recv: ControlRecv { half: recv, decoder: Decoder::for_stranger() } }
     }
 

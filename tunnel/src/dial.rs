@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
 use crate::carrier::memory::Network;
-use crate::carrier::{ALPN, Closed, Connection, Dial, DialFailure, quic};
+use crate::carrier::{ALPN, Closed, Congestion, Connection, Dial, DialFailure, quic};
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
 use crate::flow::{Budget, Sizes};
@@ -94,6 +94,15 @@ impl Dialer {
     pub fn with_budget(self, budget: Budget) -> Self {
         self.dial.set_budget(budget.clone());
         Self { budget, ..self }
+    }
+
+    /// How its connections find out what the line takes.
+    #[must_use]
+    pub fn with_congestion(mut self, congestion: Congestion) -> Self {
+        if let Dial::Quic(dial) = &mut self.dial {
+            dial.set_congestion(congestion);
+        }
+        self
     }
 
     pub fn token(&self) -> &Token {

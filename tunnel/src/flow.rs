@@ -25,6 +25,7 @@ mod post;
 mod sending;
 mod session;
 mod strand;
+mod turns;
 mod window;
 
 pub use budget::{Budget, Held, Pressure};

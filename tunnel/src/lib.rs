@@ -100,7 +100,7 @@ pub mod token;
 
 mod session;
 
-pub use carrier::{Closed, DatagramError, Traffic};
+pub use carrier::{Closed, Congestion, DatagramError, Traffic};
 pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};

@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::{Instant, timeout_at};
 
 use crate::carrier::memory::Network;
-use crate::carrier::{Attempt, Closed, Connection, Endpoint, quic};
+use crate::carrier::{Attempt, Closed, Congestion, Connection, Endpoint, quic};
 use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
@@ -99,6 +99,15 @@ impl Listener {
     pub fn with_budget(self, budget: Budget) -> Self {
         self.endpoint.set_budget(budget.clone());
         Self { budget, ..self }
+    }
+
+    /// How its connections find out what the line takes.
+    #[must_use]
+    pub fn with_congestion(self, congestion: Congestion) -> Self {
+        if let Endpoint::Quic(endpoint) = &self.endpoint {
+            endpoint.set_congestion(congestion);
+        }
+        self
     }
 
     /// The next stranger, or `None` once the listener was closed. Cancel safe. Under a flood, strangers are made to

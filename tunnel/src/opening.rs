@@ -100,6 +100,15 @@ impl From<Kind> for String {
 }
 
 impl Opening {
+    /// Which announced route it came in by.
+    pub fn route(&self) -> Option<u32> {
+        match self {
+            Self::Request(head) => Some(head.route),
+            Self::Connect(passage) | Self::Datagrams(passage) => Some(passage.route),
+            Self::Unknown(_) => None,
+        }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Self::Request(_) => Kind::Request,

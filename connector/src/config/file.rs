@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use causeway_daemon::config::nearest;
-use causeway_tunnel::Pattern;
+use causeway_tunnel::{Congestion, Pattern};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -31,6 +31,7 @@ pub(super) struct File {
     log_json: Option<bool>,
     shards: Option<Spanned<usize>>,
     buffer_bytes: Option<usize>,
+    congestion: Option<Congestion>,
     warnings: Vec<Warning>,
 }
 
@@ -131,6 +132,7 @@ impl File {
             log_json: self.log_json,
             shards,
             buffer_bytes: self.buffer_bytes.filter(|bytes| *bytes > 0),
+            congestion: self.congestion.unwrap_or_default(),
             warnings,
         };
         unreachable(&mut config, &raw.value);
@@ -322,6 +324,7 @@ impl<'de> Visitor<'de> for FileVisitor {
                 }
                 "shards" => file.shards = Some(map.next_value()?),
                 "bufferBytes" => file.buffer_bytes = map.next_value()?,
+                "congestion" => file.congestion = map.next_value()?,
                 other if KEYS.contains(&other) => {
                     map.next_value::<IgnoredAny>()?;
                     file.warnings

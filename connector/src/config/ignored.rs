@@ -16,6 +16,7 @@ pub(super) const KEYS: &[&str] = &[
     "log",
     "shards",
     "bufferBytes",
+    "congestion",
     // Who the tunnel is: the token says it.
     "tunnel",
     "credentials-file",
@@ -116,7 +117,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// How many of [`KEYS`] do something here.
-pub(super) const OURS: usize = 14;
+pub(super) const OURS: usize = 15;
 
 /// Why a known key does nothing. Only for keys of [`KEYS`] that the file does not use.
 pub(super) fn why(key: &str) -> &'static str {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_daemon::config::ConfigError;
-use causeway_tunnel::Pattern;
+use causeway_tunnel::{Congestion, Pattern};
 
 use crate::ingress::{Matcher, Table};
 use crate::path::PathPattern;
@@ -43,6 +43,8 @@ pub struct Config {
     pub(crate) shards: Option<usize>,
     /// `bufferBytes`: what all streams may hold unread and unsent. Default: an eighth of the memory, 32 MiB to 1 GiB.
     pub(crate) buffer_bytes: Option<usize>,
+    /// `congestion`: how sessions find out what the line takes.
+    pub(crate) congestion: Congestion,
     /// What is odd but no error.
     pub(crate) warnings: Vec<Warning>,
 }

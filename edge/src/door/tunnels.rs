@@ -40,8 +40,10 @@ impl Tunnels {
             listeners.push(Listener::new(socket, Certificates::of(identity), provider(), of)?);
         }
         listeners.extend(within.map(|network| Listener::within(&network, of)));
-        let with_budget = |listener: Listener| Arc::new(listener.with_budget(shard.budget.clone()));
-        let listeners: Vec<_> = listeners.into_iter().map(with_budget).collect();
+        let configured = |listener: Listener| {
+            Arc::new(listener.with_budget(shard.budget.clone()).with_congestion(shard.congestion))
+        };
+        let listeners: Vec<_> = listeners.into_iter().map(configured).collect();
         for listener in &listeners {
             let connections = take(Arc::clone(shard), Arc::clone(listener));
             drop(shard.drain.spawn_service("tunnel listener", connections));

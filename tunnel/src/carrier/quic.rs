@@ -1,6 +1,7 @@
 //! The QUIC carrier (quinn): connections and the two halves of their streams. The one place that names quinn.
 
 mod apart;
+mod congestion;
 mod dial;
 mod endpoint;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, ReadError, SendDatagramError, StoppedError, VarInt, WriteError};
 
-use super::{Closed, DatagramError, Ended, Exporter, Traffic};
+use super::{Class, Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
 pub(crate) use dial::Dial;
 pub(crate) use endpoint::{Attempt, Endpoint};
@@ -165,6 +166,16 @@ impl SendHalf {
 
     pub(super) fn number(&self) -> u64 {
         self.stream.id().index()
+    }
+
+    pub(super) fn set_class(&self, class: Class) {
+        let priority = match class {
+            Class::Small => 0,
+            Class::Bulk => -1,
+            Class::Huge => -2,
+        };
+        // An error means that it has ended.
+        let _ = self.stream.set_priority(priority);
     }
 
     pub(super) fn set_urgent(&self) {

@@ -48,6 +48,11 @@ impl Inlet {
         self.strand.grant(window);
     }
 
+    /// Which route the stream serves.
+    pub(crate) fn set_route(&self, route: u32) {
+        self.strand.set_route(route);
+    }
+
     /// A body of this length is to come: what this session's streams reached lately is granted for it at once.
     pub(crate) fn expect(&mut self, length: u64) {
         if self.held.is_none() && length > self.window.size() {

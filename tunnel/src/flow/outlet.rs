@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
 use super::session::Flow;
 use super::strand::Strand;
-use crate::carrier::{Ended, SendHalf};
+use super::turns::Load;
+use crate::carrier::{Class, Ended, SendHalf};
 use crate::code::AbortCode;
 
 pub(crate) struct Outlet {
@@ -23,14 +24,35 @@ pub(crate) struct Outlet {
     at_last_wait: u64,
     /// Grants find it. Others are not sent any before it is.
     is_listed: bool,
+    load: Load,
+    /// Let others go first, since it last wrote.
+    has_yielded: bool,
 }
 
+/// Less at once is no bulk, and is not worth a look at the clock.
+const WEIGHED_FROM: u64 = 1024;
 /// Small messages never come so far into their window, and cost no entry in any table. The peer grants nothing before the half.
 const LISTED_FROM: u64 = 4;
 
 impl Outlet {
     pub(crate) fn new(half: SendHalf, strand: Arc<Strand>, flow: Arc<Flow>) -> Self {
-        Self { half, strand, flow, sent: 0, limit: 0, at_last_wait: 0, is_listed: false }
+        let load = Load::new(flow.now());
+        Self {
+            half,
+            strand,
+            flow,
+            sent: 0,
+            limit: 0,
+            at_last_wait: 0,
+            is_listed: false,
+            load,
+            has_yielded: false,
+        }
+    }
+
+    /// Which route the stream serves.
+    pub(crate) fn set_route(&self, route: u32) {
+        self.strand.set_route(route);
     }
 
     /// More than the usual is to come: the peer may grant for it at once.
@@ -62,13 +84,23 @@ impl Outlet {
                 }
                 continue;
             }
+            if self.load.class() > Class::Small {
+                ready!(self.flow.turns.poll_turn(
+                    cx,
+                    self.strand.number,
+                    self.strand.route(),
+                    &mut self.has_yielded
+                ));
+            }
             let room = self.limit - self.sent;
             let written = if waiting <= room {
                 self.half.poll_write(cx, chunks)
             } else {
                 write_part(&mut self.half, cx, chunks, room)
             };
-            self.sent += waiting - length(chunks);
+            let count = waiting - length(chunks);
+            self.sent += count;
+            self.wrote(cx, count, written.is_pending());
             match written {
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending => {
@@ -77,6 +109,26 @@ impl Outlet {
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(ended)) => return Poll::Ready(Err(ended)),
+            }
+        }
+    }
+
+    fn wrote(&mut self, cx: &Context<'_>, count: u64, is_full: bool) {
+        self.has_yielded = false;
+        if count >= WEIGHED_FROM
+            && let Some(class) = self.load.add(self.flow.now(), count)
+        {
+            self.half.set_class(class);
+            if class == Class::Small {
+                self.flow.turns.leave(self.strand.number);
+            }
+        }
+        if self.load.class() > Class::Small {
+            let (stream, route) = (self.strand.number, self.strand.route());
+            if is_full {
+                self.flow.turns.is_full(cx, stream, route, count);
+            } else {
+                self.flow.turns.is_done(stream, route, count);
             }
         }
     }
@@ -112,6 +164,9 @@ impl Outlet {
 impl Drop for Outlet {
     fn drop(&mut self) {
         self.unlist();
+        if self.load.class() > Class::Small {
+            self.flow.turns.leave(self.strand.number);
+        }
         self.flow.half_went();
     }
 }

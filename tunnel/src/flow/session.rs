@@ -12,6 +12,7 @@ use super::budget::{Budget, Held, Pressure};
 use super::post::Post;
 use super::sending::Sending;
 use super::strand::{Counter, Strand};
+use super::turns::Turns;
 use crate::carrier::Connection;
 use crate::limits::{FIRST_WINDOW_BYTES, MAX_WINDOW_BYTES, SMALL_WINDOW_BYTES};
 
@@ -25,6 +26,7 @@ pub(crate) struct Flow {
     /// Those whose peer may grant more, by number: none of a small message is here.
     listed: Mutex<HashMap<u64, Arc<Strand>>>,
     pub(super) post: Arc<Post>,
+    pub(super) turns: Turns,
     /// The widest window that a stream of this session had lately.
     lately: AtomicU64,
     /// Written since the send window was looked at.
@@ -66,6 +68,7 @@ impl Flow {
             counter: Counter::default(),
             listed: Mutex::default(),
             post: Arc::default(),
+            turns: Turns::default(),
             lately: AtomicU64::new(0),
             written: AtomicU64::new(0),
             sending: Mutex::new(sending),

@@ -1,7 +1,7 @@
 //! What the two halves of a stream share: that it is in flight, and how much this end may send of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ pub(crate) struct Strand {
     /// The carrier's number of the stream: both ends have the same.
     pub(super) number: u64,
     counter: Counter,
+    /// Which route it serves: known once its opening is.
+    route: AtomicU32,
     credit: Mutex<Credit>,
 }
 
@@ -36,11 +38,19 @@ impl Counter {
     pub(super) fn count(&self, number: u64, limit: u64) -> Arc<Strand> {
         self.0.fetch_add(1, Ordering::Relaxed);
         let credit = Mutex::new(Credit { limit, writer: None });
-        Arc::new(Strand { number, counter: self.clone(), credit })
+        Arc::new(Strand { number, counter: self.clone(), route: AtomicU32::new(0), credit })
     }
 }
 
 impl Strand {
+    pub(super) fn route(&self) -> u32 {
+        self.route.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_route(&self, route: u32) {
+        self.route.store(route, Ordering::Relaxed);
+    }
+
     pub(super) fn limit(&self) -> u64 {
         self.credit.lock().limit
     }

@@ -34,6 +34,10 @@ pub(super) struct Exceeded;
 /// Over a shorter path the wait for a processor is longer than the path, and a window for the path alone would be granted anew
 /// every few packets.
 const LEAST_ROUND_TRIP: Duration = Duration::from_millis(1);
+/// Above it grants are so few that more of them cost nothing.
+const WIDE: u64 = 256 * 1024;
+/// The pace is taken over this part of a window.
+const PACE_PART: u64 = 4;
 /// A window that is so many times what it should be is halved.
 const TOO_WIDE: u32 = 8;
 
@@ -73,16 +77,16 @@ impl Window {
         Ok(())
     }
 
-    /// Half of it was read.
+    /// Half of it was read, or an eighth of a wide one: granted by halves it would travel by halves.
     pub(super) fn is_due(&self) -> bool {
-        self.outstanding() <= self.size / 2
+        self.outstanding() <= self.size - self.size / if self.size > WIDE { 8 } else { 2 }
     }
 
     /// A window of twice what comes in a round trip is read to the half in one round trip.
     pub(super) fn pace(&self, now: Instant, round_trip: Duration) -> Pace {
         let Some((since, read)) = self.mark else { return Pace::Same };
         let taken = self.read - read;
-        if taken < self.size / 8 {
+        if taken < self.size / PACE_PART {
             return Pace::Same;
         }
         let passed = now.saturating_duration_since(since).as_secs_f64();
@@ -99,7 +103,9 @@ impl Window {
     /// From now on it has this size. The new limit, if that is more than before.
     pub(super) fn grant(&mut self, size: u64, now: Instant) -> Option<u64> {
         self.size = size;
-        self.mark = Some((now, self.read));
+        if self.mark.is_none_or(|(_, read)| self.read - read >= size / PACE_PART) {
+            self.mark = Some((now, self.read));
+        }
         let limit = self.read + size;
         (limit > self.limit).then(|| {
             self.limit = limit;

@@ -35,6 +35,9 @@ impl RecvStream {
         let (opening, answer_window) = poll_fn(|cx| self.poll_next(cx, Incoming::opening)).await?;
         let half = self.half.as_mut().expect("a raw stream has no frames");
         half.may_answer(answer_window);
+        if let Some(route) = opening.route() {
+            half.set_route(route);
+        }
         // Of another kind of body it is not known whether it is more than a message now and then.
         if let Opening::Request(RequestHead { body: BodyKind::Known(length), .. }) = &opening {
             half.expect(*length);

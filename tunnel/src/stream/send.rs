@@ -44,7 +44,7 @@ impl SendStream {
     /// # Errors
     /// When the head is longer than the protocol allows (nothing is sent), the peer gave up or the session is lost.
     pub async fn open(&mut self, opening: &Opening, first: First) -> Result<(), StreamError> {
-        self.expect(&first);
+        self.expect(opening.route(), &first);
         self.outgoing.opening(opening, self.answer_window, first)?;
         self.flush().await
     }
@@ -54,7 +54,7 @@ impl SendStream {
     /// # Errors
     /// As [`SendStream::open`].
     pub async fn request(&mut self, head: &RequestHead, first: First) -> Result<(), StreamError> {
-        self.expect(&first);
+        self.expect(Some(head.route), &first);
         self.outgoing.request(head, self.answer_window, first)?;
         self.flush().await
     }
@@ -123,8 +123,10 @@ impl SendStream {
     }
 
     /// A body may follow the head: the peer may grant for it as soon as it has read that.
-    fn expect(&mut self, first: &First) {
-        if let (First::More, Some(half)) = (first, &mut self.half) {
+    fn expect(&mut self, route: Option<u32>, first: &First) {
+        let Some(half) = &mut self.half else { return };
+        route.into_iter().for_each(|route| half.set_route(route));
+        if *first == First::More {
             half.expect_much();
         }
     }

@@ -80,6 +80,7 @@ impl Bench {
             patience,
             sessions_per_tunnel: 16,
             budget: causeway_tunnel::flow::Budget::default(),
+            congestion: causeway_tunnel::Congestion::default(),
             doorman: Doorman::default(),
             keeper: KeeperHandle { notes, refreshes },
             pulse: Pulse::new(),

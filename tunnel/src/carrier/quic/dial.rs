@@ -10,7 +10,7 @@ use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
 
 use super::apart::{self, Watched};
 use super::{Connection, Reuse, bind, closed, transport};
-use crate::carrier::DialFailure;
+use crate::carrier::{Congestion, DialFailure};
 use crate::flow::Budget;
 
 #[derive(Debug)]
@@ -27,13 +27,17 @@ impl Dial {
     pub(crate) fn new(tls: rustls::ClientConfig, server_name: &'static str) -> Result<Self, rustls::Error> {
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport::connector());
+        config.transport_config(transport::connector(Congestion::default()));
         Ok(Self { config, server_name, budget: Watched::default() })
     }
 
     /// As [`super::Endpoint::set_budget`].
     pub(crate) fn set_budget(&self, budget: Budget) {
         let _ = self.budget.set(budget);
+    }
+
+    pub(crate) fn set_congestion(&mut self, congestion: Congestion) {
+        self.config.transport_config(transport::connector(congestion));
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {

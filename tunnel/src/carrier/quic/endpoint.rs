@@ -9,13 +9,13 @@ use quinn::{EndpointConfig, TokioRuntime, VarInt};
 
 use super::apart::{self, Watched};
 use super::{Connection, closed, transport};
-use crate::carrier::Closed;
+use crate::carrier::{Closed, Congestion};
 use crate::code::CloseCode;
 use crate::flow::Budget;
 
-#[derive(Debug)]
 pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
+    crypto: Arc<QuicServerConfig>,
     budget: Watched,
 }
 
@@ -29,18 +29,23 @@ impl Endpoint {
     /// When the socket cannot be watched, or `tls` cannot do TLS 1.3.
     pub(crate) fn new(socket: UdpSocket, tls: rustls::ServerConfig) -> io::Result<Self> {
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(transport::edge());
+        let crypto = Arc::new(crypto);
+        let config = configured(&crypto, Congestion::default());
         let budget = Watched::default();
         let socket = apart::socket(socket, Arc::clone(&budget))?;
         let (of_endpoint, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
         let endpoint = quinn::Endpoint::new_with_abstract_socket(of_endpoint, Some(config), socket, runtime)?;
-        Ok(Self { endpoint, budget })
+        Ok(Self { endpoint, crypto, budget })
     }
 
     /// What its connections' streams take their windows from; the first one said counts.
     pub(crate) fn set_budget(&self, budget: Budget) {
         let _ = self.budget.set(budget);
+    }
+
+    /// Of connections from now on.
+    pub(crate) fn set_congestion(&self, congestion: Congestion) {
+        self.endpoint.set_server_config(Some(configured(&self.crypto, congestion)));
     }
 
     pub(crate) async fn accept(&self) -> Option<Attempt> {
@@ -55,6 +60,12 @@ impl Endpoint {
         self.endpoint.close(VarInt::from_u32(code.to_u32()), reason.as_bytes());
         self.endpoint.wait_idle().await;
     }
+}
+
+fn configured(crypto: &Arc<QuicServerConfig>, congestion: Congestion) -> quinn::ServerConfig {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::<QuicServerConfig>::clone(crypto));
+    config.transport_config(transport::edge(congestion));
+    config
 }
 
 impl Attempt {
@@ -78,5 +89,11 @@ impl Attempt {
     pub(crate) async fn connect(self) -> Result<Connection, Closed> {
         let connection = self.0.await.map_err(|error| closed(&error))?;
         Ok(Connection::new(connection, None))
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.endpoint).finish()
     }
 }

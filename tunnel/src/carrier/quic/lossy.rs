@@ -19,8 +19,8 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Connection, transport};
-use crate::carrier::ALPN;
 use crate::carrier::memory::Line;
+use crate::carrier::{ALPN, Congestion};
 use crate::certificates::Certificates;
 use crate::identity::{EdgeIdentity, PinVerifier, SERVER_NAME};
 
@@ -84,7 +84,7 @@ pub(crate) async fn pair(line: Line, streams: u32) -> (Connection, Connection, A
 }
 
 fn windows(line: Line, streams: u32) -> Arc<TransportConfig> {
-    let mut config = transport::common();
+    let mut config = transport::common(Congestion::Auto);
     let window = VarInt::try_from(line.stream_window_bytes).unwrap();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))

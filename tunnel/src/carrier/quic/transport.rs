@@ -5,22 +5,24 @@ use std::time::Duration;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
+use super::congestion;
+use crate::carrier::Congestion;
 use crate::limits::{FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_WINDOW_BYTES, STRANGER_WINDOW_BYTES};
 
 /// The edge takes one stream from a connector, the control stream; it opens all others itself.
-pub(super) fn edge() -> Arc<TransportConfig> {
-    let mut config = common();
+pub(super) fn edge(congestion: Congestion) -> Arc<TransportConfig> {
+    let mut config = common(congestion);
     config.max_concurrent_bidi_streams(VarInt::from_u32(1));
     Arc::new(config)
 }
 
-pub(super) fn connector() -> Arc<TransportConfig> {
-    let mut config = common();
+pub(super) fn connector(congestion: Congestion) -> Arc<TransportConfig> {
+    let mut config = common(congestion);
     config.max_concurrent_bidi_streams(streams(FIRST_STREAMS));
     Arc::new(config)
 }
 
-pub(super) fn common() -> TransportConfig {
+pub(super) fn common(congestion: Congestion) -> TransportConfig {
     let mut config = TransportConfig::default();
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("a few seconds fit");
     config
@@ -35,6 +37,7 @@ pub(super) fn common() -> TransportConfig {
         // Until a kind of stream has its datagrams read: what nobody takes would stay, each with the packet that brought it.
         .datagram_receive_buffer_size(None)
         // The first retransmission comes after three of these: a link that just came back is used at once.
+        .congestion_controller_factory(congestion::factory(congestion))
         .initial_rtt(Duration::from_millis(100));
     config
 }
