@@ -277,6 +277,24 @@ impl Connection {
             Self::Memory(connection) => connection.traffic(),
         }
     }
+
+    /// Grows whenever something of the peer has come, if only a keep-alive's answer.
+    pub(crate) fn arrivals(&self) -> u64 {
+        match self {
+            Self::Quic(connection) => connection.arrivals(),
+            Self::Memory(connection) => connection.arrivals(),
+        }
+    }
+
+    /// What is written next may leave although as much is under way unanswered as congestion control allows: a line that
+    /// stood still with a full window is to be asked whether it moves again.
+    pub(crate) fn allow_probe(&self) {
+        match self {
+            Self::Quic(connection) => connection.allow_probe(),
+            // It has no congestion control.
+            Self::Memory(_) => {}
+        }
+    }
 }
 
 impl SendHalf {
@@ -458,10 +476,14 @@ impl Dial {
         }
     }
 
-    /// Dials once. Cancel safe: a dropped dial leaves nothing behind.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
+    /// Dials once, for a connection whose other end answers at least so often. Cancel safe: a dropped dial leaves nothing behind.
+    pub(crate) async fn connect(
+        &self,
+        address: SocketAddr,
+        keep_alive: Duration,
+    ) -> Result<Connection, DialFailure> {
         match self {
-            Self::Quic(dial) => dial.connect(address).await.map(Connection::Quic),
+            Self::Quic(dial) => dial.connect(address, keep_alive).await.map(Connection::Quic),
             Self::Memory(network) => network.connect().map(Connection::Memory).map_err(DialFailure::Closed),
         }
     }

@@ -9,7 +9,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::carrier::ALPN;
-use crate::identity::EdgeIdentity;
+use crate::identity::{EdgeIdentity, Secret};
 
 /// The edge's identity for the tunnel's protocol, and what others were given.
 #[derive(Debug)]
@@ -17,11 +17,14 @@ pub struct Certificates {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     others: Vec<(Vec<u8>, Arc<dyn ResolvesServerCert>)>,
+    /// Of what is kept secret of the identity and outlives the process.
+    secret: Secret,
 }
 
 impl Certificates {
     pub fn of(identity: &EdgeIdentity) -> Self {
-        Self { certificate: identity.certificate(), key: identity.key(), others: Vec::new() }
+        let (certificate, key, secret) = (identity.certificate(), identity.key(), identity.secret());
+        Self { certificate, key, others: Vec::new(), secret }
     }
 
     /// Serves another protocol on the same port.
@@ -29,6 +32,11 @@ impl Certificates {
     pub fn and(mut self, protocol: &[u8], certificates: Arc<dyn ResolvesServerCert>) -> Self {
         self.others.push((protocol.to_vec(), certificates));
         self
+    }
+
+    /// A key for one purpose of one listener, the same at each start.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        self.secret.derive(purpose)
     }
 
     /// TLS 1.3 only, and never 0-RTT: registration must not be replayed (hazard 92).
@@ -97,6 +105,15 @@ mod tests {
             client.process_new_packets().ok()?;
         }
         client.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn what_is_derived_of_an_identity_is_the_same_at_each_start_and_another_for_each_purpose() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || Certificates::of(&EdgeIdentity::load_or_create(folder.path()).unwrap());
+        assert_eq!(start().derive("shard 0"), start().derive("shard 0"));
+        assert_ne!(start().derive("shard 0"), start().derive("shard 1"));
+        assert_ne!(start().derive("shard 0"), Certificates::of(&EdgeIdentity::ephemeral()).derive("shard 0"));
     }
 
     #[test]

@@ -119,8 +119,11 @@ impl Dialer {
     /// See [`DialError`]; an address that does not answer is given up after a few seconds.
     pub async fn dial(&self, address: SocketAddr, role: Role) -> Result<(Session, Control), DialError> {
         let dialled = timeout(HANDSHAKE_TIMEOUT, async {
-            let connection =
-                self.dial.connect(address).await.map_err(|failure| dial_error(failure, address))?;
+            let connection = self
+                .dial
+                .connect(address, role.keep_alive())
+                .await
+                .map_err(|failure| dial_error(failure, address))?;
             self.greet(connection, address, role).await
         });
         dialled.await.unwrap_or(Err(DialError::Unreachable { address }))
@@ -179,7 +182,7 @@ fn dial_error(failure: DialFailure, address: SocketAddr) -> DialError {
     match failure {
         DialFailure::Socket(error) => DialError::Socket(error),
         DialFailure::WrongPeer => DialError::WrongEdge { address },
-        DialFailure::Closed(Closed::Silent) => DialError::Unreachable { address },
+        DialFailure::Closed(Closed::Silent | Closed::Forgotten) => DialError::Unreachable { address },
         DialFailure::Closed(Closed::ByPeer(_, reason)) | DialFailure::Other(reason) => {
             DialError::Failed { address, reason }
         }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use rcgen::{CertificateParams, KeyPair};
@@ -112,6 +113,11 @@ impl EdgeIdentity {
         self.key.clone_key()
     }
 
+    /// Something that only who has the key knows.
+    pub(crate) fn secret(&self) -> Secret {
+        Secret(hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_der()))
+    }
+
     fn from_pair(pair: &KeyPair) -> Result<Self, rcgen::Error> {
         let certificate = CertificateParams::new(vec![SERVER_NAME.to_owned()])?.self_signed(pair)?;
         let certificate = certificate.der().clone();
@@ -124,6 +130,23 @@ impl EdgeIdentity {
 impl fmt::Debug for EdgeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EdgeIdentity({})", self.pin)
+    }
+}
+
+/// What keys of other purposes are made of.
+#[derive(Clone)]
+pub(crate) struct Secret(hmac::Key);
+
+impl Secret {
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
+        let made = hmac::sign(&self.0, purpose.as_bytes());
+        made.as_ref().try_into().expect("a SHA-256 has 32 bytes")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
     }
 }
 

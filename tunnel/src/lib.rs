@@ -29,7 +29,15 @@
 //!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
 //!   Stats {…} →   every 10 s
 //!   Drain {reason} ↔   "give me / I give you no new streams"
+//!   Probe {} ↔         while the other is silent
 //! ```
+//! # Silence
+//! The connector keeps an idle session alive ([`limits::KEEP_ALIVE`], a standby more rarely); the edge only answers. Who hears
+//! nothing for longer than that and a margin **suspects** the session: it gets nothing new where there is another, what is in
+//! flight stays, and both ends probe it every [`limits::PROBE_INTERVAL`]. Heard again, it is as before. It is **given up** after
+//! [`limits::IDLE_TIMEOUT`]; at once when the peer closes it or does not know it (a stateless reset: an edge derives the key of
+//! those from its identity, so that it knows it after a restart); or when another session of the same connector and role is
+//! up and the old one stays silent for [`limits::SUCCESSION`] all the same.
 //! # Streams
 //! Opened by the edge. The first frame says what for: REQUEST for one request, OPEN for any other kind, by its name. A
 //! connector announces the kind of each route (`request` goes without saying) and the edge refuses routes
@@ -108,7 +116,7 @@ pub use identity::{EdgeIdentity, Pin};
 pub use message::{Message, RefusedRoute, Route, Stats};
 pub use opening::{Kind, Opening, Passage};
 pub use semantics::{Authority, Host, HostError, Pattern, PatternError};
-pub use session::{OpenError, Role, Session, SessionId, SessionInfo};
+pub use session::{OpenError, Role, Session, SessionId, SessionInfo, Sign, Watch};
 pub use stream::frame::Frame;
 pub use stream::head::{BodyKind, RequestHead, RequestId, ResponseHead, Scheme};
 pub use stream::{First, RawRecv, RawSend, RecvStream, ResponseEvent, SendStream, StreamError};

@@ -21,11 +21,25 @@ pub const MAX_ROUTES: usize = 4096;
 
 /// From the first packet to Welcome or Refused.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A packet at least this often, so that a dead peer is noticed and a NAT keeps its mapping.
+/// What dialling waits for the first packet of an answer: an address where nobody listens is given up after it.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the connector of an otherwise idle primary session has the edge answer: both ends hear of each other, and a
+/// NAT keeps its mapping. The edge itself asks nothing.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// Silence after which the peer is dead. With a keep-alive in flight the clock starts at most one second after the
-/// peer's last packet, so death is noticed within 3 s (hazard 152).
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same of a standby, which nobody waits for.
+pub const STANDBY_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Silence beyond a keep-alive after which a session is suspected: a primary's after 1.5 s in all. With it death is noticed
+/// within 2 s, and others have served what it held within 3 s (hazard 152).
+pub const SUSPECT_MARGIN: Duration = Duration::from_millis(500);
+/// What the margin grows to on a line with a long round trip.
+pub const MAX_SUSPECT_MARGIN: Duration = Duration::from_millis(1500);
+/// How often a suspected session is asked whether it lives: a line that comes back is used as soon. The transport's own
+/// probes come ever more rarely.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// What an old session may still say once another one of the same connector is up and it is silent: then it is given up.
+pub const SUCCESSION: Duration = Duration::from_millis(1500);
+/// Silence after which a session is given up: until then a line that comes back finds everything as it was.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a connector reports its figures.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -83,8 +83,9 @@ impl Listener {
         provider: Arc<CryptoProvider>,
         shard: Shard,
     ) -> io::Result<Self> {
+        let reset_key = certificates.derive(&format!("stateless reset, shard {}", shard.index));
         let tls = certificates.into_config(provider).map_err(io::Error::other)?;
-        let endpoint = Endpoint::Quic(quic::Endpoint::new(socket, tls)?);
+        let endpoint = Endpoint::Quic(quic::Endpoint::new(socket, tls, &reset_key)?);
         Ok(Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default() })
     }
 

@@ -28,6 +28,8 @@ pub enum Message {
     Drain {
         reason: String,
     },
+    /// Either, while it hears nothing: says nothing but that it lives, and has the other end's transport answer.
+    Probe,
     /// Connector, every [`crate::limits::STATS_INTERVAL`].
     Stats(Stats),
     /// A message of a later version: to be ignored.

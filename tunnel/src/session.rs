@@ -1,5 +1,7 @@
 //! One live connection between a connector and an edge, whatever carries it.
 
+mod silence;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::carrier::{Closed, Connection, DatagramError, Traffic};
 use crate::code::CloseCode;
 use crate::flow::{Budget, Courier, Flow, Inlet, NoCredit, Outlet, Sizes};
-use crate::limits::{FIRST_STREAMS, MAX_STREAMS};
+use crate::limits::{FIRST_STREAMS, KEEP_ALIVE, MAX_STREAMS, STANDBY_KEEP_ALIVE};
 use crate::stream::{RecvStream, SendStream};
 use crate::token::{ConnectorId, TunnelId};
+use silence::Silence;
+pub use silence::{Sign, Watch};
 
 /// Names one session in logs, metrics and `status`: sixteen hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +44,16 @@ pub enum Role {
     Primary,
     /// Warm, so that a lost primary costs no reconnect; carries requests only when there is no primary.
     Standby,
+}
+
+impl Role {
+    /// How often the connector has the edge answer when nothing else is to be said.
+    pub(crate) fn keep_alive(self) -> Duration {
+        match self {
+            Self::Primary => KEEP_ALIVE,
+            Self::Standby => STANDBY_KEEP_ALIVE,
+        }
+    }
 }
 
 /// What is fixed about a session from its Welcome on.
@@ -73,6 +87,7 @@ struct Inner {
     /// Streams that the peer may have open at once; grows when they are used.
     allowed: AtomicU32,
     draining: AtomicBool,
+    silence: Silence,
 }
 
 /// A stream could not be opened: the session is gone. Nothing was sent.
@@ -112,6 +127,7 @@ impl Session {
             flow,
             allowed: AtomicU32::new(FIRST_STREAMS),
             draining: AtomicBool::new(false),
+            silence: Silence::default(),
         }))
     }
 
@@ -187,7 +203,38 @@ impl Session {
         self.0.flow.in_flight()
     }
 
-    /// Whether the transport still stands. A peer that just died is alive until its silence is noticed.
+    /// Whoever keeps the session has to go through this for as long as it lives: nobody else looks whether it is silent.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.clone())
+    }
+
+    /// Another session on the same way is silent: this one is asked at once, however rarely it speaks, and suspected soon if it
+    /// does not answer.
+    pub fn doubt(&self) {
+        self.0.silence.doubt();
+    }
+
+    /// Whether nothing was heard for longer than a living peer is silent. It may yet be heard again.
+    pub fn is_suspected(&self) -> bool {
+        self.0.silence.is_suspected()
+    }
+
+    /// Waits until the session is suspected. Cancel safe.
+    pub async fn suspected(&self) {
+        self.0.silence.until(true).await;
+    }
+
+    /// Waits until the session is not suspected any more. Cancel safe.
+    pub async fn heard(&self) {
+        self.0.silence.until(false).await;
+    }
+
+    /// When something was last known to have come.
+    pub fn last_heard(&self) -> Instant {
+        self.0.info.since + self.0.silence.heard()
+    }
+
+    /// Whether the transport still stands. A peer that just died is alive until its silence was too long.
     pub fn is_alive(&self) -> bool {
         self.0.connection.is_open()
     }

@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::carrier::{Reuse, bind};
+use crate::carrier::{Connection, Reuse, bind};
 use crate::dial::{DialError, Dialer};
 use crate::handshake::{Authority, KnownKey, Standing};
 use crate::listen::{HandshakeError, Listener, Shard};
@@ -18,8 +18,10 @@ use crate::message::{Message, RefusalCode, Refused, Retry, Route};
 use crate::{
     AbortCode, BodyKind, Certificates, CloseCode, Closed, ConnectorId, Control, EdgeIdentity, First, Frame,
     KeyId, Kind, RecvStream, RequestHead, RequestId, ResponseEvent, ResponseHead, Role, Scheme, Session,
-    StreamError, Token, TunnelId, TunnelKey,
+    SessionId, SessionInfo, Sign, StreamError, Token, TunnelId, TunnelKey,
 };
+
+mod silence;
 
 struct OneKey(Token, Standing);
 
@@ -321,15 +323,20 @@ async fn hazard_152_silence_is_noticed_within_three_seconds() {
     let (session, _control) = edge.accept(Standing::Active).await.unwrap();
     is_frozen.await.unwrap();
     connector.join().unwrap();
-    let closed = timeout(Duration::from_secs(3), session.closed()).await.expect("noticed in time");
-    assert_eq!(closed, Closed::Silent);
+    let mut watch = session.watch();
+    let sign = timeout(Duration::from_secs(3), watch.next()).await.expect("noticed in time");
+    assert_eq!(sign, Sign::Suspected);
+    assert!(session.is_suspected() && session.is_alive());
 }
 
 #[tokio::test]
 async fn an_address_where_nobody_listens_is_given_up() {
     let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
     let edge = Edge::start();
-    let error = dialer(&edge.token).dial(socket.local_addr().unwrap(), Role::Primary).await.unwrap_err();
+    let dialer = dialer(&edge.token);
+    let dialled =
+        timeout(Duration::from_secs(5), dialer.dial(socket.local_addr().unwrap(), Role::Primary)).await;
+    let error = dialled.expect("long before a session would be given up").unwrap_err();
     assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
 }
 
@@ -383,3 +390,27 @@ async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads() {
 
 /// Below three quarters of the streams that are allowed at first: more are not allowed then.
 const FED: u32 = 64;
+
+/// One end of a session that never shook hands.
+pub(crate) fn session(connection: Connection) -> Session {
+    let flow = Flow::new(connection.clone(), Budget::default(), Sizes::default());
+    session_over(connection, flow)
+}
+
+pub(crate) fn session_over(connection: Connection, flow: Arc<Flow>) -> Session {
+    let info = SessionInfo {
+        id: SessionId(1),
+        tunnel: TunnelId(uuid::Uuid::nil()),
+        tunnel_name: "home".to_owned(),
+        connector: ConnectorId(uuid::Uuid::nil()),
+        role: Role::Primary,
+        shard: 0,
+        shards: 1,
+        version: crate::handshake::VERSION,
+        peer_software: String::new(),
+        peer_host: String::new(),
+        remote: (Ipv4Addr::LOCALHOST, 1).into(),
+        since: std::time::Instant::now(),
+    };
+    Session::new(info, connection, flow)
+}

@@ -12,6 +12,8 @@ pub enum Closed {
     ByUs,
     /// Nothing was heard for [`crate::limits::IDLE_TIMEOUT`].
     Silent,
+    /// The peer does not know this session: it was started anew.
+    Forgotten,
     /// The transport broke.
     Broken(String),
 }
@@ -22,6 +24,7 @@ impl fmt::Display for Closed {
             Self::ByPeer(code, reason) => write!(f, "closed by the peer ({code:?}): {reason}"),
             Self::ByUs => f.write_str("closed by this side"),
             Self::Silent => f.write_str("the peer fell silent"),
+            Self::Forgotten => f.write_str("the peer was started anew and does not know this session"),
             Self::Broken(reason) => write!(f, "transport error: {reason}"),
         }
     }

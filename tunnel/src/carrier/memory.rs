@@ -132,6 +132,10 @@ impl Connection {
         self.link.lock().line().delay * 2
     }
 
+    pub(super) fn arrivals(&self) -> u64 {
+        self.link.lock().arrivals(self.party)
+    }
+
     pub(super) fn traffic(&self) -> Traffic {
         self.link.lock().traffic(self.party)
     }

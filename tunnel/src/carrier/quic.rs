@@ -6,6 +6,7 @@ mod dial;
 mod endpoint;
 #[cfg(test)]
 pub(crate) mod lossy;
+mod probe;
 mod socket;
 mod transport;
 
@@ -118,6 +119,18 @@ impl Connection {
 
     pub(super) fn rtt(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    pub(super) fn allow_probe(&self) {
+        probe::allow(&self.connection);
+        // What waits already is not written again, and only something new has the library look whether it may send: the same
+        // figure once more is such a thing.
+        self.connection.set_max_concurrent_uni_streams(VarInt::from_u32(transport::UNI_STREAMS));
+    }
+
+    /// Every datagram is a sign of life, also one that only acknowledges.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
     }
 
     pub(super) fn traffic(&self) -> Traffic {
@@ -273,7 +286,8 @@ fn closed(error: &ConnectionError) -> Closed {
             String::from_utf8_lossy(&close.reason).into_owned(),
         ),
         ConnectionError::LocallyClosed => Closed::ByUs,
-        ConnectionError::TimedOut | ConnectionError::Reset => Closed::Silent,
+        ConnectionError::TimedOut => Closed::Silent,
+        ConnectionError::Reset => Closed::Forgotten,
         other => Closed::Broken(other.to_string()),
     }
 }

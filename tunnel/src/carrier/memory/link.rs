@@ -21,7 +21,7 @@ use super::Line;
 use super::stream::{Receiving, RecvStage, SendStage};
 use crate::carrier::{Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
-use crate::limits::{DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT};
+use crate::limits::{DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT, KEEP_ALIVE};
 use end::End;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +95,9 @@ pub(crate) struct Link {
     /// Nothing arrives any more.
     is_cut: bool,
     began: Instant,
+    /// Since when nothing arrives, for now or for ever; and for how long that was so before.
+    still_since: Option<Duration>,
+    stood_still: Duration,
     /// Tokio's clock since the link began, and who moves the link along by it; else the time is what [`Link::advance`] says.
     clock: Option<(Instant, Arc<Notify>)>,
 }
@@ -120,6 +123,8 @@ impl Link {
             now: Duration::ZERO,
             is_cut: false,
             began: Instant::now(),
+            still_since: None,
+            stood_still: Duration::ZERO,
             clock: None,
             line,
         }
@@ -146,8 +151,19 @@ impl Link {
         self.end(party).traffic
     }
 
+    /// What came, and the answers to keep-alives that would have come: nothing is put on the line for them.
+    pub(super) fn arrivals(&self, party: Party) -> u64 {
+        let now = self.now();
+        let stood_still = self.stood_still + self.still_since.map_or(Duration::ZERO, |since| now - since);
+        let answers = now.saturating_sub(stood_still).as_secs() / KEEP_ALIVE.as_secs();
+        self.traffic(party).datagrams_received + answers
+    }
+
     /// When the next packet arrives.
     pub(crate) fn next_arrival(&self) -> Option<Duration> {
+        if self.still_since.is_some() && !self.is_cut {
+            return None;
+        }
         self.under_way.peek().map(|Reverse(next)| next.at)
     }
 
@@ -164,9 +180,26 @@ impl Link {
     /// From now on nothing arrives: each end notices by the silence.
     pub(crate) fn cut(&mut self) {
         self.is_cut = true;
+        let now = self.now();
+        self.still_since.get_or_insert(now);
         self.under_way.clear();
         for to in [Party::Dialler, Party::Listener] {
             self.push(self.now() + IDLE_TIMEOUT, to, Packet::Silence);
+        }
+    }
+
+    /// From now on nothing arrives until [`Link::move_on`]. Nobody gives it up, however long that is.
+    pub(super) fn stand_still(&mut self) {
+        let now = self.now();
+        self.still_since.get_or_insert(now);
+    }
+
+    pub(super) fn move_on(&mut self) {
+        if let Some(since) = self.still_since.take_if(|_| !self.is_cut) {
+            self.stood_still += self.now() - since;
+            if let Some((_, sent)) = &self.clock {
+                sent.notify_one();
+            }
         }
     }
 

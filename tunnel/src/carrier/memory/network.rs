@@ -81,6 +81,16 @@ impl Network {
         self.links().iter().for_each(|link| link.lock().cut());
     }
 
+    /// The line of all that is connected now stands still: what is on its way arrives once it moves again.
+    pub fn stand_still(&self) {
+        self.links().iter().for_each(|link| link.lock().stand_still());
+    }
+
+    /// It moves again.
+    pub fn move_on(&self) {
+        self.links().iter().for_each(|link| link.lock().move_on());
+    }
+
     pub(crate) fn listen(&self) -> Endpoint {
         *self.0.asked.lock() = Some(VecDeque::new());
         Endpoint(self.clone())

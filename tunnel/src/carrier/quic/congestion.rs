@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{self, Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
+use super::probe;
 use crate::carrier::Congestion;
 use delivery::{Delivery, Sample};
 use model::Model;
@@ -52,9 +53,9 @@ const CHECK_ROUNDS: u32 = 3;
 /// What a transport is configured with.
 pub(super) fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
     match congestion {
-        Congestion::Auto => Arc::new(Factory),
-        Congestion::Cubic => Arc::new(congestion::CubicConfig::default()),
-        Congestion::Bbr => Arc::new(congestion::BbrConfig::default()),
+        Congestion::Auto => probe::Factory::around(Factory),
+        Congestion::Cubic => probe::Factory::around(congestion::CubicConfig::default()),
+        Congestion::Bbr => probe::Factory::around(congestion::BbrConfig::default()),
     }
 }
 

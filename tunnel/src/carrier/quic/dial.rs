@@ -4,20 +4,24 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
+use tokio::time::timeout;
 
 use super::apart::{self, Watched};
 use super::{Connection, Reuse, bind, closed, transport};
-use crate::carrier::{Congestion, DialFailure};
+use crate::carrier::{Closed, Congestion, DialFailure};
 use crate::flow::Budget;
+use crate::limits::ANSWER_TIMEOUT;
 
 #[derive(Debug)]
 pub(crate) struct Dial {
     config: quinn::ClientConfig,
     /// What is asked for in the handshake; the peer is known by its key.
     server_name: &'static str,
+    congestion: Congestion,
     budget: Watched,
 }
 
@@ -26,9 +30,8 @@ impl Dial {
     /// When `tls` cannot do TLS 1.3.
     pub(crate) fn new(tls: rustls::ClientConfig, server_name: &'static str) -> Result<Self, rustls::Error> {
         let crypto = QuicClientConfig::try_from(tls).map_err(|e| rustls::Error::General(e.to_string()))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport::connector(Congestion::default()));
-        Ok(Self { config, server_name, budget: Watched::default() })
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        Ok(Self { config, server_name, congestion: Congestion::default(), budget: Watched::default() })
     }
 
     /// As [`super::Endpoint::set_budget`].
@@ -37,14 +40,25 @@ impl Dial {
     }
 
     pub(crate) fn set_congestion(&mut self, congestion: Congestion) {
-        self.config.transport_config(transport::connector(congestion));
+        self.congestion = congestion;
     }
 
-    pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, DialFailure> {
+    pub(crate) async fn connect(
+        &self,
+        address: SocketAddr,
+        keep_alive: Duration,
+    ) -> Result<Connection, DialFailure> {
+        let mut config = self.config.clone();
+        config.transport_config(transport::connector(self.congestion, keep_alive));
         let endpoint = client_endpoint(address, &self.budget).map_err(DialFailure::Socket)?;
-        let connecting = endpoint
-            .connect_with(self.config.clone(), address, self.server_name)
+        let mut connecting = endpoint
+            .connect_with(config, address, self.server_name)
             .map_err(|error| DialFailure::Other(error.to_string()))?;
+        // What is wrong with the answer is said below.
+        let answered = timeout(ANSWER_TIMEOUT, connecting.handshake_data()).await.is_ok();
+        if !answered {
+            return Err(DialFailure::Closed(Closed::Silent));
+        }
         match connecting.await {
             Ok(connection) => Ok(Connection::new(connection, Some(endpoint))),
             Err(error) if is_pin_mismatch(&error) => Err(DialFailure::WrongPeer),

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{EndpointConfig, TokioRuntime, VarInt};
+use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TokioRuntime, VarInt};
 
 use super::apart::{self, Watched};
 use super::{Connection, closed, transport};
@@ -23,17 +25,22 @@ pub(crate) struct Endpoint {
 pub(crate) struct Attempt(quinn::Incoming);
 
 impl Endpoint {
-    /// Must be called within a tokio runtime.
+    /// Must be called within a tokio runtime. `reset_key` is of this socket alone: who held two could be had to betray, by
+    /// a packet that the kernel hands to the wrong one, what ends a session of the other.
     ///
     /// # Errors
     /// When the socket cannot be watched, or `tls` cannot do TLS 1.3.
-    pub(crate) fn new(socket: UdpSocket, tls: rustls::ServerConfig) -> io::Result<Self> {
+    pub(crate) fn new(
+        socket: UdpSocket,
+        tls: rustls::ServerConfig,
+        reset_key: &[u8; 32],
+    ) -> io::Result<Self> {
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
         let crypto = Arc::new(crypto);
         let config = configured(&crypto, Congestion::default());
         let budget = Watched::default();
         let socket = apart::socket(socket, Arc::clone(&budget))?;
-        let (of_endpoint, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        let (of_endpoint, runtime) = (endpoint_config(reset_key), Arc::new(TokioRuntime));
         let endpoint = quinn::Endpoint::new_with_abstract_socket(of_endpoint, Some(config), socket, runtime)?;
         Ok(Self { endpoint, crypto, budget })
     }
@@ -66,6 +73,37 @@ fn configured(crypto: &Arc<QuicServerConfig>, congestion: Congestion) -> quinn::
     let mut config = quinn::ServerConfig::with_crypto(Arc::<QuicServerConfig>::clone(crypto));
     config.transport_config(transport::edge(congestion));
     config
+}
+
+/// With a key that outlives the process: whoever sends to a session of the process before is told at once that it is no
+/// more (RFC 9000 §10.3).
+fn endpoint_config(reset_key: &[u8; 32]) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    config.cid_generator(|| Box::new(Ids)).min_reset_interval(RESET_INTERVAL);
+    config
+}
+
+/// An edge that comes back tells a thousand connectors within a second.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Connection ids by chance alone. quinn's own carry a mark of the process that made them, and what carries another
+/// process's mark it leaves without an answer.
+struct Ids;
+
+const ID_BYTES: usize = 8;
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::random::<[u8; ID_BYTES]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl Attempt {

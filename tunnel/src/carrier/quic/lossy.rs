@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, UdpPoller, VarInt};
+use quinn::{AsyncUdpSocket, EndpointConfig, TokioRuntime, TransportConfig, UdpPoller, VarInt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -23,6 +23,7 @@ use crate::carrier::memory::Line;
 use crate::carrier::{ALPN, Congestion};
 use crate::certificates::Certificates;
 use crate::identity::{EdgeIdentity, PinVerifier, SERVER_NAME};
+use crate::limits::KEEP_ALIVE;
 
 /// Both ends' inboxes: of the dialler, of the listener.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub(crate) async fn pair(line: Line, streams: u32) -> (Connection, Connection, A
     let server_tls = Certificates::of(&identity).into_config(Arc::clone(&provider)).unwrap();
     let mut server =
         quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server_tls).unwrap()));
-    server.transport_config(windows(line, 1));
+    server.transport_config(windows(line, 1, None));
     let verifier = PinVerifier { pin: identity.pin(), provider: Arc::clone(&provider) };
     let mut client_tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -68,7 +69,7 @@ pub(crate) async fn pair(line: Line, streams: u32) -> (Connection, Connection, A
         .with_no_client_auth();
     client_tls.alpn_protocols = vec![ALPN.to_vec()];
     let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client_tls).unwrap()));
-    client.transport_config(windows(line, streams));
+    client.transport_config(windows(line, streams, Some(KEEP_ALIVE)));
     let endpoint = |own, server| {
         let timer = Mutex::new(Box::pin(sleep_until(Instant::now())));
         let socket = Arc::new(Socket { air: Arc::clone(&air), own, timer });
@@ -83,7 +84,7 @@ pub(crate) async fn pair(line: Line, streams: u32) -> (Connection, Connection, A
     (dialled, Connection::new(answered.unwrap(), Some(listener)), air)
 }
 
-fn windows(line: Line, streams: u32) -> Arc<TransportConfig> {
+fn windows(line: Line, streams: u32, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
     let mut config = transport::common(Congestion::Auto);
     let window = VarInt::try_from(line.stream_window_bytes).unwrap();
     config
@@ -92,7 +93,7 @@ fn windows(line: Line, streams: u32) -> Arc<TransportConfig> {
         // Less than all streams may want: they wait for both.
         .receive_window(VarInt::try_from(line.stream_window_bytes * 2).unwrap())
         .send_window(line.stream_window_bytes * 3)
-        .max_idle_timeout(Some(IdleTimeout::try_from(Duration::from_secs(30)).unwrap()));
+        .keep_alive_interval(keep_alive);
     Arc::new(config)
 }
 

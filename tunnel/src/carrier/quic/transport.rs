@@ -7,7 +7,10 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 
 use super::congestion;
 use crate::carrier::Congestion;
-use crate::limits::{FIRST_STREAMS, IDLE_TIMEOUT, KEEP_ALIVE, MAX_WINDOW_BYTES, STRANGER_WINDOW_BYTES};
+use crate::limits::{FIRST_STREAMS, IDLE_TIMEOUT, MAX_WINDOW_BYTES, STRANGER_WINDOW_BYTES};
+
+/// Nobody would read them.
+pub(super) const UNI_STREAMS: u32 = 0;
 
 /// The edge takes one stream from a connector, the control stream; it opens all others itself.
 pub(super) fn edge(congestion: Congestion) -> Arc<TransportConfig> {
@@ -16,9 +19,10 @@ pub(super) fn edge(congestion: Congestion) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-pub(super) fn connector(congestion: Congestion) -> Arc<TransportConfig> {
+/// It alone keeps the session alive: what the edge hears it answers.
+pub(super) fn connector(congestion: Congestion, keep_alive: Duration) -> Arc<TransportConfig> {
     let mut config = common(congestion);
-    config.max_concurrent_bidi_streams(streams(FIRST_STREAMS));
+    config.keep_alive_interval(Some(keep_alive)).max_concurrent_bidi_streams(streams(FIRST_STREAMS));
     Arc::new(config)
 }
 
@@ -26,10 +30,8 @@ pub(super) fn common(congestion: Congestion) -> TransportConfig {
     let mut config = TransportConfig::default();
     let idle = IdleTimeout::try_from(IDLE_TIMEOUT).expect("a few seconds fit");
     config
-        // Nobody would read them.
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
         .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(KEEP_ALIVE))
         // Never in the way of our own credit; the session's is widened once the peer is known.
         .stream_receive_window(VarInt::from_u64(MAX_WINDOW_BYTES).expect("below 2^62"))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))

@@ -264,24 +264,6 @@ pub(super) fn windows(chance: &Chance) -> (Budget, Sizes) {
     (Budget::new(chance.below(100_000) as usize), Sizes { first, small, largest })
 }
 
-pub(super) fn session(connection: Connection, flow: Arc<Flow>) -> Session {
-    let info = SessionInfo {
-        id: SessionId(1),
-        tunnel: TunnelId(uuid::Uuid::nil()),
-        tunnel_name: "home".to_owned(),
-        connector: ConnectorId(uuid::Uuid::nil()),
-        role: Role::Primary,
-        shard: 0,
-        shards: 1,
-        version: crate::handshake::VERSION,
-        peer_software: String::new(),
-        peer_host: String::new(),
-        remote: (Ipv4Addr::LOCALHOST, 1).into(),
-        since: Instant::now(),
-    };
-    Session::new(info, connection, flow)
-}
-
 async fn recv_datagrams(ties: Ties, sent: u32) {
     let Ties { chance, ledger, session } = &ties;
     let mut seen = HashSet::new();
