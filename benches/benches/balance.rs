@@ -1,6 +1,7 @@
 //! The choice of a session among 1, 2 and 1,000 connectors: two random candidates cost the same however many there are.
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use causeway_edge::balance::{Candidate, Connector, Place, choose};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -19,6 +20,14 @@ impl Candidate for Session {
 
     fn is_usable(&self) -> bool {
         true
+    }
+
+    fn is_suspected(&self) -> bool {
+        false
+    }
+
+    fn last_heard(&self) -> Instant {
+        Instant::now()
     }
 
     fn in_flight(&self) -> usize {

@@ -5,7 +5,11 @@
 //! 2. Within it, the session of the asking shard (many requests on one session share packets), else another shard's,
 //!    else the standby.
 //!
-//! A session that drains or died is never chosen; a connector without a usable session is as good as absent.
+//! A session that drains or died is never chosen; a connector without a usable session is as good as absent. A suspected one
+//! is chosen only when all are, and then the one that was heard last; a connector of which one session is suspected has
+//! probably lost them all (hazard 152), so that the others come before it.
+
+use std::time::Instant;
 
 use rand::Rng;
 
@@ -19,6 +23,9 @@ pub enum Place {
 pub trait Candidate {
     fn place(&self) -> Place;
     fn is_usable(&self) -> bool;
+    /// Nothing was heard of it for too long.
+    fn is_suspected(&self) -> bool;
+    fn last_heard(&self) -> Instant;
     fn in_flight(&self) -> usize;
 }
 
@@ -35,23 +42,33 @@ pub fn choose<'a, C: Connector>(
     eligible: impl Fn(&C::Session) -> bool,
 ) -> Option<&'a C::Session> {
     let usable = |session: &C::Session| session.is_usable() && eligible(session);
+    let well = |session: &C::Session| !session.is_suspected() && usable(session);
+    let is_well = |connector: &C| {
+        connector.sessions().iter().any(well) && !connector.sessions().iter().any(Candidate::is_suspected)
+    };
+    // Mostly the first finds somebody.
     let connector = match connectors {
         [] => return None,
-        [only] => only,
-        many => two_choices(many, rng, &usable)?,
+        [only] => Some(only),
+        many => two_choices(many, rng, is_well)
+            .or_else(|| two_choices(many, rng, |connector| connector.sessions().iter().any(well))),
     };
-    within(connector.sessions(), own, &usable)
+    connector.and_then(|connector| within(connector.sessions(), own, &well)).or_else(|| {
+        let suspected = connectors.iter().flat_map(Connector::sessions).filter(|session| usable(session));
+        suspected.max_by_key(|session| session.last_heard())
+    })
 }
 
 fn two_choices<'a, C: Connector>(
     connectors: &'a [C],
     rng: &mut impl Rng,
-    usable: &impl Fn(&C::Session) -> bool,
+    fits: impl Fn(&C) -> bool,
 ) -> Option<&'a C> {
     let count = connectors.len();
-    let alive = |index: usize| connectors[index].sessions().iter().any(usable);
     let draw = |start: usize, not: Option<usize>| {
-        (0..count).map(|step| (start + step) % count).find(|&index| Some(index) != not && alive(index))
+        (0..count)
+            .map(|step| (start + step) % count)
+            .find(|&index| Some(index) != not && fits(&connectors[index]))
     };
     let first = draw(rng.random_range(0..count), None)?;
     let Some(second) = draw(rng.random_range(0..count), Some(first)) else { return Some(&connectors[first]) };
@@ -83,16 +100,22 @@ fn within<'a, S: Candidate>(sessions: &'a [S], own: u16, usable: &impl Fn(&S) ->
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
     use super::*;
 
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
     #[derive(Clone, Debug)]
     struct Fake {
         place: Place,
         usable: bool,
+        suspected: bool,
         load: usize,
     }
 
@@ -102,6 +125,12 @@ mod tests {
         }
         fn is_usable(&self) -> bool {
             self.usable
+        }
+        fn is_suspected(&self) -> bool {
+            self.suspected
+        }
+        fn last_heard(&self) -> Instant {
+            *BEGAN + Duration::from_secs(self.load as u64)
         }
         fn in_flight(&self) -> usize {
             self.load
@@ -116,7 +145,7 @@ mod tests {
     }
 
     fn fake(place: Place, load: usize) -> Fake {
-        Fake { place, usable: true, load }
+        Fake { place, usable: true, suspected: false, load }
     }
 
     #[test]
@@ -155,9 +184,36 @@ mod tests {
         assert!(counts.iter().all(|&n| n > 800 && n < 1200), "{counts:?}");
     }
 
+    #[test]
+    fn a_suspected_session_gets_nothing_while_another_is_to_be_had() {
+        let silent = |place| Fake { suspected: true, ..fake(place, 0) };
+        let half = vec![silent(Place::Shard(0)), fake(Place::Standby, 0)];
+        let whole = vec![fake(Place::Shard(0), 9)];
+        let mut rng = StdRng::seed_from_u64(5);
+        for _ in 0..50 {
+            let of_both = [half.clone(), whole.clone()];
+            assert_eq!(
+                choose(&of_both, 0, &mut rng, |_| true).unwrap().load,
+                9,
+                "the connector that is whole"
+            );
+            assert_eq!(
+                choose(std::slice::from_ref(&half), 0, &mut rng, |_| true).unwrap().place,
+                Place::Standby
+            );
+        }
+        let all = [vec![silent(Place::Shard(0))], vec![Fake { load: 3, ..silent(Place::Shard(0)) }]];
+        assert_eq!(choose(&all, 0, &mut rng, |_| true).unwrap().load, 3, "the one that was heard last");
+    }
+
     fn session() -> impl Strategy<Value = Fake> {
         let place = prop_oneof![(0..3_u16).prop_map(Place::Shard), Just(Place::Standby)];
-        (place, any::<bool>(), 0..20_usize).prop_map(|(place, usable, load)| Fake { place, usable, load })
+        (place, any::<bool>(), any::<bool>(), 0..20_usize).prop_map(|(place, usable, suspected, load)| Fake {
+            place,
+            usable,
+            suspected,
+            load,
+        })
     }
 
     proptest! {
@@ -175,7 +231,16 @@ mod tests {
             let Some(chosen) = chosen else { return Ok(()) };
             prop_assert!(chosen.usable && eligible(chosen));
             let home = connectors.iter().find(|c| c.iter().any(|s| std::ptr::eq(s, chosen))).unwrap();
-            let own_usable = home.iter().any(|s| s.usable && eligible(s) && s.place == Place::Shard(own));
+            let well = |s: &Fake| s.usable && !s.suspected && eligible(s);
+            prop_assert_eq!(chosen.suspected, !connectors.iter().flatten().any(well));
+            if chosen.suspected {
+                let rest = connectors.iter().flatten().filter(|s| s.usable && eligible(s));
+                prop_assert!(rest.map(|s| s.load).max() == Some(chosen.load), "the one that was heard last");
+                return Ok(());
+            }
+            let is_whole = |c: &&Vec<Fake>| c.iter().any(well) && !c.iter().any(|s| s.suspected);
+            prop_assert_eq!(is_whole(&home), connectors.iter().any(|c| is_whole(&c)));
+            let own_usable = home.iter().any(|s| well(s) && s.place == Place::Shard(own));
             prop_assert_eq!(own_usable, chosen.place == Place::Shard(own));
         }
     }

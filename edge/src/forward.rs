@@ -105,7 +105,9 @@ async fn carry(
         }
         exchange.record.set_session(&live.label);
         let Some(route) = live.route_id(&host) else { continue };
-        match attempt.run(&live, route).await {
+        let elsewhere =
+            || is_idempotent && tried.may_leave(&live) && has_better(shard, tunnel, &host, &tried, &live);
+        match attempt.run(&live, route, elsewhere).await {
             Ok(response) => return Ok(response),
             Err(failure) if failure.may_retry(is_idempotent) && attempt.can_restart() => {
                 tracing::debug!(session = %live.label, failure = failure.word(), "trying another session");
@@ -151,13 +153,25 @@ fn choose(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried) -> Result<A
     Err(if somebody.is_some() { Failure::NotAnnounced } else { Failure::NoConnector })
 }
 
+/// Whether somebody who is heard of can carry what is waiting on a session that is not.
+fn has_better(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried, silent: &Live) -> bool {
+    let is_better = |live: &Arc<Live>| {
+        live.is_well()
+            && !std::ptr::eq(&**live, silent)
+            && !tried.holds(live)
+            && live.route_id(host).is_some()
+    };
+    let connectors = tunnel.connectors.load();
+    balance::choose(&connectors, shard.index, &mut rand::rng(), is_better).is_some()
+}
+
 /// Who had this request already.
 #[derive(Debug, Default)]
 struct Tried {
     sessions: Vec<SessionId>,
     /// Connectors whose origin is at fault: another session of theirs would meet the same.
     connectors: Vec<ConnectorId>,
-    /// Connectors whose session died under the request.
+    /// Connectors whose session died under the request, or fell silent.
     lost: Vec<ConnectorId>,
 }
 
@@ -168,9 +182,15 @@ impl Tried {
         if failure.is_of_connector() {
             self.connectors.push(info.connector);
         }
-        if *failure == Failure::Lost {
+        if matches!(failure, Failure::Lost | Failure::Silent) {
             self.lost.push(info.connector);
         }
+    }
+
+    /// Whether there may be another attempt.
+    fn may_leave(&self, live: &Live) -> bool {
+        let is_new = !self.sessions.contains(&live.session.info().id);
+        self.sessions.len() + usize::from(is_new) < MAX_ATTEMPTS
     }
 
     fn has_lost(&self, live: &Live) -> bool {

@@ -27,6 +27,7 @@ mod room;
 pub mod route;
 mod session;
 mod shard;
+mod silence;
 pub mod status;
 pub mod store;
 mod thread;

@@ -23,6 +23,9 @@ pub(crate) struct Metrics {
     failures: Family<FailureLabels, Counter>,
     retries: Family<TunnelLabels, Counter>,
     sessions: Family<TunnelLabels, Gauge>,
+    sessions_suspected: Family<TunnelLabels, Gauge>,
+    session_suspicions: Family<TunnelLabels, Counter>,
+    sessions_given_up: Family<ReasonLabels, Counter>,
     handshakes_refused: Family<ReasonLabels, Counter>,
     names_refused: Family<TunnelLabels, Counter>,
     unrouted: Family<ReasonLabels, Counter>,
@@ -134,6 +137,21 @@ impl Metrics {
         edge.register("request_retries", "Requests sent again on another session", self.retries.clone());
         edge.register("sessions", "Live sessions of connectors", self.sessions.clone());
         edge.register(
+            "sessions_suspected",
+            "Sessions of which nothing is heard now",
+            self.sessions_suspected.clone(),
+        );
+        edge.register(
+            "session_suspicions",
+            "How often a session fell silent",
+            self.session_suspicions.clone(),
+        );
+        edge.register(
+            "sessions_given_up",
+            "Sessions ended because nothing was heard of them, by what decided it",
+            self.sessions_given_up.clone(),
+        );
+        edge.register(
             "handshakes_refused",
             "Connectors that were turned away",
             self.handshakes_refused.clone(),
@@ -201,10 +219,28 @@ impl Metrics {
         self.sessions.get_or_create_owned(&TunnelLabels { tunnel: tunnel.to_owned() })
     }
 
+    /// A session of this tunnel fell silent.
+    pub(crate) fn suspected(&self, tunnel: &str) {
+        let labels = TunnelLabels { tunnel: tunnel.to_owned() };
+        self.session_suspicions.get_or_create(&labels).inc();
+        self.sessions_suspected.get_or_create(&labels).inc();
+    }
+
+    /// It was heard again, or has ended.
+    pub(crate) fn suspected_no_more(&self, tunnel: &str) {
+        self.sessions_suspected.get_or_create(&TunnelLabels { tunnel: tunnel.to_owned() }).dec();
+    }
+
+    pub(crate) fn given_up(&self, reason: &'static str) {
+        self.sessions_given_up.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
     /// A revoked tunnel's series end.
     pub(crate) fn forget_tunnel(&self, tunnel: &str) {
         let labels = TunnelLabels { tunnel: tunnel.to_owned() };
         self.sessions.remove(&labels);
+        self.sessions_suspected.remove(&labels);
+        self.session_suspicions.remove(&labels);
         self.retries.remove(&labels);
         self.names_refused.remove(&labels);
     }

@@ -15,6 +15,7 @@ use causeway_tunnel::handshake::Proved;
 use causeway_tunnel::listen::{HandshakeError, Stranger};
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
 use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::doorman::Pass;
@@ -22,9 +23,11 @@ use crate::keeper::Note;
 use crate::registry::Live;
 use crate::session::Session;
 use crate::shard::Shard;
+use crate::silence;
 
-/// A connector that does not read its control stream for so long is broken.
-const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connector that does not read its control stream for so long is broken. Longer than a silence may be, which is not for
+/// this to end.
+const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Announcements may rebuild the table: a connector gets one in so much time.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -131,27 +134,12 @@ impl Drop for Joined {
 async fn run(shard: &Shard, joined: Joined, mut control: Control) {
     let live = &joined.live;
     let info = live.session.info();
-    let mut told_to_drain = false;
-    let ended = loop {
-        tokio::select! {
-            biased;
-            closed = live.session.closed() => break closed.to_string(),
-            () = shard.drain.draining(), if !told_to_drain => {
-                told_to_drain = true;
-                // The connector looks for other edges; what visitors still ask of this one goes on.
-                let message = Message::Drain { reason: "the edge is stopping".to_owned() };
-                if let Err(reason) = send(&mut control, &message).await {
-                    break reason;
-                }
-            }
-            message = control.recv() => match message {
-                Ok(Some(message)) => if let Err(reason) = handle(shard, live, &mut control, message).await {
-                    break reason;
-                },
-                Ok(None) => break "the connector ended its control stream".to_owned(),
-                Err(error) => break error.to_string(),
-            },
-        }
+    let probe = Notify::new();
+    let ended = tokio::select! {
+        biased;
+        ended = converse(shard, live, &mut control, &probe) => ended,
+        // Beside it, since a word to a silent connector may wait for as long as the silence.
+        given_up = silence::watch(shard, live, &probe) => given_up.to_owned(),
     };
     live.retire();
     if live.session.is_alive() {
@@ -160,6 +148,38 @@ async fn run(shard: &Shard, joined: Joined, mut control: Control) {
     shard.note(Note::Seen(info.tunnel));
     tracing::info!(session = %info.id, tunnel = info.tunnel_name, remote = %info.remote, reason = ended,
         seconds = info.since.elapsed().as_secs(), "session down");
+}
+
+/// The control stream, until the session is over.
+async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe: &Notify) -> String {
+    let mut told_to_drain = false;
+    loop {
+        tokio::select! {
+            biased;
+            closed = live.session.closed() => {
+                silence::ended(shard.registry.metrics(), &closed);
+                break closed.to_string();
+            },
+            () = shard.drain.draining(), if !told_to_drain => {
+                told_to_drain = true;
+                // The connector looks for other edges; what visitors still ask of this one goes on.
+                let message = Message::Drain { reason: "the edge is stopping".to_owned() };
+                if let Err(reason) = send(control, &message).await {
+                    break reason;
+                }
+            }
+            message = control.recv() => match message {
+                Ok(Some(message)) => if let Err(reason) = handle(shard, live, control, message).await {
+                    break reason;
+                },
+                Ok(None) => break "the connector ended its control stream".to_owned(),
+                Err(error) => break error.to_string(),
+            },
+            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe).await {
+                break reason;
+            },
+        }
+    }
 }
 
 async fn handle(
@@ -194,7 +214,7 @@ async fn handle(
         Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) | Message::Announced { .. } => {
             return Err("a message that only the edge may send, or a second hello".to_owned());
         }
-        Message::Unknown => {}
+        Message::Probe | Message::Unknown => {}
     }
     Ok(())
 }

@@ -158,10 +158,44 @@ impl Registry {
     /// When the tunnel has `limit` sessions already.
     pub(crate) fn has_room(&self, tunnel: TunnelId, limit: usize) -> Result<(), TooManySessions> {
         let state = self.state.lock();
-        let held = state.tunnels.get(&tunnel).map_or(0, |entry| {
-            entry.tunnel.connectors.load().iter().map(|connector| connector.sessions.len()).sum()
+        let (mut heard, mut silent) = (0, 0);
+        if let Some(entry) = state.tunnels.get(&tunnel) {
+            for live in entry.tunnel.connectors.load().iter().flat_map(|connector| &connector.sessions) {
+                *(if live.session.is_suspected() { &mut silent } else { &mut heard }) += 1;
+            }
+        }
+        // The silent ones are those whose connectors are back already: they must not stand in their own way.
+        if heard >= limit || silent > limit { Err(TooManySessions(heard + silent)) } else { Ok(()) }
+    }
+
+    /// Has the other sessions of the same connector show whether they live: who lost one has probably lost them all
+    /// (hazard 152).
+    pub(crate) fn doubt_others(&self, silent: &Live) {
+        self.siblings(silent, |other| other.session.doubt());
+    }
+
+    /// Whether a newer session of the same connector and role is heard: the way is open then.
+    pub(crate) fn has_successor(&self, live: &Live) -> bool {
+        let (role, since) = (live.session.info().role, live.session.info().since);
+        let mut found = false;
+        self.siblings(live, |other| {
+            let its = other.session.info();
+            found |= its.role == role && its.since > since && other.is_well();
         });
-        if held >= limit { Err(TooManySessions(held)) } else { Ok(()) }
+        found
+    }
+
+    /// The other sessions of the same connector.
+    fn siblings(&self, live: &Live, mut each: impl FnMut(&Live)) {
+        let info = live.session.info();
+        let connectors =
+            self.state.lock().tunnels.get(&info.tunnel).map(|entry| entry.tunnel.connectors.load_full());
+        let connectors = connectors.iter().flat_map(|all| all.iter());
+        for other in connectors.filter(|one| one.id == info.connector).flat_map(|one| &one.sessions) {
+            if other.session.info().id != info.id {
+                each(other);
+            }
+        }
     }
 
     /// Adds a session that carries nothing until it announces.

@@ -8,12 +8,12 @@
 //! - [`SendHalf::request`] fails with [`StreamError::Malformed`] only when nothing was sent.
 
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use causeway_tunnel::{
     AbortCode, CloseCode, Closed, First, Frame, OpenError, RawRecv, RawSend, RecvStream, RequestHead,
-    ResponseEvent, SendStream, SessionInfo, StreamError,
+    ResponseEvent, SendStream, SessionInfo, StreamError, Watch,
 };
 use http::HeaderMap;
 
@@ -100,7 +100,42 @@ impl Session {
         }
     }
 
-    /// Whether the transport still stands. A peer that just died is alive until its silence is noticed.
+    /// To be gone through by whoever keeps it, for as long as it lives.
+    pub(crate) fn watch(&self) -> Watch {
+        match self {
+            Self::Causeway(session) => session.watch(),
+        }
+    }
+
+    /// Another session of its connector is silent: it is asked at once whether it is not.
+    pub(crate) fn doubt(&self) {
+        match self {
+            Self::Causeway(session) => session.doubt(),
+        }
+    }
+
+    /// Whether nothing was heard for longer than a living connector is silent. It may yet be heard again.
+    pub(crate) fn is_suspected(&self) -> bool {
+        match self {
+            Self::Causeway(session) => session.is_suspected(),
+        }
+    }
+
+    /// Waits until it is suspected. Cancel safe.
+    pub(crate) async fn suspected(&self) {
+        match self {
+            Self::Causeway(session) => session.suspected().await,
+        }
+    }
+
+    /// When something was last known to have come.
+    pub(crate) fn last_heard(&self) -> Instant {
+        match self {
+            Self::Causeway(session) => session.last_heard(),
+        }
+    }
+
+    /// Whether the transport still stands. A peer that just died is alive until its silence was too long.
     pub(crate) fn is_alive(&self) -> bool {
         match self {
             Self::Causeway(session) => session.is_alive(),

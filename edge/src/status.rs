@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::balance::Candidate;
 use crate::certified::Certified;
 use crate::registry::{Connector, Registry, Tunnel, ago};
 use crate::route::Pattern;
@@ -128,6 +127,9 @@ pub struct SessionStatus {
     pub since: i64,
     pub in_flight: usize,
     pub rtt_milliseconds: f64,
+    /// Nothing is heard of it: it gets nothing new while there is another.
+    #[serde(default)]
+    pub suspected: bool,
 }
 
 /// The tunnels as they are now.
@@ -165,7 +167,7 @@ struct View {
 
 impl View {
     fn of(connector: &Connector, shown: &[ConnectorStatus]) -> Self {
-        let usable = connector.sessions.iter().filter(|live| live.is_usable()).count();
+        let usable = connector.sessions.iter().filter(|live| live.is_well()).count();
         let id = connector.id.to_string();
         let has_complaint = shown
             .iter()
@@ -185,7 +187,7 @@ fn state(connectors: &[View], was_seen: bool, expected: usize) -> State {
 }
 
 fn hostnames(tunnel: &Tunnel, connectors: &[Connector], certified: &Certified) -> Vec<HostnameStatus> {
-    let usable = || connectors.iter().flat_map(|c| &c.sessions).filter(|live| live.is_usable());
+    let usable = || connectors.iter().flat_map(|c| &c.sessions).filter(|live| live.is_well());
     let grants = tunnel.grants.load();
     let announced = usable().flat_map(|live| live.announced.load().patterns.clone());
     let mut all: Vec<Pattern> =
@@ -252,6 +254,7 @@ fn session_status(session: &Session) -> SessionStatus {
         since: wall(info.since),
         in_flight: session.in_flight(),
         rtt_milliseconds: session.rtt().as_secs_f64() * 1e3,
+        suspected: session.is_suspected(),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::carrier::{Connection, Reuse, bind};
 use crate::dial::{DialError, Dialer};
+use crate::flow::{Budget, Flow, Sizes};
 use crate::handshake::{Authority, KnownKey, Standing};
 use crate::listen::{HandshakeError, Listener, Shard};
 use crate::message::{Message, RefusalCode, Refused, Retry, Route};

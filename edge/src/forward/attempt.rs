@@ -4,8 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_tunnel::limits::PROBE_INTERVAL;
 use causeway_tunnel::semantics::{asks_for_event_stream, is_long_silent};
-use causeway_tunnel::{AbortCode, First, RequestHead, ResponseEvent, ResponseHead, StreamError};
+use causeway_tunnel::{AbortCode, BodyKind, First, RequestHead, ResponseEvent, ResponseHead, StreamError};
 use http::{Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -61,17 +62,33 @@ impl<'a> Attempt<'a> {
         self.upload.as_ref().is_some_and(Upload::can_restart)
     }
 
-    pub(super) async fn run(&mut self, live: &Live, route: u32) -> Result<Response<OutBody>, Failure> {
+    /// `elsewhere` says whether the request had better go to another session, now that this one is silent: asked only then.
+    pub(super) async fn run(
+        &mut self,
+        live: &Live,
+        route: u32,
+        elsewhere: impl Fn() -> bool,
+    ) -> Result<Response<OutBody>, Failure> {
         self.head.route = route;
-        let is_narrow = self.upgrade.is_some()
-            || is_long_silent(&self.head.headers)
-            || asks_for_event_stream(&self.head.headers);
-        let open =
-            async { if is_narrow { live.session.open_narrow().await } else { live.session.open().await } };
-        let opened = timeout(OPEN_TIMEOUT, open).await;
-        let (send, mut recv) = opened.map_err(|_| Failure::Crowded)?.map_err(|_| Failure::NotOpened)?;
-        let mut sending = self.send(send).await?;
-        match self.answer(&mut recv, &mut sending).await {
+        // Of a body nobody knows yet whether it can be sent again.
+        let is_bodiless = self.head.body == BodyKind::None;
+        let (mut recv, mut sending) = tokio::select! {
+            biased;
+            begun = self.begin(live) => begun?,
+            () = overtaken(live, || is_bodiless && elsewhere()) => return Err(Failure::Silent),
+        };
+        let pumped = match &sending {
+            Sending::Body(pump) => Some(pump.can_restart()),
+            _ => None,
+        };
+        let is_kept = self.can_restart();
+        let can_restart = || pumped.as_ref().map_or(is_kept, |can_restart| can_restart());
+        let answered = tokio::select! {
+            biased;
+            answered = self.answer(live, &mut recv, &mut sending) => answered,
+            () = overtaken(live, || can_restart() && elsewhere()) => Err(Failure::Silent),
+        };
+        match answered {
             Ok(head) => self.respond(live, head, recv, sending).await,
             Err(failure) => {
                 if let Sending::Body(pump) = sending {
@@ -80,6 +97,25 @@ impl<'a> Attempt<'a> {
                 Err(failure)
             }
         }
+    }
+
+    async fn begin(&mut self, live: &Live) -> Result<(RecvHalf, Sending), Failure> {
+        let is_narrow = self.upgrade.is_some()
+            || is_long_silent(&self.head.headers)
+            || asks_for_event_stream(&self.head.headers);
+        let mut opening = pin!(async {
+            if is_narrow { live.session.open_narrow().await } else { live.session.open().await }
+        });
+        let opened = loop {
+            match timeout(OPEN_TIMEOUT, &mut opening).await {
+                Ok(opened) => break opened.map_err(|_| Failure::NotOpened)?,
+                // A silent connector cannot allow more.
+                Err(_) if live.session.is_suspected() => {}
+                Err(_) => return Err(Failure::Crowded),
+            }
+        };
+        let (send, recv) = opened;
+        Ok((recv, self.send(send).await?))
     }
 
     /// Head, and with it as much of the body as is here: a small request is one write.
@@ -105,8 +141,14 @@ impl<'a> Attempt<'a> {
         Ok(Sending::Body(Pump::new(send, upload, self.patience().body_idle)))
     }
 
-    async fn answer(&mut self, recv: &mut RecvHalf, sending: &mut Sending) -> Result<ResponseHead, Failure> {
-        let limit = self.patience().response_header;
+    async fn answer(
+        &mut self,
+        live: &Live,
+        recv: &mut RecvHalf,
+        sending: &mut Sending,
+    ) -> Result<ResponseHead, Failure> {
+        let header_limit = self.patience().response_header;
+        let mut limit = header_limit;
         // Runs only while nothing of the request is left to send: an upload of an hour is no slow answer.
         let mut deadline = pin!(sleep(limit));
         let mut at_deadline = Failure::HeaderTimeout;
@@ -132,7 +174,7 @@ impl<'a> Attempt<'a> {
                 Pumped { upload, end } = pumped => {
                     self.upload = Some(upload);
                     *sending = Sending::Done;
-                    deadline.as_mut().reset(Instant::now() + limit);
+                    deadline.as_mut().reset(Instant::now() + header_limit);
                     match end {
                         End::Whole => {}
                         End::Visitor(error) => return Err(Failure::Visitor(error)),
@@ -140,11 +182,18 @@ impl<'a> Attempt<'a> {
                         End::Stopped => unreachable!("nobody asked the pump to stop"),
                         End::Stream(error) => {
                             at_deadline = Failure::from_stream(&error);
-                            deadline.as_mut().reset(Instant::now() + REASON_TIMEOUT);
+                            limit = REASON_TIMEOUT;
+                            deadline.as_mut().reset(Instant::now() + limit);
                         }
                     }
                 }
-                () = &mut deadline, if !is_pumping => return Err(at_deadline),
+                () = &mut deadline, if !is_pumping => {
+                    if !live.session.is_suspected() {
+                        return Err(at_deadline);
+                    }
+                    // The line's silence is not the origin's.
+                    deadline.as_mut().reset(Instant::now() + limit);
+                }
             }
         }
     }
@@ -196,5 +245,16 @@ impl<'a> Attempt<'a> {
 
     fn patience(&self) -> Patience {
         self.shard.patience
+    }
+}
+
+/// Resolves when the session is silent and `elsewhere` says that there is a better one.
+async fn overtaken(live: &Live, elsewhere: impl Fn() -> bool) {
+    loop {
+        live.session.suspected().await;
+        if elsewhere() {
+            return;
+        }
+        sleep(PROBE_INTERVAL).await;
     }
 }

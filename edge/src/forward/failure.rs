@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Aborted(AbortCode),
     /// The session died under the request.
     Lost,
+    /// Nothing is heard of the session, and there is another one that the request may go to.
+    Silent,
     /// What the connector sent is not an answer.
     Protocol,
     /// The request's head is longer than the tunnel carries.
@@ -54,7 +56,7 @@ impl Failure {
     pub(super) fn may_retry(self, is_idempotent: bool) -> bool {
         match self {
             Self::NotOpened | Self::Crowded => true,
-            Self::Lost => is_idempotent,
+            Self::Lost | Self::Silent => is_idempotent,
             // A reset by the origin is Maybe: the connector, who knows whether a byte came back, has tried again already.
             Self::Aborted(code) => code.executed() == Executed::No,
             _ => false,
@@ -77,6 +79,7 @@ impl Failure {
             Self::Share => "share_of_one_address",
             Self::Aborted(code) => code.as_str(),
             Self::Lost => "session_lost",
+            Self::Silent => "session_silent",
             Self::Protocol => "tunnel_protocol",
             Self::HeadTooLong => "head_too_long",
             Self::HeaderTimeout => "response_header_timeout",
@@ -108,7 +111,7 @@ impl Failure {
             Self::Share => {
                 unavailable("There are too many requests from your address at once. Try again soon.")
             }
-            Self::Lost => Page::new(
+            Self::Lost | Self::Silent => Page::new(
                 StatusCode::BAD_GATEWAY,
                 Hop::Tunnel,
                 "The connection to the site was lost while the request was under way.",

@@ -5,6 +5,8 @@
 //! who waits for the answer only polls it, and hands it on whole when the answer is there first.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use causeway_tunnel::{AbortCode, StreamError};
@@ -22,6 +24,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Pump {
     future: Pin<Box<dyn Future<Output = Pumped> + Send>>,
     stop: Option<oneshot::Sender<Stop>>,
+    can_restart: Arc<AtomicBool>,
 }
 
 pub(super) struct Pumped {
@@ -54,7 +57,15 @@ impl Pump {
     /// `idle` of zero is for ever.
     pub(super) fn new(send: SendHalf, upload: Upload, idle: Duration) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { future: Box::pin(run(send, upload, stopped, idle)), stop: Some(stop) }
+        let can_restart = Arc::new(AtomicBool::new(upload.can_restart()));
+        let future = Box::pin(run(send, upload, stopped, idle, Arc::clone(&can_restart)));
+        Self { future, stop: Some(stop), can_restart }
+    }
+
+    /// Whether the body can be sent again from its first byte, as far as the pump has taken it; to be asked at any time.
+    pub(super) fn can_restart(&self) -> impl Fn() -> bool + use<> {
+        let can_restart = Arc::clone(&self.can_restart);
+        move || can_restart.load(Ordering::Relaxed)
     }
 
     /// Moves the body until it ends one way or the other. Cancel safe. Not to be called again afterwards.
@@ -93,6 +104,7 @@ async fn run(
     mut upload: Upload,
     mut stop: oneshot::Receiver<Stop>,
     idle: Duration,
+    can_restart: Arc<AtomicBool>,
 ) -> Pumped {
     let mut given_up = pin!(send.stopped());
     let mut may_stop = true;
@@ -117,6 +129,7 @@ async fn run(
                 break End::Visitor(error);
             }
         };
+        can_restart.store(upload.can_restart(), Ordering::Relaxed);
         let is_end = matches!(piece, Piece::End(_));
         let write = within(idle, write(&mut send, piece));
         let written = tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use causeway_tunnel::{ConnectorId, KeyId, RefusedRoute, Role, Stats};
@@ -63,6 +64,11 @@ impl Live {
         self.gone.store(true, Ordering::Relaxed);
     }
 
+    /// It serves: it is neither gone nor leaving nor silent.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.gone.load(Ordering::Relaxed) && !self.session.is_draining() && !self.session.is_suspected()
+    }
+
     pub(super) fn is_usable_or_draining(&self) -> bool {
         !self.gone.load(Ordering::Relaxed)
     }
@@ -75,6 +81,14 @@ impl Candidate for Arc<Live> {
 
     fn is_usable(&self) -> bool {
         !self.gone.load(Ordering::Relaxed) && !self.session.is_draining()
+    }
+
+    fn is_suspected(&self) -> bool {
+        self.session.is_suspected()
+    }
+
+    fn last_heard(&self) -> Instant {
+        self.session.last_heard()
     }
 
     fn in_flight(&self) -> usize {

@@ -44,18 +44,22 @@ impl Tunnel {
         }
     }
 
-    /// Streams that its sessions can still carry, all together; a standby counts only when there is nothing else. None:
-    /// there is no session.
+    /// Streams that its sessions can still carry, all together; a standby counts only when there is nothing else,
+    /// and a suspected one only when there is nothing better. None: there is no session.
     pub(crate) fn free_streams(&self) -> Option<usize> {
         let connectors = self.connectors.load();
-        let free = |is_standby| {
+        let free = |is_standby, is_suspected| {
             let sessions = connectors.iter().flat_map(|connector| &connector.sessions);
             let fit = sessions
-                .filter(|live| live.is_usable() && (live.place() == Place::Standby) == is_standby)
+                .filter(|live| live.is_usable() && live.is_suspected() == is_suspected)
+                .filter(|live| (live.place() == Place::Standby) == is_standby)
                 .map(|live| MAX_STREAMS.saturating_sub(live.in_flight()));
             fit.reduce(|all, free| all + free)
         };
-        free(false).or_else(|| free(true))
+        free(false, false)
+            .or_else(|| free(true, false))
+            .or_else(|| free(false, true))
+            .or_else(|| free(true, true))
     }
 
     /// When a session was last seen, in Unix seconds.

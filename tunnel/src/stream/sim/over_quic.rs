@@ -50,7 +50,7 @@ async fn schedule(seed: u64) -> Seen {
     let ends = [connector, edge].map(|end| {
         let connection = Connection::Quic(end);
         let flow = Flow::new(connection.clone(), budget.clone(), sizes);
-        let session = super::pair::session(connection.clone(), Arc::clone(&flow));
+        let session = crate::tests::session_over(connection.clone(), Arc::clone(&flow));
         (connection, flow, session)
     });
     let [(to_edge, flow, connector), (to_connector, of_edge, edge)] = ends;

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,8 +19,8 @@ use crate::carrier::memory::{Line, Link, Party};
 use crate::carrier::{Connection, memory::pair};
 use crate::code::CloseCode;
 use crate::flow::{Budget, Courier, Flow, Sizes};
-use crate::session::{Role, Session, SessionId, SessionInfo};
-use crate::token::{ConnectorId, TunnelId};
+use crate::session::Session;
+use crate::tests::session_over;
 
 type Future = Pin<Box<dyn std::future::Future<Output = ()>>>;
 
@@ -107,7 +106,7 @@ impl Pair {
             (connection.clone(), Flow::new(connection, budget.clone(), sizes))
         });
         let sessions =
-            ends.each_ref().map(|(connection, flow)| session(connection.clone(), Arc::clone(flow)));
+            ends.each_ref().map(|(connection, flow)| session_over(connection.clone(), Arc::clone(flow)));
         let mut pair = Self {
             seed,
             ledger: Ledger::default(),
