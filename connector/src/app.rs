@@ -124,7 +124,8 @@ impl App {
         let rules = RuleSet::build(config, None, &ground)?;
         reload::note(&ground, &rules);
         let rules = Arc::new(ArcSwap::from_pointee(rules));
-        let board = Board::new(readiness.clone(), metrics.sessions.clone());
+        let board =
+            Board::new(readiness.clone(), metrics.sessions.clone(), metrics.sessions_suspected.clone());
 
         let id = ConnectorId::random();
         let dialer = match within {

@@ -27,6 +27,8 @@ mod rules;
 mod service;
 mod session;
 mod shard;
+mod silence;
+mod slot;
 mod slots;
 mod stalled;
 mod threads;

@@ -27,6 +27,9 @@ pub(crate) struct Metrics {
     pub(crate) requests_total: Counter,
     pub(crate) websockets: Gauge,
     pub(crate) sessions: Gauge,
+    pub(crate) sessions_suspected: Gauge,
+    pub(crate) suspicions: Counter,
+    given_up: Family<ReasonLabels, Counter>,
     pub(crate) dials: Family<DialLabels, Counter>,
     pub(crate) reloads: Family<ReloadLabels, Counter>,
     pub(crate) config_generation: Gauge,
@@ -64,6 +67,12 @@ pub(crate) struct DialLabels {
     pub(crate) outcome: &'static str,
 }
 
+/// What decided that a session was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
 /// How a reload ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReloadLabels {
@@ -98,6 +107,9 @@ impl Metrics {
             requests_total: Counter::default(),
             websockets: Gauge::default(),
             sessions: Gauge::default(),
+            sessions_suspected: Gauge::default(),
+            suspicions: Counter::default(),
+            given_up: Family::default(),
             dials: Family::default(),
             reloads: Family::default(),
             config_generation: Gauge::default(),
@@ -139,6 +151,17 @@ impl Metrics {
         registry.register("origin_errors", "Requests that an origin failed", self.origin_errors.clone());
         registry.register("websockets", "Upgraded connections open", self.websockets.clone());
         registry.register("sessions", "Sessions with edges", self.sessions.clone());
+        registry.register(
+            "sessions_suspected",
+            "Sessions whose edge is not heard now",
+            self.sessions_suspected.clone(),
+        );
+        registry.register("session_suspicions", "How often a session fell silent", self.suspicions.clone());
+        registry.register(
+            "sessions_given_up",
+            "Sessions ended because nothing was heard of their edge, by what decided it",
+            self.given_up.clone(),
+        );
         registry.register("edge_dials", "Dials of edges, by outcome", self.dials.clone());
         registry.register("config_reloads", "Changes of the rule file, by outcome", self.reloads.clone());
         registry.register(
@@ -180,6 +203,10 @@ impl Metrics {
 
     pub(crate) fn dialled(&self, outcome: &'static str) {
         self.dials.get_or_create(&DialLabels { outcome }).inc();
+    }
+
+    pub(crate) fn given_up(&self, reason: &'static str) {
+        self.given_up.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     pub(crate) fn reloaded(&self, outcome: &'static str) {

@@ -209,5 +209,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// It comes with a stream's first packet; this only bounds an edge that never sends it.
-const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// It comes with a stream's first packets; this only bounds an edge that never sends it. Longer than a line may be silent in
+/// the middle of it.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,11 +1,11 @@
 //! Sessions with edges: kept up, announced on, drained.
 //!
-//! Each edge has slots: one primary for each of its shards and one standby. A slot is a task of one of our shards that
-//! dials, runs the session, and dials again.
+//! Each edge has slots: one primary for each of its shards and one standby ([`crate::slot`]).
 //! ```text
-//! slot:  until_connected ─ claim the edge's shard ─┬─ accept streams → proxy::serve
-//!            ▲                 │taken: once more   ├─ Announce at first and at each reload, Announced, Stats
-//!            └─────────────────┴──── closed ───────┴─ Drain: ours when we stop, theirs when they do
+//! session ─┬─ accept streams → proxy::serve
+//!          ├─ Announce at first and at each reload, Announced, Stats
+//!          ├─ Drain: ours when we stop or another session took its place, theirs when they stop
+//!          └─ silence::watch: Probe while the edge is silent
 //! ```
 
 use std::collections::HashMap;
@@ -17,14 +17,16 @@ use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::limits::STATS_INTERVAL;
 use causeway_tunnel::{CloseCode, Control, Message, RefusedRoute, Role, Session, Stats};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use crate::dial::{EdgeName, until_connected};
+use crate::dial::EdgeName;
 use crate::proxy::serve;
 use crate::rules::RuleSet;
 use crate::shard::Shard;
-use crate::status::{Board, SlotKey};
+use crate::silence;
+use crate::status::{Board, OnBoard, SlotKey};
 
 /// What all slots share.
 #[derive(Debug)]
@@ -43,8 +45,15 @@ pub(crate) struct Edge {
     pub(crate) name: EdgeName,
     /// How many shards the edge said it has.
     pub(crate) shards: watch::Sender<u32>,
-    /// Which of its shards a primary slot of ours has.
-    claims: Mutex<HashMap<u32, usize>>,
+    /// Which of its shards a primary slot of ours has, with how many sessions.
+    claims: Mutex<HashMap<u32, (usize, usize)>>,
+}
+
+/// Keeps one shard of an edge for a slot.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    edge: Arc<Edge>,
+    shard: u32,
 }
 
 /// A slot: its number among the edge's, where [`STANDBY`] is the one in reserve.
@@ -62,17 +71,35 @@ impl Edge {
     }
 
     /// Whether a primary slot may keep a session to this shard of the edge.
-    fn claim(&self, shard: u32, slot: usize) -> bool {
-        *self.claims.lock().entry(shard).or_insert(slot) == slot
+    fn claim(self: &Arc<Self>, shard: u32, slot: usize) -> Option<Claim> {
+        let mut claims = self.claims.lock();
+        let (holder, sessions) = claims.entry(shard).or_insert((slot, 0));
+        (*holder == slot).then(|| {
+            *sessions += 1;
+            Claim { edge: Arc::clone(self), shard }
+        })
     }
+}
 
-    fn release(&self, slot: usize) {
-        self.claims.lock().retain(|_, holder| *holder != slot);
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claims = self.edge.claims.lock();
+        if let Some((_, sessions)) = claims.get_mut(&self.shard) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                claims.remove(&self.shard);
+            }
+        }
     }
 }
 
 impl Slot {
-    fn role(&self) -> Role {
+    /// The edge's shard for a session of this slot. A standby needs none of its own.
+    pub(crate) fn claim(&self, session: &Session) -> Option<Claim> {
+        self.edge.claim(session.info().shard, self.number)
+    }
+
+    pub(crate) fn role(&self) -> Role {
         if self.number == STANDBY { Role::Standby } else { Role::Primary }
     }
 
@@ -81,51 +108,65 @@ impl Slot {
     }
 }
 
-/// The life of a slot, until the drain or until the edge has fewer shards than the slot's number.
-pub(crate) async fn keep(shard: Arc<Shard>, ties: Arc<Ties>, slot: Slot) {
-    let mut misses = 0;
-    loop {
-        if slot.number != STANDBY && slot.number >= *slot.edge.shards.borrow() as usize {
-            return;
-        }
-        let connected = tokio::select! {
-            biased;
-            () = shard.drain.draining() => return,
-            connected = until_connected(&slot.edge.name, &ties.dialer, slot.role(), &shard.metrics) => connected,
-        };
-        let (session, control) = connected;
-        let info = session.info();
-        slot.edge.shards.send_if_modified(|known| std::mem::replace(known, info.shards) != info.shards);
-        // The kernel chose the edge's shard by our port. Tried a few times; a shard without a session is served by its
-        // neighbours.
-        if slot.role() == Role::Primary && !slot.edge.claim(info.shard, slot.number) {
-            misses += 1;
-            if misses <= MAX_MISSES * info.shards {
-                session.close(CloseCode::Done, "this shard has a session already");
-                continue;
+/// A session that a task runs; dropped, it runs on.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) session: Session,
+    pub(crate) begun: Instant,
+    leave: Arc<Notify>,
+    /// Why it ended.
+    ended: JoinHandle<Option<String>>,
+}
+
+impl Running {
+    pub(crate) fn start(
+        shard: &Arc<Shard>,
+        ties: &Arc<Ties>,
+        slot: &Slot,
+        claim: Option<Claim>,
+        session: Session,
+        control: Control,
+    ) -> Self {
+        let leave = Arc::new(Notify::new());
+        let life = {
+            let (shard, ties, slot) = (Arc::clone(shard), Arc::clone(ties), slot.clone());
+            let (session, leave) = (session.clone(), Arc::clone(&leave));
+            async move {
+                let _claim = claim;
+                run(&shard, &ties, &slot, session, control, &leave).await
             }
+        };
+        let ended = shard.drain.spawn("session", life);
+        Self { session, begun: Instant::now(), leave, ended }
+    }
+
+    /// Waits for its end; says why. Cancel safe, and not to be called again afterwards.
+    pub(crate) async fn ended(&mut self) -> String {
+        match (&mut self.ended).await {
+            Ok(Some(reason)) => reason,
+            Ok(None) | Err(_) => "its task ended".to_owned(),
         }
-        misses = 0;
-        let begun = Instant::now();
-        let ended = run(&shard, &ties, &slot, session, control).await;
-        slot.edge.release(slot.number);
-        if shard.drain.is_draining() {
-            return;
-        }
-        tracing::warn!(edge = slot.edge.name.name, role = ?slot.role(), reason = ended, "session lost: dialling again");
-        // An edge that takes sessions and drops them at once is not to be hammered.
-        if begun.elapsed() < SHORT_LIVED {
-            sleep(SHORT_LIVED.mul_f64(rand::random_range(0.2..1.0))).await;
-        }
+    }
+
+    /// Has it finish what is in flight, and go.
+    pub(crate) fn leave(&self) {
+        self.leave.notify_one();
     }
 }
 
 /// One session from its welcome to its end; says why it ended.
-async fn run(shard: &Arc<Shard>, ties: &Ties, slot: &Slot, session: Session, control: Control) -> String {
+async fn run(
+    shard: &Arc<Shard>,
+    ties: &Ties,
+    slot: &Slot,
+    session: Session,
+    mut control: Control,
+    leave: &Notify,
+) -> String {
     let info = session.info();
     tracing::info!(edge = slot.edge.name.name, session = %info.id, tunnel = info.tunnel_name, role = ?info.role,
         remote = %info.remote, shard = info.shard, software = info.peer_software, "session up");
-    let _on_board = ties.board.up(slot.key(), &session);
+    let on_board = ties.board.up(slot.key(), &session);
     let accepting = {
         let (shard, session) = (Arc::clone(shard), session.clone());
         let drain = shard.drain.clone();
@@ -135,7 +176,12 @@ async fn run(shard: &Arc<Shard>, ties: &Ties, slot: &Slot, session: Session, con
             }
         })
     };
-    let ended = converse(shard, ties, slot, &session, control).await;
+    let probe = Notify::new();
+    let ended = tokio::select! {
+        ended = converse(shard, ties, &on_board, &session, &mut control, leave, &probe) => ended,
+        // Beside it, since a word to a silent edge may wait for as long as the silence.
+        never = silence::watch(&shard.metrics, &session, &on_board, &probe) => match never {},
+    };
     if session.is_alive() {
         session.close(CloseCode::Done, &ended);
     }
@@ -148,9 +194,11 @@ async fn run(shard: &Arc<Shard>, ties: &Ties, slot: &Slot, session: Session, con
 async fn converse(
     shard: &Shard,
     ties: &Ties,
-    slot: &Slot,
+    on_board: &OnBoard,
     session: &Session,
-    mut control: Control,
+    control: &mut Control,
+    leaves: &Notify,
+    probe: &Notify,
 ) -> String {
     let mut reloaded = ties.reloaded.subscribe();
     let mut stats = interval(STATS_INTERVAL);
@@ -160,22 +208,29 @@ async fn converse(
             reloaded.mark_unchanged();
             let rules = ties.rules.load_full();
             let message = Message::Announce { generation: rules.generation, routes: rules.announcement() };
-            if let Err(reason) = send(&mut control, &message).await {
+            if let Err(reason) = send(control, &message).await {
                 return reason;
             }
         }
         tokio::select! {
             biased;
-            closed = session.closed() => return closed.to_string(),
-            () = shard.drain.draining() => return leave(session, &mut control).await,
+            closed = session.closed() => {
+                silence::ended(&shard.metrics, &closed);
+                return closed.to_string();
+            },
+            () = shard.drain.draining() => return leave(session, control, "the connector stops").await,
+            () = leaves.notified() => return leave(session, control, "another session took its place").await,
             message = control.recv() => match message {
-                Ok(Some(message)) => heard(ties, slot, session, message),
+                Ok(Some(message)) => heard(on_board, session, message),
                 Ok(None) => return "the edge ended its control stream".to_owned(),
                 Err(error) => return error.to_string(),
             },
             changed = reloaded.changed() => match changed {
                 Ok(()) => announce = true,
                 Err(_) => return "the connector stops".to_owned(),
+            },
+            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe).await {
+                return reason;
             },
             _ = stats.tick() => {
                 shard.stalls.look();
@@ -188,7 +243,7 @@ async fn converse(
                     config_error: ties.board.config_error(),
                     uptime_seconds: ties.started.elapsed().as_secs(),
                 };
-                if let Err(reason) = send(&mut control, &Message::Stats(stats)).await {
+                if let Err(reason) = send(control, &Message::Stats(stats)).await {
                     return reason;
                 }
             }
@@ -196,15 +251,15 @@ async fn converse(
     }
 }
 
-fn heard(ties: &Ties, slot: &Slot, session: &Session, message: Message) {
+fn heard(on_board: &OnBoard, session: &Session, message: Message) {
     match message {
         Message::Announced { generation, accepted, refused } => {
             tracing::debug!(session = %session.info().id, generation, accepted = accepted.len(), "announced");
-            if ties.board.announced(&slot.key(), &refused) {
+            if on_board.announced(&refused) {
                 // One line however many they are: a refused rule file may have thousands.
                 if let Some(RefusedRoute { reason, .. }) = refused.first() {
                     tracing::warn!(
-                        edge = slot.edge.name.name,
+                        edge = on_board.edge(),
                         refused = refused.len(),
                         hostnames = first_names(&refused),
                         "the edge does not serve these hostnames: {reason}"
@@ -214,9 +269,9 @@ fn heard(ties: &Ties, slot: &Slot, session: &Session, message: Message) {
         }
         Message::Drain { reason } => {
             // The edge stops. Its requests in flight go on here until it closes the session.
-            tracing::info!(edge = slot.edge.name.name, session = %session.info().id, reason, "the edge drains this session");
+            tracing::info!(edge = on_board.edge(), session = %session.info().id, reason, "the edge drains this session");
             session.set_draining();
-            ties.board.draining(&slot.key());
+            on_board.draining();
         }
         // Of a later version, or not for us.
         _ => {}
@@ -233,23 +288,24 @@ fn first_names(refused: &[RefusedRoute]) -> String {
 /// Enough to know which rule file is meant, and one short line.
 const NAMES_SHOWN: usize = 5;
 
-/// Our own stop: tells the edge, and stays until what is in flight, and what was on its way, is done.
-async fn leave(session: &Session, control: &mut Control) -> String {
-    const STOPS: &str = "the connector stops";
+/// Our own end: tells the edge, and stays until what is in flight, and what was on its way, is done.
+async fn leave(session: &Session, control: &mut Control, why: &str) -> String {
     session.set_draining();
-    if let Err(reason) = send(control, &Message::Drain { reason: STOPS.to_owned() }).await {
+    if let Err(reason) = send(control, &Message::Drain { reason: why.to_owned() }).await {
         return reason;
     }
     // A stream that the edge opened before it read our word is here after a round trip at the latest.
     let settle = (session.rtt() * 2).clamp(MIN_SETTLE, MAX_SETTLE);
     let mut idle_since = Instant::now();
     while session.is_alive() && idle_since.elapsed() < settle {
-        sleep(LOOK_EVERY).await;
         if session.in_flight() > 0 {
+            sleep(LOOK_WHILE_BUSY).await;
             idle_since = Instant::now();
+        } else {
+            sleep(LOOK_EVERY).await;
         }
     }
-    STOPS.to_owned()
+    why.to_owned()
 }
 
 async fn send(control: &mut Control, message: &Message) -> Result<(), String> {
@@ -261,13 +317,11 @@ async fn send(control: &mut Control, message: &Message) -> Result<(), String> {
 }
 
 /// A session's streams share its send window, and the transport serves first who came last: behind a thousand downloads the
-/// control stream may wait for long. An edge that is gone is noticed by its silence.
-const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// A session that lived shorter did not really succeed.
-const SHORT_LIVED: Duration = Duration::from_millis(500);
-/// Dials per shard of the edge that may land on a shard that has a session already.
-const MAX_MISSES: u32 = 6;
+/// control stream may wait for long. An edge that is gone is noticed by its silence, which is not for this to end.
+const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a drained session is empty before it is closed.
 const MIN_SETTLE: Duration = Duration::from_millis(30);
 const MAX_SETTLE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What is in flight may be so for hours.
+const LOOK_WHILE_BUSY: Duration = Duration::from_millis(50);

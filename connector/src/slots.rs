@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use crate::session::{Edge, STANDBY, Slot, Ties, keep};
+use crate::session::{Edge, STANDBY, Slot, Ties};
 use crate::shard::Shard;
+use crate::slot::keep;
 use crate::threads::Thread;
 
 /// What the managers need of a shard's thread.

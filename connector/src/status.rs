@@ -17,15 +17,18 @@ pub(crate) struct Board {
     inner: Mutex<Inner>,
     readiness: Readiness,
     sessions: Gauge,
+    suspected: Gauge,
 }
 
 #[derive(Debug)]
 struct Inner {
-    slots: BTreeMap<SlotKey, Live>,
+    /// By the slot, and by the order in which its sessions came up: beside a silent one there may be another.
+    sessions: BTreeMap<(SlotKey, u64), Live>,
+    next: u64,
     /// Per edge: so that replicas of one refusal are said once.
     refused: BTreeMap<String, Vec<RefusedRoute>>,
     config_error: Option<String>,
-    /// Held while there is no session whose edge has answered what we announced: until then it sends nothing.
+    /// Held while no session is heard of whose edge has answered what we announced: until then it sends nothing.
     unready: Option<Hold>,
 }
 
@@ -47,7 +50,7 @@ pub(crate) struct SlotKey {
 #[derive(Debug)]
 pub(crate) struct OnBoard {
     board: Arc<Board>,
-    key: SlotKey,
+    key: (SlotKey, u64),
 }
 
 /// What waits unread, or may come, and what that is kept below (`bufferBytes`).
@@ -105,6 +108,9 @@ pub struct SessionStatus {
     pub rtt_ms: f64,
     pub in_flight: usize,
     pub draining: bool,
+    /// Nothing is heard of the edge on it.
+    #[serde(default)]
+    pub suspected: bool,
     pub software: String,
 }
 
@@ -115,38 +121,41 @@ pub struct RefusedHostname {
 }
 
 impl Board {
-    pub(crate) fn new(readiness: Readiness, sessions: Gauge) -> Arc<Self> {
+    /// The gauges are of all sessions, and of those that are suspected.
+    pub(crate) fn new(readiness: Readiness, sessions: Gauge, suspected: Gauge) -> Arc<Self> {
         let unready = Some(readiness.hold(NO_SESSION));
-        let inner = Inner { slots: BTreeMap::new(), refused: BTreeMap::new(), config_error: None, unready };
-        Arc::new(Self { inner: Mutex::new(inner), readiness, sessions })
+        let inner = Inner {
+            sessions: BTreeMap::new(),
+            next: 0,
+            refused: BTreeMap::new(),
+            config_error: None,
+            unready,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), readiness, sessions, suspected })
     }
 
     /// From now until the returned guard is dropped the session is up.
     pub(crate) fn up(self: &Arc<Self>, key: SlotKey, session: &Session) -> OnBoard {
         let mut inner = self.inner.lock();
         let live = Live { session: session.clone(), announced: false, draining: false };
-        inner.slots.insert(key.clone(), live);
-        self.sessions.set(i64::try_from(inner.slots.len()).unwrap_or(i64::MAX));
+        let key = (key, inner.next);
+        inner.next += 1;
+        inner.sessions.insert(key.clone(), live);
+        self.weigh(&mut inner);
         OnBoard { board: Arc::clone(self), key }
     }
 
-    pub(crate) fn draining(&self, key: &SlotKey) {
-        if let Some(live) = self.inner.lock().slots.get_mut(key) {
-            live.draining = true;
-        }
-    }
-
-    /// Takes note of what an edge refused; says whether that is news.
-    pub(crate) fn announced(&self, key: &SlotKey, refused: &[RefusedRoute]) -> bool {
-        let mut inner = self.inner.lock();
-        if let Some(live) = inner.slots.get_mut(key) {
-            live.announced = true;
+    /// Brings what is made of the sessions up to date.
+    fn weigh(&self, inner: &mut Inner) {
+        let suspected = inner.sessions.values().filter(|live| live.session.is_suspected()).count();
+        self.sessions.set(i64::try_from(inner.sessions.len()).unwrap_or(i64::MAX));
+        self.suspected.set(i64::try_from(suspected).unwrap_or(i64::MAX));
+        let is_ready = inner.sessions.values().any(|live| live.announced && !live.session.is_suspected());
+        if is_ready {
             inner.unready = None;
+        } else if inner.unready.is_none() {
+            inner.unready = Some(self.readiness.hold(NO_SESSION));
         }
-        let known = inner.refused.entry(key.edge.clone()).or_default();
-        let is_news = known != refused;
-        refused.clone_into(known);
-        is_news
     }
 
     pub(crate) fn set_config_error(&self, error: Option<String>) {
@@ -160,7 +169,7 @@ impl Board {
     pub(crate) fn edge(&self, address: &str, trouble: Option<String>) -> EdgeStatus {
         let inner = self.inner.lock();
         let sessions =
-            inner.slots.iter().filter(|(key, _)| key.edge == address).map(|(_, live)| live.status());
+            inner.sessions.iter().filter(|((key, _), _)| key.edge == address).map(|(_, live)| live.status());
         let refused = inner.refused.get(address).into_iter().flatten();
         EdgeStatus {
             address: address.to_owned(),
@@ -192,19 +201,56 @@ impl Live {
             rtt_ms: (self.session.rtt().as_secs_f64() * 1e6).round() / 1e3,
             in_flight: self.session.in_flight(),
             draining: self.draining,
+            suspected: self.session.is_suspected(),
             software: info.peer_software.clone(),
         }
+    }
+}
+
+impl OnBoard {
+    /// The edge's name.
+    pub(crate) fn edge(&self) -> &str {
+        &self.key.0.edge
+    }
+
+    pub(crate) fn draining(&self) {
+        if let Some(live) = self.board.inner.lock().sessions.get_mut(&self.key) {
+            live.draining = true;
+        }
+    }
+
+    /// The session is suspected, or is not any more.
+    pub(crate) fn suspicion_changed(&self) {
+        self.board.weigh(&mut self.board.inner.lock());
+    }
+
+    /// Has the other sessions with the same edge show whether they live.
+    pub(crate) fn doubt_others(&self) {
+        let inner = self.board.inner.lock();
+        let others =
+            inner.sessions.iter().filter(|(key, _)| key.0.edge == self.key.0.edge && **key != self.key);
+        others.for_each(|(_, live)| live.session.doubt());
+    }
+
+    /// Takes note of what the edge refused; says whether that is news.
+    pub(crate) fn announced(&self, refused: &[RefusedRoute]) -> bool {
+        let mut inner = self.board.inner.lock();
+        if let Some(live) = inner.sessions.get_mut(&self.key) {
+            live.announced = true;
+        }
+        self.board.weigh(&mut inner);
+        let known = inner.refused.entry(self.edge().to_owned()).or_default();
+        let is_news = known != refused;
+        refused.clone_into(known);
+        is_news
     }
 }
 
 impl Drop for OnBoard {
     fn drop(&mut self) {
         let mut inner = self.board.inner.lock();
-        inner.slots.remove(&self.key);
-        self.board.sessions.set(i64::try_from(inner.slots.len()).unwrap_or(i64::MAX));
-        if inner.unready.is_none() && !inner.slots.values().any(|live| live.announced) {
-            inner.unready = Some(self.board.readiness.hold(NO_SESSION));
-        }
+        inner.sessions.remove(&self.key);
+        self.board.weigh(&mut inner);
     }
 }
 
@@ -212,11 +258,12 @@ impl Status {
     /// For people.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let sessions: usize = self.edges.iter().map(|edge| edge.sessions.len()).sum();
+        let heard = |edge: &EdgeStatus| edge.sessions.iter().filter(|session| !session.suspected).count();
+        let sessions: usize = self.edges.iter().map(heard).sum();
         let state = match (self.draining, sessions) {
             (true, _) => "STOPPING",
             (false, 0) => "DOWN",
-            (false, _) if self.edges.iter().any(|edge| edge.sessions.is_empty()) => "DEGRADED",
+            (false, _) if self.edges.iter().any(|edge| heard(edge) == 0) => "DEGRADED",
             (false, _) => "CONNECTED",
         };
         let write = |out: &mut String| {
@@ -242,9 +289,10 @@ impl Status {
                 writeln!(out, "edge {}", edge.address)?;
                 for s in &edge.sessions {
                     let drains = if s.draining { ", draining" } else { "" };
+                    let silent = if s.suspected { ", suspected: the edge is silent" } else { "" };
                     writeln!(
                         out,
-                        "  {}  {:8} {}  shard {}/{}  {} s  rtt {} ms  {} in flight{drains}",
+                        "  {}  {:8} {}  shard {}/{}  {} s  rtt {} ms  {} in flight{drains}{silent}",
                         s.id,
                         s.role,
                         s.remote,
@@ -269,4 +317,4 @@ impl Status {
     }
 }
 
-const NO_SESSION: &str = "a session with an edge that has answered what is announced";
+const NO_SESSION: &str = "a session with an edge that is heard and has answered what is announced";

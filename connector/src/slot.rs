@@ -1,0 +1,142 @@
+//! The life of a slot: a task of one of our shards that dials, has the session run, and dials again.
+//!
+//! ```text
+//! dial ─ claim the edge's shard ─→ up ── ended ──────────────────────────────→ dial
+//!   ▲          │taken: once more    ▲└── suspected ─→ dial beside it ─┬─ it is heard first: the dial is dropped, as before
+//!   └──────────┘                    └────────── another is up ────────┘
+//!                                        the old one: still silent for SUCCESSION → closed; heard → leaves when it is empty
+//! ```
+//! A dial beside a silent session takes a port of its own: a NAT may have lost the old one's mapping.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_tunnel::limits::SUCCESSION;
+use causeway_tunnel::{CloseCode, Role};
+use tokio::time::sleep;
+
+use crate::dial::until_connected;
+use crate::session::{Running, STANDBY, Slot, Ties};
+use crate::shard::Shard;
+
+/// The life of a slot, until the drain or until the edge has fewer shards than the slot's number.
+pub(crate) async fn keep(shard: Arc<Shard>, ties: Arc<Ties>, slot: Slot) {
+    let mut silent = None;
+    loop {
+        if slot.number != STANDBY && slot.number >= *slot.edge.shards.borrow() as usize {
+            return;
+        }
+        let Some(mut running) = next(&shard, &ties, &slot, silent.take()).await else { return };
+        let session = running.session.clone();
+        let ended = tokio::select! {
+            biased;
+            ended = running.ended() => ended,
+            () = session.suspected() => {
+                silent = Some(running);
+                continue;
+            }
+        };
+        if shard.drain.is_draining() {
+            return;
+        }
+        lost(&slot, &ended);
+        // An edge that takes sessions and drops them at once is not to be hammered.
+        if running.begun.elapsed() < SHORT_LIVED {
+            sleep(SHORT_LIVED.mul_f64(rand::random_range(0.2..1.0))).await;
+        }
+    }
+}
+
+/// The session that the slot has next: a new one, or the silent one when that is heard first.
+async fn next(
+    shard: &Arc<Shard>,
+    ties: &Arc<Ties>,
+    slot: &Slot,
+    mut silent: Option<Running>,
+) -> Option<Running> {
+    let dial = || until_connected(&slot.edge.name, &ties.dialer, slot.role(), &shard.metrics);
+    let mut dialled = pin!(dial());
+    let mut misses = 0;
+    loop {
+        let (session, control) = tokio::select! {
+            biased;
+            () = shard.drain.draining() => return None,
+            sign = sign_of(&mut silent) => match sign {
+                Sign::Heard => {
+                    *slot.edge.name.trouble.lock() = None;
+                    return silent;
+                }
+                Sign::Ended(reason) => {
+                    silent = None;
+                    lost(slot, &reason);
+                    continue;
+                }
+            },
+            connected = &mut dialled => connected,
+        };
+        let info = session.info();
+        slot.edge.shards.send_if_modified(|known| std::mem::replace(known, info.shards) != info.shards);
+        // The kernel chose the edge's shard by our port. Tried a few times; a shard without a session is served by its
+        // neighbours.
+        let claim = (slot.role() == Role::Primary).then(|| slot.claim(&session)).flatten();
+        if slot.role() == Role::Primary && claim.is_none() {
+            misses += 1;
+            if misses <= MAX_MISSES * info.shards {
+                session.close(CloseCode::Done, "this shard has a session already");
+                dialled.set(dial());
+                continue;
+            }
+        }
+        if let Some(old) = silent {
+            drop(shard.drain.spawn_service("succession", succeed(Arc::clone(shard), old)));
+        }
+        return Some(Running::start(shard, ties, slot, claim, session, control));
+    }
+}
+
+/// What became of a silent session.
+enum Sign {
+    Heard,
+    Ended(String),
+}
+
+/// For ever, when there is none. Cancel safe.
+async fn sign_of(silent: &mut Option<Running>) -> Sign {
+    let Some(running) = silent else { return std::future::pending().await };
+    let session = running.session.clone();
+    tokio::select! {
+        biased;
+        ended = running.ended() => Sign::Ended(ended),
+        () = session.heard() => Sign::Heard,
+    }
+}
+
+/// The last of a silent session, now that another one is up.
+async fn succeed(shard: Arc<Shard>, old: Running) {
+    let mut old = Some(old);
+    let sign = tokio::select! {
+        sign = sign_of(&mut old) => Some(sign),
+        () = sleep(SUCCESSION) => None,
+    };
+    let Some(old) = old else { return };
+    match sign {
+        Some(Sign::Ended(_)) => {}
+        // The line was only slow. What it carries it carries to the end.
+        Some(Sign::Heard) => old.leave(),
+        None => {
+            shard.metrics.given_up("successor");
+            tracing::warn!(session = %old.session.info().id, "closing a session that is silent, while another one is not");
+            old.session.close(CloseCode::Done, "it was silent, and another session is up");
+        }
+    }
+}
+
+fn lost(slot: &Slot, reason: &str) {
+    tracing::warn!(edge = slot.edge.name.name, role = ?slot.role(), reason, "session lost: dialling again");
+}
+
+/// A session that lived shorter did not really succeed.
+const SHORT_LIVED: Duration = Duration::from_millis(500);
+/// Dials per shard of the edge that may land on a shard that has a session already.
+const MAX_MISSES: u32 = 6;
