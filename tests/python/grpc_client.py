@@ -55,6 +55,26 @@ def bidi():
     print(f"slowest round {slowest * 1000:.1f} ms")
 
 
+def steady():
+    """Rounds at a steady pace for as long as the caller says: none may be lost, however long one of them takes."""
+    outgoing = queue.Queue()
+    seconds = float(sys.argv[5])
+    answers = channel.stream_stream("/test.Service/Bidi")(iter(outgoing.get, None), timeout=seconds * 3 + WAIT)
+    slowest, until, n = 0.0, time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        since = time.monotonic()
+        outgoing.put(b"%d" % n)
+        assert next(answers) == b"echo %d" % n
+        slowest = max(slowest, time.monotonic() - since)
+        if n == 0:
+            print("steady begins", flush=True)
+        n += 1
+        time.sleep(0.02)
+    outgoing.put(None)
+    assert list(itertools.islice(answers, 1)) == []
+    print(f"{n} rounds, slowest {slowest * 1000:.1f} ms")
+
+
 def fail():
     try:
         channel.unary_unary("/test.Service/Fail")(b"", timeout=WAIT)

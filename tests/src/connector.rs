@@ -65,6 +65,11 @@ impl Connector {
         ask(&["status", "--control", &self.control(), "--output", "json"]).await.json()
     }
 
+    /// What `healthcheck` ends with: 0 when it is ready.
+    pub async fn health(&self) -> i32 {
+        ask(&["healthcheck", "--control", &self.control()]).await.code
+    }
+
     /// Replaces the rules, as an editor does: the folder's watch has to notice.
     pub fn rules(&self, rules: &str) {
         self.folder.write("config.yml", rules);

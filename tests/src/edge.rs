@@ -134,11 +134,23 @@ impl Edge {
 
     /// Number of live sessions of all tunnels.
     pub async fn sessions(&self) -> usize {
+        self.all_sessions().await.len()
+    }
+
+    /// Of them those that are not suspected.
+    pub async fn heard_sessions(&self) -> usize {
+        self.all_sessions().await.iter().filter(|session| session["suspected"] == false).count()
+    }
+
+    /// The live sessions of all tunnels, as `status` shows them.
+    pub async fn all_sessions(&self) -> Vec<Value> {
         let status = self.status().await;
         let tunnels = status["tunnels"].as_array().cloned().unwrap_or_default();
         let connectors =
             tunnels.iter().flat_map(|tunnel| tunnel["connectors"].as_array().cloned().unwrap_or_default());
-        connectors.map(|connector| connector["sessions"].as_array().map_or(0, Vec::len)).sum()
+        connectors
+            .flat_map(|connector| connector["sessions"].as_array().cloned().unwrap_or_default())
+            .collect()
     }
 
     /// Waits until a tunnel is in this state.

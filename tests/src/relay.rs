@@ -1,7 +1,8 @@
-//! A UDP relay between connector and edge: the link that a test cuts and mends, and that can lose or delay packets.
+//! A UDP relay between connector and edge: the link that a test cuts and mends, and that can delay packets or forget its peers'
+//! ports, as a NAT does.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -30,6 +31,10 @@ struct Link {
     delay_us: AtomicU64,
     /// Packets seen towards the target, also those dropped.
     packets: AtomicU64,
+    /// How often the ports were forgotten.
+    rebinds: AtomicU64,
+    /// How often the known peers were left alone.
+    strandings: AtomicU64,
 }
 
 impl Relay {
@@ -43,6 +48,8 @@ impl Relay {
             target: Mutex::new(None),
             delay_us: AtomicU64::new(0),
             packets: AtomicU64::new(0),
+            rebinds: AtomicU64::new(0),
+            strandings: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(forward(socket, link.clone()));
@@ -74,6 +81,17 @@ impl Relay {
         self.link.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// Forgets the ports that it has towards the target: each peer has another one from its next packet on, and what comes to
+    /// the old one is lost.
+    pub fn rebind(&self) {
+        self.link.rebinds.fetch_add(1, Relaxed);
+    }
+
+    /// Loses from now on what comes from those peers that it knows, and what is for them. Others pass.
+    pub fn strand(&self) {
+        self.link.strandings.fetch_add(1, Relaxed);
+    }
+
     /// How many packets came from the connectors.
     pub fn packets(&self) -> u64 {
         self.link.packets.load(Relaxed)
@@ -97,9 +115,24 @@ async fn forward(socket: Arc<UdpSocket>, link: Arc<Link>) {
     let mut peers: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut backs = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES];
+    let (mut rebinds, mut strandings) = (0, 0);
+    let mut stranded = HashSet::new();
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
         link.packets.fetch_add(1, Relaxed);
+        let wanted = link.rebinds.load(Relaxed);
+        if std::mem::replace(&mut rebinds, wanted) != wanted {
+            peers.clear();
+            backs.abort_all();
+        }
+        let wanted = link.strandings.load(Relaxed);
+        if std::mem::replace(&mut strandings, wanted) != wanted {
+            stranded.extend(peers.drain().map(|(peer, _)| peer));
+            backs.abort_all();
+        }
+        if stranded.contains(&peer) {
+            continue;
+        }
         let Some(target) = *link.target.lock() else { continue };
         if !link.up.load(Relaxed) {
             continue;

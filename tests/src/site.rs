@@ -6,6 +6,7 @@ use crate::client::{Http1, Http2};
 use crate::connector::Connector;
 use crate::edge::{Created, Edge, EdgeOptions};
 use crate::files::Folder;
+use crate::relay::Relay;
 
 /// The names that a site's tunnel may serve.
 pub const NAMES: [&str; 2] = ["example.test", "*.example.test"];
@@ -41,6 +42,18 @@ impl Site {
         connector.ready(START).await;
         edge.wait_state("site", "HEALTHY", START).await;
         Self { edge, connector, tunnel }
+    }
+
+    /// A site whose connector reaches the edge over a link that can be cut.
+    pub async fn linked(rules: &str) -> (Self, Relay) {
+        let relay = Relay::start().await;
+        let edge = Edge::with(EdgeOptions { address: Some(relay.addr()), ..Default::default() }).await;
+        relay.lead_to(edge.tunnel);
+        let tunnel = edge.create("site", &NAMES).await;
+        let mut connector = Connector::start(&tunnel.token, rules);
+        connector.ready(START).await;
+        edge.wait_state("site", "HEALTHY", START).await;
+        (Self { edge, connector, tunnel }, relay)
     }
 
     /// One more connector of the same tunnel.

@@ -180,9 +180,10 @@ fn certificates_from_files_are_chosen_by_name_and_reloaded_when_they_change() {
 #[test]
 fn a_tunnel_without_a_connector_is_a_503_that_says_when_to_come_back() {
     run(async {
-        let site = Site::of("hello_world").await;
-        let edge = site.edge;
-        drop(site.connector);
+        let Site { edge, mut connector, .. } = Site::of("hello_world").await;
+        // In good order: one that was killed is only suspected at first, and its visitors wait for it.
+        connector.program.terminate();
+        connector.program.ended(Duration::from_secs(5)).await;
         edge.wait_state("site", "DOWN", Duration::from_secs(10)).await;
         for protocol in PROTOCOLS {
             let answer = visit(&edge, protocol, &format!("https://{APP}/")).await;

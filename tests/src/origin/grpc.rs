@@ -39,17 +39,25 @@ impl Grpc {
         format!("h2c://{}", self.addr)
     }
 
+    /// Begins rounds of a bidirectional call at a steady pace, for so long; they run when it returns.
+    pub async fn steady(&self, edge: &Edge, host: &str, length: Duration) -> Program {
+        let mut command = self.client(edge, host, "steady");
+        command.arg(length.as_secs_f64().to_string());
+        let client = Program::start("grpc-client", command);
+        client.line("steady begins", Duration::from_secs(20)).await;
+        client
+    }
+
     /// Runs one call of the Python client through an edge, and returns what it printed.
     pub async fn call(&self, edge: &Edge, host: &str, kind: &str) -> Output {
+        output(self.client(edge, host, kind)).await
+    }
+
+    fn client(&self, edge: &Edge, host: &str, kind: &str) -> Command {
         let mut command = Command::new(&self.python);
+        let script = script("grpc_client.py");
+        command.arg("-u").arg(script).arg(edge.https.to_string()).arg(edge.ca()).arg(host).arg(kind);
         command
-            .arg("-u")
-            .arg(script("grpc_client.py"))
-            .arg(edge.https.to_string())
-            .arg(edge.ca())
-            .arg(host)
-            .arg(kind);
-        output(command).await
     }
 }
 
