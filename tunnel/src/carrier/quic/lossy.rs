@@ -33,6 +33,8 @@ pub(crate) struct Air {
     inboxes: [Inbox; 2],
     sent: u64,
     pub(crate) is_cut: bool,
+    /// Longer datagrams vanish, as they do on a path that is narrower than it says.
+    pub(crate) mtu: usize,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +55,7 @@ struct Socket {
 pub(crate) async fn pair(line: Line, streams: u32) -> (Connection, Connection, Arc<Mutex<Air>>) {
     let rng = StdRng::seed_from_u64(line.seed);
     let inboxes = [Inbox::default(), Inbox::default()];
-    let air = Arc::new(Mutex::new(Air { line, rng, inboxes, sent: 0, is_cut: false }));
+    let air = Arc::new(Mutex::new(Air { line, rng, inboxes, sent: 0, is_cut: false, mtu: usize::MAX }));
     let provider = Arc::new(default_provider());
     let identity = EdgeIdentity::ephemeral();
     let server_tls = Certificates::of(&identity).into_config(Arc::clone(&provider)).unwrap();
@@ -109,7 +111,7 @@ impl AsyncUdpSocket for Socket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let mut air = self.air.lock();
         let is_lost = air.rng.random_range(0..1000) < air.line.loss_permille;
-        if is_lost || air.is_cut {
+        if is_lost || air.is_cut || transmit.contents.len() > air.mtu {
             return Ok(());
         }
         let jitter = u64::try_from(air.line.jitter.as_nanos()).unwrap_or(u64::MAX);
@@ -171,5 +173,52 @@ struct AlwaysWritable;
 impl UdpPoller for AlwaysWritable {
     fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PIECES: usize = 1000;
+    const PIECE_BYTES: usize = 16 * 1024;
+
+    /// A transfer from the listener, in whose middle the path becomes narrower than what it was found to take.
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_goes_on_when_its_path_takes_only_shorter_packets() {
+        for mtu in [1300, 1200] {
+            let line = Line { loss_permille: 0, jitter: Duration::ZERO, ..Line::default() };
+            let (dialler, listener, air) = pair(line, 8).await;
+            let (mut send, _recv) = listener.open().await.unwrap();
+            let found = || usize::from(listener.connection.stats().path.current_mtu);
+            let sending = async {
+                for _ in 0..PIECES {
+                    let mut piece = [Bytes::from(vec![7; PIECE_BYTES])];
+                    poll_fn(|cx| send.poll_write(cx, &mut piece)).await.unwrap();
+                }
+                send.finish();
+            };
+            let receiving = async {
+                let (_send, mut recv) = dialler.accept().await.unwrap();
+                let mut bytes = 0;
+                while poll_fn(|cx| recv.poll_read(cx, |piece| bytes += piece.len())).await.unwrap() {
+                    // Most of it is not sent yet.
+                    if bytes > PIECES * PIECE_BYTES / 8 && air.lock().mtu > mtu {
+                        assert!(found() > 1400, "the path is found to take more: {}", found());
+                        air.lock().mtu = mtu;
+                    }
+                }
+                bytes
+            };
+            let both = async { tokio::join!(sending, receiving) };
+            let (_, bytes) = timeout(Duration::from_secs(20), both).await.expect("it goes on");
+            assert_eq!(bytes, PIECES * PIECE_BYTES);
+            assert!(found() <= mtu, "{} bytes a packet", found());
+        }
     }
 }
