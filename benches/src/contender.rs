@@ -29,14 +29,19 @@ pub struct Contender {
     pub idle: Vec<(&'static str, u64)>,
     ca: PathBuf,
     _folder: Folder,
-    _edge_data: Option<Edge>,
+    edge: Option<Edge>,
 }
 
 impl Contender {
     /// Everything that runs between visitor and origin.
     pub fn usage(&self) -> Vec<(&'static str, Usage)> {
-        let edge = self._edge_data.iter().map(|edge| ("causeway-edge", edge.program.usage()));
+        let edge = self.edge.iter().map(|edge| ("causeway-edge", edge.program.usage()));
         edge.chain(self.programs.iter().map(|(name, program)| (*name, program.usage()))).collect()
+    }
+
+    /// Our edge, if this is ours.
+    pub fn edge(&self) -> Option<&Edge> {
+        self.edge.as_ref()
     }
 
     /// CPU time of all its programs so far.
@@ -69,7 +74,7 @@ pub async fn causeway(origin: SocketAddr) -> Contender {
         programs: vec![("causeway-connector", program)],
         idle: Vec::new(),
         _folder: folder,
-        _edge_data: Some(edge),
+        edge: Some(edge),
     };
     contender.settled().await
 }
@@ -79,15 +84,8 @@ pub async fn haproxy(haproxy: &Path, origin: SocketAddr) -> Contender {
     let folder = Folder::default();
     let (program, https, ca) = start_haproxy(haproxy, &folder, origin);
     let programs = vec![("haproxy", program)];
-    let contender = Contender {
-        name: "haproxy",
-        https,
-        ca,
-        programs,
-        idle: Vec::new(),
-        _folder: folder,
-        _edge_data: None,
-    };
+    let contender =
+        Contender { name: "haproxy", https, ca, programs, idle: Vec::new(), _folder: folder, edge: None };
     contender.settled().await
 }
 
@@ -144,8 +142,7 @@ pub async fn haproxy_rathole(
     let (program, https, ca) = start_haproxy(haproxy, &folder, service);
     programs.insert(0, ("haproxy", program));
     let name = if transport == Transport::Tcp { "haproxy+rathole-tcp" } else { "haproxy+rathole-tls" };
-    let contender =
-        Contender { name, https, ca, programs, idle: Vec::new(), _folder: folder, _edge_data: None };
+    let contender = Contender { name, https, ca, programs, idle: Vec::new(), _folder: folder, edge: None };
     Some(contender.settled().await)
 }
 

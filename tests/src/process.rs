@@ -6,6 +6,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     pub resident_bytes: u64,
+    /// Of these what no file backs: what the program itself asked for.
+    pub anonymous_bytes: u64,
     pub descriptors: usize,
     pub threads: u64,
     /// User and system time of all threads so far.
@@ -23,6 +25,7 @@ impl Usage {
         };
         Self {
             resident_bytes: field("VmRSS:") * 1024,
+            anonymous_bytes: field("RssAnon:") * 1024,
             descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
             threads: field("Threads:"),
             cpu: cpu(pid),
