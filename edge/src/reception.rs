@@ -33,7 +33,8 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Takes a connector in, and keeps its session to the end.
 pub(crate) async fn receive(shard: &Shard, stranger: Stranger, pass: Pass) {
-    if let Some((live, control)) = greet(shard, stranger).await {
+    // A future of its own, so that the session's task does not keep the room that the handshake took.
+    if let Some((live, control)) = Box::pin(greet(shard, stranger)).await {
         let _known = pass.accepted();
         run(shard, live, control).await;
     }

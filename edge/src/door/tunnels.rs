@@ -77,7 +77,8 @@ pub(crate) async fn take(shard: Arc<Shard>, listener: Arc<Listener>) {
 /// Serves one connection to its end, by what it speaks.
 async fn enter(shard: &Shard, knock: Knock, pass: Pass) {
     let remote = knock.remote();
-    match knock.connect().await {
+    // A future of its own, so that the session's task does not keep the room that the handshake took.
+    match Box::pin(knock.connect()).await {
         Ok(stranger) => match stranger.protocol() {
             TUNNEL => reception::receive(shard, stranger, pass).await,
             // None is offered but the tunnel's.
