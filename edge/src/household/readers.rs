@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use causeway_tunnel::flow::Held;
+use causeway_tunnel::flow::{Budget, Held};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
@@ -266,8 +266,8 @@ impl Household {
 }
 
 impl Households {
-    #[cfg(test)]
-    pub(crate) fn budget(&self) -> &causeway_tunnel::flow::Budget {
+    /// What the process may hold unread and unsent.
+    pub(crate) fn budget(&self) -> &Budget {
         &self.0.budget
     }
 

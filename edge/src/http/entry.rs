@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use causeway_daemon::drain::Drain;
+use causeway_tunnel::flow::Budget;
 use causeway_tunnel::semantics::join_cookies;
 use causeway_tunnel::{Host, RequestId, Scheme};
 use http::header::UPGRADE;
@@ -34,6 +35,8 @@ pub(crate) struct Service<H> {
     pub(crate) drain: Drain,
     pub(super) pressure: Arc<Pressure>,
     pub(crate) households: Arc<Households>,
+    /// What the process may hold unread: windows are granted of it.
+    pub(super) budget: Budget,
 }
 
 impl<H> std::fmt::Debug for Service<H> {
@@ -110,7 +113,8 @@ impl<H: Handler> Service<H> {
         room: &Room,
     ) -> Arc<Self> {
         let (pressure, households) = (Arc::clone(&room.pressure), Arc::clone(&room.households));
-        Arc::new(Self { handler, observers, forwarding, limits, drain, pressure, households })
+        let budget = room.households.budget().clone();
+        Arc::new(Self { handler, observers, forwarding, limits, drain, pressure, households, budget })
     }
 
     /// Validates a request, cleans its fields and opens its record. Of an HTTP/2 request `parts` still has the

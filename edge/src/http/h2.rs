@@ -14,7 +14,10 @@ mod responder;
 mod sending;
 mod shared;
 mod stream;
+mod tuner;
 mod upgraded;
+mod uploads;
+mod windows;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -34,6 +37,7 @@ use crate::exchange::Handler;
 use io::Watched;
 use leaving::Leaving;
 use shared::{Running, Shared};
+use tuner::{Tuner, window};
 
 /// How long the visitor may take for its preface and settings.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +66,8 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits::MAX_STREAMS)
-        .initial_window_size(limits::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .initial_window_size(window(limits::STREAM_WINDOW_BYTES))
+        .initial_connection_window_size(window(limits::CONNECTION_WINDOW_BYTES))
         .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESETS)
@@ -83,10 +87,11 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
     // Looks at idleness, and once the connection leaves at whether it has gone.
     let mut timer = pin!(sleep_until(Instant::now() + service.pressure.idle(service.limits.idle)));
     let mut leaving: Option<Leaving> = None;
+    let mut tuner = Tuner::new(&shared.uploads, &service.budget);
     loop {
         let mut leave = false;
         tokio::select! {
-            // A flood ends everything; new requests go before the timers, which are seldom ready.
+            // A flood ends everything; new requests go before windows and timers, which are seldom ready.
             biased;
             () = shared.flooded.notified() => {
                 tracing::debug!("HTTP/2 connection closed: flood");
@@ -115,6 +120,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                     }
                 }
             },
+            step = tuner.step() => leave = tuner.take(step, &mut connection),
             () = service.drain.draining(), if leaving.is_none() => leave = true,
             () = &mut retires, if leaving.is_none() => leave = true,
             () = &mut timer => {

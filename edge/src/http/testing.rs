@@ -15,11 +15,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::entry::Service;
+use super::entry::{Peer, Service};
 use super::forwarding::Forwarding;
+use super::h2;
 use super::page::Pages;
 use super::timing::Limits;
 use crate::door::{Door, Protocol, Secure};
@@ -65,6 +67,7 @@ pub(crate) struct Front {
     seen: Mutex<mpsc::Receiver<Seen>>,
     logged: Mutex<mpsc::Receiver<Logged>>,
     errors: Mutex<mpsc::Receiver<InError>>,
+    service: Arc<Service<Told<Fake>>>,
 }
 
 struct Told<H> {
@@ -163,6 +166,19 @@ impl Fake {
             };
             drop(Drain::new().spawn("upload", reading));
             std::future::pending().await
+        })
+    }
+
+    /// Takes bodies as they come and answers behind them; those to `/stands` it never looks at.
+    pub(crate) fn takes_or_stands() -> Self {
+        Self::new(|mut exchange| async move {
+            if exchange.path() == "/stands" {
+                exchange.body.take_in().await;
+            }
+            while let Some(frame) = exchange.body.frame().await {
+                frame.unwrap();
+            }
+            Response::new(OutBody::empty())
         })
     }
 
@@ -292,7 +308,7 @@ impl Front {
         let passes_through = Arc::new(|name: &Host| name.as_str() == "home.example");
         let secure = Secure { tls, handshake_timeout, passes_through };
         let visitors = Visitors::default();
-        let door = Door::new(protocol, secure, service, visitors.clone());
+        let door = Door::new(protocol, secure, Arc::clone(&service), visitors.clone());
         drop(drain.spawn("listener", listen::serve(listener, door, room)));
         Self {
             addr,
@@ -302,11 +318,25 @@ impl Front {
             seen: Mutex::new(seen),
             logged: Mutex::new(logged),
             errors: Mutex::new(errors),
+            service,
         }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    /// Serves HTTP/2 on a connection that came another way.
+    pub(crate) fn serve(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let service = Arc::clone(&self.service);
+        let household = service.households.of(self.addr.ip());
+        let peer = Peer::new(self.addr, None, &service.forwarding, household);
+        drop(self.drain.spawn("connection", h2::serve(io, peer, service)));
+    }
+
+    /// What the process may hold unread.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.service.budget
     }
 
     /// How many connections were refused for this reason.

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use causeway_tunnel::semantics::{asks_for_event_stream, is_long_silent};
-use h2::RecvStream;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use tokio::time::Instant;
@@ -86,8 +85,8 @@ impl Clock {
 }
 
 impl H2Body {
-    pub(super) fn new(recv: RecvStream, respond: Arc<Responder>, expects: bool, clock: Clock) -> Self {
-        Self { intake: Intake::new(recv), respond, expects, clock }
+    pub(super) fn new(intake: Intake, respond: Arc<Responder>, expects: bool, clock: Clock) -> Self {
+        Self { intake, respond, expects, clock }
     }
 }
 

@@ -6,11 +6,14 @@
 //! back.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
+
+use super::uploads::{Lane, Uploads};
 
 /// Shorter pieces are copied together: h2's own mark for a frame that costs more than it carries.
 const SMALL_BYTES: usize = 256;
@@ -24,11 +27,13 @@ pub(super) struct Intake {
     joined: BytesMut,
     /// What comes after all that: the end of the data, or the error that broke the stream.
     end: Option<Result<(), h2::Error>>,
+    lane: Lane,
 }
 
 impl Intake {
-    pub(super) fn new(recv: RecvStream) -> Self {
-        Self { recv, taken: VecDeque::new(), joined: BytesMut::new(), end: None }
+    pub(super) fn new(recv: RecvStream, uploads: &Arc<Uploads>) -> Self {
+        let (taken, joined) = (VecDeque::new(), BytesMut::new());
+        Self { recv, taken, joined, end: None, lane: Lane::new(uploads) }
     }
 
     /// The next bytes; `None` before trailers and at the end.
@@ -39,6 +44,7 @@ impl Intake {
         if let Some(bytes) = self.pop() {
             // Fails only when the stream is gone, which the next poll reports.
             let _ = self.recv.flow_control().release_capacity(bytes.len());
+            self.lane.moved(bytes.len());
             return Poll::Ready(Some(Ok(bytes)));
         }
         match self.end.take() {
@@ -93,6 +99,7 @@ impl Intake {
     }
 
     fn push(&mut self, bytes: Bytes) {
+        self.lane.came(bytes.len());
         if bytes.len() < SMALL_BYTES {
             if self.joined.len() + bytes.len() > JOINED_BYTES {
                 self.taken.push_back(self.joined.split().freeze());

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::backlog::Backlog;
 use super::flood::ResetBudget;
+use super::uploads::Uploads;
 
 pub(super) struct Shared {
     resets: Mutex<ResetBudget>,
@@ -17,6 +18,7 @@ pub(super) struct Shared {
     /// Told when the connection must end because of a flood.
     pub(super) flooded: Arc<Notify>,
     pub(super) backlog: Arc<Backlog>,
+    pub(super) uploads: Arc<Uploads>,
 }
 
 /// Running stream tasks, and when the last of them ended.
@@ -32,6 +34,7 @@ impl Shared {
             work: Mutex::new(Work { running: 0, since: Instant::now() }),
             flooded,
             backlog: Arc::default(),
+            uploads: Arc::default(),
         }
     }
 
@@ -76,6 +79,10 @@ impl Running {
 
     pub(super) fn backlog(&self) -> &Arc<Backlog> {
         &self.shared.backlog
+    }
+
+    pub(super) fn uploads(&self) -> &Arc<Uploads> {
+        &self.shared.uploads
     }
 
     /// The visitor reset the stream. Too many of them end the connection.

@@ -19,6 +19,7 @@ use super::super::entry::{Asked, Peer, Service};
 use super::super::headers;
 use super::super::refusal::Refusal;
 use super::body::{Clock, H2Body, Pace};
+use super::intake::Intake;
 use super::responder::Responder;
 use super::sending::{Broken, refuse, send};
 use super::shared::Running;
@@ -62,13 +63,15 @@ pub(super) async fn serve<H: Handler>(
     let (mut upgrade, mut granted) = (None, None);
     if is_websocket {
         let (sender, receiver) = oneshot::channel();
-        let (halves, raw) = (upgraded::halves(recv, receiver), RawLimits::of(&limits));
+        let (halves, raw) =
+            (upgraded::halves(Intake::new(recv, running.uploads()), receiver), RawLimits::of(&limits));
         upgrade = Some(Upgrade::new("websocket", Wish::Connect, halves, raw, record.clone()));
         granted = Some(sender);
     } else if !recv.is_end_stream() {
         body_kind = kind(&entered.parts.headers);
         let clock = Clock::new(Pace::of(&entered.parts.headers), limits, Arc::clone(&is_answered));
-        let source = H2Body::new(recv, Arc::clone(&respond), expects, clock);
+        let intake = Intake::new(recv, running.uploads());
+        let source = H2Body::new(intake, Arc::clone(&respond), expects, clock);
         body = InBody::arriving(Box::new(source), gate.clone(), record.clone());
     }
     let exchange = Exchange {

@@ -1,7 +1,9 @@
 mod cancelled;
 mod leaving;
+mod line;
 mod raw;
 mod small;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

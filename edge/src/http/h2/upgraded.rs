@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use tokio::sync::oneshot;
 
 use super::intake::Intake;
@@ -12,11 +12,11 @@ use crate::exchange::{Abort, RawHalves, RawSink, RawSource};
 
 /// The sending half exists only once the response head was sent.
 pub(super) async fn halves(
-    recv: RecvStream,
+    intake: Intake,
     granted: oneshot::Receiver<SendStream<Bytes>>,
 ) -> Result<RawHalves, Abort> {
     let send = granted.await.map_err(|_| Abort::new("the visitor went away before the upgrade"))?;
-    Ok((Box::new(Intake::new(recv)), Box::new(send)))
+    Ok((Box::new(intake), Box::new(send)))
 }
 
 impl RawSource for Intake {
