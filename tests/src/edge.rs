@@ -23,6 +23,8 @@ pub struct EdgeOptions {
     pub address: Option<SocketAddr>,
     /// A fixed tunnel address, for an edge that comes back where it was.
     pub tunnel: Option<SocketAddr>,
+    /// Where visitors come in; by default a free port of the loopback.
+    pub https: Option<SocketAddr>,
     /// The data folder; by default a new one.
     pub data: Option<Folder>,
     /// Without `--dev`: certificates come from `config`.
@@ -70,7 +72,8 @@ impl Edge {
         let loopback = || SocketAddr::from(([127, 0, 0, 1], 0)).to_string();
         let mut command = command();
         command.arg("run").arg("--config").arg(&config).arg("--data").arg(data.path());
-        command.arg("--https").arg(loopback()).arg("--http").arg(loopback()).arg("--admin").arg(loopback());
+        command.arg("--https").arg(options.https.map_or_else(loopback, |addr| addr.to_string()));
+        command.arg("--http").arg(loopback()).arg("--admin").arg(loopback());
         command.arg("--tunnel").arg(options.tunnel.map_or_else(loopback, |addr| addr.to_string()));
         if let Some(address) = options.address {
             command.arg("--address").arg(address.to_string());

@@ -42,3 +42,16 @@ pub fn cpu(pid: u32) -> Duration {
         .sum();
     Duration::from_nanos(nanos)
 }
+
+/// CPU time of this process's threads of one name so far.
+pub fn thread_cpu(name: &str) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let of_name = tasks
+        .map(|task| task.path())
+        .filter(|path| std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name));
+    let nanos: u64 = of_name
+        .filter_map(|path| std::fs::read_to_string(path.join("schedstat")).ok())
+        .filter_map(|text| text.split_whitespace().next().and_then(|text| text.parse::<u64>().ok()))
+        .sum();
+    Duration::from_nanos(nanos)
+}

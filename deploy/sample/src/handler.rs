@@ -42,6 +42,8 @@ pub struct Counters {
     /// Requests whose handler or answer was dropped before its end: the other side went away.
     cancelled: AtomicU64,
     running: AtomicU64,
+    /// Bytes of the bodies that `/sink` read.
+    sunk: AtomicU64,
     /// Server names of all TLS handshakes.
     pub(crate) server_names: Mutex<Vec<String>>,
     /// `x-mark` of each request, in order of arrival: shows what was executed twice.
@@ -63,6 +65,11 @@ impl Counters {
 
     pub fn running(&self) -> u64 {
         self.running.load(Relaxed)
+    }
+
+    /// Bytes of bodies that `/sink` has read so far.
+    pub fn sunk(&self) -> u64 {
+        self.sunk.load(Relaxed)
     }
 
     /// Whether a TLS handshake named this server.
@@ -132,12 +139,12 @@ pub(crate) async fn answer(
     if let Some(mark) = request.headers().get("x-mark").and_then(|value| value.to_str().ok()) {
         counters.marks.lock().push(mark.to_owned());
     }
-    let answer = route(request).await;
+    let answer = route(request, &counters).await;
     running.ended = answer.body().is_end_stream();
     Ok(answer.map(|body| Tracked { body, running }.boxed_unsync()))
 }
 
-async fn route(request: Request<Incoming>) -> Answer {
+async fn route(request: Request<Incoming>, counters: &Counters) -> Answer {
     let path = request.uri().path().to_owned();
     let mut parts = path.trim_start_matches('/').split('/');
     let kind = parts.next().unwrap_or_default();
@@ -145,7 +152,7 @@ async fn route(request: Request<Incoming>) -> Answer {
     match kind {
         "inspect" => inspect(request).await,
         "echo" => echo(request),
-        "sink" => sink(request).await,
+        "sink" => sink(request, counters).await,
         "bytes" => Response::new(Pattern::sized(number(parts.next())).boxed_unsync()),
         "chunked" => Response::new(Pattern::unsized_(number(parts.next())).boxed_unsync()),
         "status" => {
@@ -204,13 +211,14 @@ fn echo(request: Request<Incoming>) -> Answer {
     answer
 }
 
-async fn sink(request: Request<Incoming>) -> Answer {
+async fn sink(request: Request<Incoming>, counters: &Counters) -> Answer {
     let mut body = request.into_body();
     let mut sum = Sum::default();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return with_status(StatusCode::BAD_REQUEST, text("body was cut\n")) };
         if let Ok(data) = frame.into_data() {
             sum.update(&data);
+            counters.sunk.fetch_add(data.len() as u64, Relaxed);
         }
     }
     let bytes = sum.bytes();

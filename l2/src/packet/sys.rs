@@ -1,4 +1,4 @@
-//! The calls that have no safe face: the only unsafe code of the project.
+//! The calls that have no safe face: the only unsafe code that is shipped.
 #![expect(
     unsafe_code,
     reason = "sockaddr_ll, packet_mreq and AsyncFd::register have no safe form in socket2, tokio or std"

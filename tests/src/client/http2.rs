@@ -10,7 +10,9 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
 
 use super::tls::{self, Entrance};
 use super::{Answer, End};
@@ -44,12 +46,23 @@ impl Http2 {
     /// # Errors
     /// When TLS or the preface fails.
     pub async fn at(addr: SocketAddr, ca: &Path, name: &str) -> std::io::Result<Self> {
-        let stream = tls::connect(addr, ca, name, &["h2"]).await?;
+        Self::over(tls::connect(addr, ca, name, &["h2"]).await?, 1 << 20, 1 << 22).await
+    }
+
+    /// Over a connection that is made, with windows for each stream and for all of them.
+    ///
+    /// # Errors
+    /// When the edge chose another protocol, or the preface fails.
+    pub async fn over(
+        stream: TlsStream<TcpStream>,
+        stream_window: u32,
+        connection_window: u32,
+    ) -> std::io::Result<Self> {
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(std::io::Error::other("the edge did not choose h2"));
         }
         let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 22);
+        builder.initial_window_size(stream_window).initial_connection_window_size(connection_window);
         let (send, connection) =
             builder.handshake::<_, Bytes>(stream).await.map_err(std::io::Error::other)?;
         let mut tasks = JoinSet::new();

@@ -11,7 +11,7 @@ use kube::{Client, Config};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use super::netns::Namespace;
+use crate::netns::Namespace;
 
 /// How often `eventually` looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -208,7 +208,7 @@ impl Control {
             command.arg("-f").arg(file);
         }
         command.env("HOME", &self.folder);
-        super::netns::run(&mut command)
+        crate::netns::run(&mut command)
     }
 }
 

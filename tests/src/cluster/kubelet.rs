@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 
 use super::api::{Api, is_status, pause};
 use super::lan::{Lan, NodeHost};
-use super::netns::Namespace;
 use super::objects::{self, SYSTEM, path, with};
 use super::pod::PodServer;
+use crate::netns::Namespace;
 
 /// How often it looks at the pods: a person does not notice it.
 const LOOK: Duration = Duration::from_millis(100);

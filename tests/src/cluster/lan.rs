@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 
-use super::netns::Namespace;
+use crate::netns::Namespace;
 
 /// A host on the LANs.
 #[derive(Clone, Debug)]

@@ -11,7 +11,6 @@ mod crowd;
 mod kubelet;
 mod lan;
 mod metallb;
-mod netns;
 mod objects;
 mod ours;
 mod pod;
@@ -30,6 +29,7 @@ use anyhow::{Context, Result, ensure};
 pub use rustix::process::Signal;
 use serde_json::{Value, json};
 
+pub use crate::netns::Namespace;
 pub use api::{Api, eventually, is_status, pause, throughout};
 pub use change::Changed;
 pub use control::{Control, Programs};
@@ -37,7 +37,6 @@ pub use crowd::Crowd;
 pub use kubelet::Kubelet;
 pub use lan::{Host, Lan, NodeHost};
 pub use metallb::find as metallb_is_here;
-pub use netns::Namespace;
 pub use objects::{SYSTEM, TEST, advertisement, annotate, path, pool, service, service_of, with};
 pub use ours::allocator;
 pub use pod::PodServer;
@@ -108,7 +107,7 @@ impl Cluster {
 
     /// A cluster with nobody in it who gives or announces addresses.
     pub fn bare(test: &str, nodes: u8) -> Result<Self> {
-        netns::sweep();
+        crate::netns::sweep();
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::Builder::new().prefix(&format!("causeway-{test}-")).tempdir()?;
         // The servers and the test's short name share the limits of a namespace's name with nobody.

@@ -35,7 +35,7 @@ pub(super) fn find() -> Result<PathBuf> {
 
 /// What causeway-allocator prints when it is run to its end with these arguments.
 pub fn allocator(args: &[&str]) -> Result<String> {
-    super::netns::run(Command::new(find()?.join("causeway-allocator")).args(args))
+    crate::netns::run(Command::new(find()?.join("causeway-allocator")).args(args))
 }
 
 /// What `causeway-allocator explain` says of a Service to whoever has an account of the manifests, as in
@@ -46,7 +46,7 @@ pub(super) fn explain(control: &Control, host: &Host, account: &str, service: &s
     let program = find()?.join("causeway-allocator");
     let mut command = host.namespace.command(program.to_str().context("path")?);
     command.args(["explain", service, "--namespace", SYSTEM, "--kubeconfig"]).arg(config);
-    super::netns::run(&mut command)
+    crate::netns::run(&mut command)
 }
 
 /// The manifests that people apply, as kustomize puts them together: definitions, accounts and what they may do, and

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::netns::Namespace;
+use crate::netns::Namespace;
 
 pub(super) const HTTP_PORT: u16 = 8080;
 pub(super) const UDP_PORT: u16 = 8053;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::api::pause;
-use super::netns::Namespace;
+use crate::netns::Namespace;
 
 /// Of a log line in a report.
 const LINE: usize = 300;

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::netns::Namespace;
+use crate::netns::Namespace;
 
 pub(super) const EVERY: Duration = Duration::from_millis(10);
 /// A SYN is sent again after 1 s: an attempt that needs that is a failed one.

@@ -1,11 +1,15 @@
 //! A network namespace of the test's own: made, entered by threads and child processes, and deleted with its value.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context as Poller, Poll};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +28,8 @@ pub struct Namespace {
 #[derive(Debug)]
 struct Inner {
     name: String,
+    /// None while the name stands: the cluster's commands go by it.
+    kept: Option<File>,
 }
 
 impl Namespace {
@@ -31,7 +37,20 @@ impl Namespace {
     pub fn new(test: &str, role: &str) -> Result<Self> {
         let name = format!("{PREFIX}{}-{test}-{role}", std::process::id());
         run(Command::new("ip").args(["netns", "add", &name]))?;
-        let namespace = Self { inner: Arc::new(Inner { name }) };
+        let namespace = Self { inner: Arc::new(Inner { name, kept: None }) };
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Makes a namespace without a name: it goes away with the last of its processes, sockets and clones, also when this
+    /// process is killed.
+    pub fn nameless(role: &str) -> Result<Self> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{PREFIX}{}-{}-{role}", std::process::id(), MADE.fetch_add(1, Relaxed));
+        run(Command::new("ip").args(["netns", "add", &name]))?;
+        let kept = File::open(PathBuf::from("/run/netns").join(&name));
+        run(Command::new("ip").args(["netns", "del", &name]))?;
+        let namespace = Self { inner: Arc::new(Inner { name, kept: Some(kept?) }) };
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -46,13 +65,9 @@ impl Namespace {
 
     /// Runs `ip` commands, one a line, in this namespace; the first that fails ends it.
     pub fn ip(&self, commands: &str) -> Result<()> {
-        let mut child = Command::new("ip")
-            .args(["-n", &self.inner.name, "-batch", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run ip")?;
+        let mut command = Command::new("ip");
+        command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = self.enter(|| command.spawn()).context("cannot run ip")?;
         child.stdin.take().expect("stdin is piped").write_all(commands.as_bytes())?;
         let output = child.wait_with_output()?;
         ensure!(
@@ -122,22 +137,62 @@ impl Namespace {
             .expect("a test may start threads")
     }
 
-    /// Moves the calling thread for good.
-    pub(crate) fn move_here(&self) {
-        let file = File::open(self.path()).expect("the namespace lives as long as its value");
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("tests of the cluster run as root");
+    /// What a future makes, sockets and processes, it makes inside the namespace; what it spawns runs outside again.
+    pub fn within<F: Future>(&self, future: F) -> Within<F> {
+        Within { namespace: self.clone(), future: Box::pin(future) }
     }
+
+    /// Moves the calling thread for good.
+    pub fn move_here(&self) {
+        if let Some(kept) = &self.inner.kept {
+            return move_to(kept);
+        }
+        move_to(&File::open(self.path()).expect("the namespace lives as long as its value"));
+    }
+}
+
+/// A future that is polled inside a namespace.
+#[derive(Debug)]
+pub struct Within<F> {
+    namespace: Namespace,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<F::Output> {
+        let _back = Back(File::open("/proc/thread-self/ns/net").expect("a thread knows its namespace"));
+        self.namespace.move_here();
+        self.future.as_mut().poll(cx)
+    }
+}
+
+/// Brings the thread back where it was, also when a poll panics.
+struct Back(File);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        move_to(&self.0);
+    }
+}
+
+fn move_to(namespace: &File) {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("tests that make namespaces run as root");
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.kept.is_some() {
+            return;
+        }
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
 /// Deletes the namespaces that runs left behind which were killed: those whose process is gone.
-pub(super) fn sweep() {
+pub(crate) fn sweep() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
         let Some(pid) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { continue };
