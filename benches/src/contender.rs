@@ -180,7 +180,7 @@ fn start_haproxy(haproxy: &Path, folder: &Folder, backend: SocketAddr) -> (Progr
 }
 
 /// rathole's TLS wants a PKCS#12 file on the server and the certificate on the client. `None` without the openssl program.
-async fn tls_transport(folder: &Folder) -> Option<(String, String)> {
+pub(crate) async fn tls_transport(folder: &Folder) -> Option<(String, String)> {
     let certificate = Certificate::for_names(&[HOST]);
     let (cert, key) =
         (folder.write("tunnel.crt", &certificate.cert_pem), folder.write("tunnel.key", &certificate.key_pem));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use causeway_benches::contender::{self, Contender, HOST, Transport};
 use causeway_benches::load::{self, BULK_BYTES, KINDS, Tools};
+use causeway_benches::machine;
 use causeway_benches::report::Report;
 use causeway_tests::child::output;
 use causeway_tests::origin::nginx::Nginx;
@@ -102,21 +103,4 @@ async fn same_bytes(curl: &PathBuf, contender: &Contender) -> anyhow::Result<()>
     let body = output(command).await.ok();
     anyhow::ensure!(body == "x".repeat(1024), "{} answers something else: {body:.100}", contender.name);
     Ok(())
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown", |text| text.trim_start_matches([' ', '\t', ':']));
-    let count = cpu.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
-    format!(
-        "{count} x {model}, Linux {}, load before the run {}",
-        kernel.trim(),
-        load.split(' ').next().unwrap_or("?")
-    )
 }
