@@ -3,9 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod beside;
 mod itself;
+mod pauses;
 
 use std::time::Duration;
+
+use causeway_tests::line::{Door, Origins, Ours, Shape, Wan, wan};
+
+/// A site over a line of this shape; `None` where there can be none.
+async fn site(shape: Shape) -> Option<(Wan, Origins, Ours, Door)> {
+    let wan = wan(shape)?;
+    let origins = wan.origins().await;
+    let ours = wan.ours(&origins).await;
+    let door = Door::from(&ours.edge);
+    Some((wan, origins, ours, door))
+}
 
 /// The share of a rate in Mbit/s that so many bytes in that time are.
 fn share(bytes: u64, time: Duration, rate: f64) -> f64 {
