@@ -5,7 +5,10 @@
 
 mod beside;
 mod itself;
+mod order;
 mod pauses;
+mod transfers;
+mod whole;
 
 use std::time::Duration;
 
