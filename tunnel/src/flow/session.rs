@@ -29,6 +29,8 @@ pub(crate) struct Flow {
     pub(super) turns: Turns,
     /// The widest window that a stream of this session had lately.
     lately: AtomicU64,
+    /// The shortest round trip lately seen, in nanoseconds.
+    shortest: AtomicU64,
     /// Written since the send window was looked at.
     written: AtomicU64,
     sending: Mutex<Sending>,
@@ -61,6 +63,8 @@ impl Flow {
         let sending = Sending::new(&budget, budget.sender_came());
         connection.set_send_window(sending.bytes() as u64);
         connection.set_receive_window(receive_window(&budget, sizes));
+        // The handshake's: nobody was busy with bytes yet.
+        let shortest = u64::try_from(connection.rtt().as_nanos()).unwrap_or(u64::MAX);
         Arc::new(Self {
             connection,
             budget,
@@ -70,6 +74,7 @@ impl Flow {
             post: Arc::default(),
             turns: Turns::default(),
             lately: AtomicU64::new(0),
+            shortest: AtomicU64::new(shortest),
             written: AtomicU64::new(0),
             sending: Mutex::new(sending),
             sends_much: AtomicBool::new(false),
@@ -97,8 +102,14 @@ impl Flow {
         self.connection.now()
     }
 
+    /// As it is now, but for what is longer only because somebody is busy, at either end or between.
     pub(super) fn round_trip(&self) -> Duration {
-        self.connection.rtt()
+        let now = u64::try_from(self.connection.rtt().as_nanos()).unwrap_or(u64::MAX);
+        let shortest = self.shortest.load(Ordering::Relaxed);
+        // It creeps up, so that a path which became longer is believed after some hundred grants.
+        let shortest = now.min(shortest.saturating_add(shortest / 64));
+        self.shortest.store(shortest, Ordering::Relaxed);
+        Duration::from_nanos(now.min(shortest.saturating_mul(MOST_QUEUE)))
     }
 
     /// How wide a stream begins of which at most so much is to come, and what of the budget it has for that.
@@ -191,6 +202,8 @@ impl Drop for Flow {
     }
 }
 
+/// A queue may make a round trip so many times what it is without: more is nothing that wider windows would help.
+const MOST_QUEUE: u64 = 8;
 /// Between two looks at the send window: half of the first one.
 const LOOK_AFTER_BYTES: u64 = 128 * 1024;
 
