@@ -712,7 +712,8 @@ fn hazard_199_uploads_that_an_origin_does_not_take_stay_within_the_budget() {
         };
         let held = wait::until("uploads to be given up", Duration::from_secs(60), evicted).await.0;
         assert!(held as u64 <= BUDGET_BYTES / 2, "{held}");
-        check_peaks(&watches);
+        // The edge holds what the visitors' connections read ahead, which no budget counts.
+        check_peaks(&watches[1..]);
     });
 }
 

@@ -58,6 +58,8 @@ struct State {
     charge: usize,
     /// What of the charge the budget did not know.
     held: Option<Held>,
+    /// The budget knew of some: its window is wider than where all begin, since it was read fast.
+    is_wide: bool,
     /// When it was last blocked.
     since: Instant,
     /// The piece that was handed out then.
@@ -89,8 +91,16 @@ impl Ticket {
     /// An answer's body begins to flow over a session.
     pub(crate) fn reader(&self, session: &Arc<Stalled>) -> Arc<Reader> {
         let now = Instant::now();
-        let state =
-            State { charge: 0, held: None, since: now, piece: 0, lately: 0, counted: now, is_evicted: false };
+        let state = State {
+            charge: 0,
+            held: None,
+            is_wide: false,
+            since: now,
+            piece: 0,
+            lately: 0,
+            counted: now,
+            is_evicted: false,
+        };
         let reader = Arc::new(Reader {
             household: Arc::clone(&self.household),
             session: Arc::clone(session),
@@ -112,6 +122,7 @@ impl Reader {
         }
         (state.charge, state.piece, state.since) = (charge, piece, Instant::now());
         state.held = Some(self.household.shared.budget.hold(charge - counted));
+        state.is_wide = counted > 0;
         drop(state);
         let household = self.household.stalled.add(charge);
         let session = self.session.add(charge);
@@ -157,11 +168,13 @@ impl Reader {
         self.household.shared.stalled.take(charge);
     }
 
-    /// The less, the sooner it is given up. None: it is not blocked.
+    /// The less, the sooner it is given up. None: it is not blocked, or only for a moment while it has a wide window. What all
+    /// windows have beyond their beginnings the budget bounds by itself, and one visitor on a long fast line may have more of that
+    /// than he may keep waiting.
     fn standing(&self, now: Instant) -> Option<(bool, u64)> {
         let state = self.state.lock();
         let is_fresh = now.saturating_duration_since(state.since) < FRESH;
-        (state.charge > 0).then(|| (is_fresh, state.lately_at(now)))
+        (state.charge > 0 && !(is_fresh && state.is_wide)).then(|| (is_fresh, state.lately_at(now)))
     }
 
     /// False: it moved meanwhile.

@@ -159,7 +159,7 @@ fn hazard_075_of_several_households_on_a_full_session_the_one_that_holds_most_gi
     let elsewhere = readers(&home(&all, "192.0.2.9"), &other, 128);
     let large: Vec<_> =
         (2..5).map(|n| readers(&home(&all, &format!("192.0.2.{n}")), &session, 120)).collect();
-    let block = |reader: &Arc<Reader>| reader.blocked(1, WINDOW, WINDOW / 4);
+    let block = |reader: &Arc<Reader>| reader.blocked(1, WINDOW, 0);
     small.iter().chain(&elsewhere).for_each(block);
     large.iter().flatten().for_each(block);
     assert_eq!((evicted(&small), evicted(&elsewhere)), (0, 0));
@@ -174,4 +174,19 @@ fn a_reader_that_moves_is_not_charged() {
     assert_eq!((all.stalled_bytes(), all.budget().held()), (WINDOW, WINDOW / 4 * 3));
     assert!(reader.moving() && reader.moving());
     assert_eq!((all.stalled_bytes(), all.budget().held()), (0, 0));
+}
+
+#[test]
+fn a_reader_with_a_wide_window_is_not_given_up_for_a_moment_that_it_is_blocked() {
+    let (all, session) = (households(9), Arc::<Stalled>::default());
+    let fast = readers(&home(&all, "192.0.2.1"), &session, 3);
+    for _ in 0..9 {
+        fast.iter().for_each(|reader| reader.blocked(32_768, 64 * WINDOW, 63 * WINDOW));
+        assert!(fast.iter().all(|reader| reader.moving()), "48 MiB may come, and all of it is read at once");
+    }
+    // Beside it a neighbour of the same household that takes nothing gives way.
+    let slow = readers(&home(&all, "192.0.2.1"), &session, 1);
+    slow[0].blocked(1, WINDOW, 0);
+    fast.iter().for_each(|reader| reader.blocked(32_768, 64 * WINDOW, 63 * WINDOW));
+    assert!(slow[0].is_evicted() && evicted(&fast) == 0);
 }

@@ -18,8 +18,9 @@ use crate::flow::Budget;
 /// Set once it is known.
 pub(super) type Watched = Arc<OnceLock<Budget>>;
 
-/// From this part of the budget on.
+/// From this part of the budget on, and from so much on: less than that is the window of one bulk transfer.
 const PART: usize = 16;
+const BYTES: usize = 2 * 1024 * 1024;
 
 #[derive(Debug)]
 struct Apart {
@@ -48,7 +49,7 @@ impl AsyncUdpSocket for Apart {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if self.budget.get().is_none_or(|budget| budget.held() <= budget.bytes() / PART) {
+        if self.budget.get().is_none_or(|budget| budget.held() <= (budget.bytes() / PART).min(BYTES)) {
             return self.inner.poll_recv(cx, bufs, meta);
         }
         match ready!(self.inner.poll_recv(cx, &mut bufs[..1], &mut meta[..1])) {
