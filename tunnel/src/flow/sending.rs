@@ -15,6 +15,9 @@ pub(super) struct Sending {
 const FIRST_BYTES: usize = 256 * 1024;
 /// Less would make a crawl of every session.
 const LEAST_BYTES: usize = 16 * 1024;
+/// Windows of the path: one is under way, one waits to be sent, so that the path is never idle for want of bytes, and what was
+/// acknowledged behind a gap is kept until that is closed, a round trip later or two.
+const WIDTH: usize = 4;
 /// The widest of all streams.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// Of the budget, for the beginnings of all sessions: shared by how many there are, they come to no more than that, times a
@@ -36,8 +39,7 @@ impl Sending {
     pub(super) fn is_full(&mut self, under_way: u64) -> Option<usize> {
         let before = self.bytes();
         let under_way = usize::try_from(under_way).unwrap_or(MOST_BYTES);
-        // As much again waits to be sent, so that the path is never idle for want of bytes.
-        let wanted = under_way.saturating_mul(2).min(MOST_BYTES);
+        let wanted = under_way.saturating_mul(WIDTH).min(MOST_BYTES);
         if wanted > before || wanted < before / 4 {
             self.more.resize(wanted.saturating_sub(self.first));
         }
@@ -62,7 +64,7 @@ mod tests {
         let budget = Budget::new(64 << 20);
         let mut sending = Sending::new(&budget, 1);
         assert_eq!(sending.bytes(), FIRST_BYTES);
-        assert_eq!(sending.is_full(1 << 20), Some(2 << 20));
+        assert_eq!(sending.is_full(1 << 20), Some(4 << 20));
         assert_eq!(sending.is_full(1 << 20), None);
         assert_eq!(sending.is_full(600_000), None, "a path that breathes is not followed at each breath");
         assert!(budget.held() > 1 << 20);

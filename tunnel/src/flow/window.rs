@@ -38,6 +38,9 @@ const LEAST_ROUND_TRIP: Duration = Duration::from_millis(1);
 const WIDE: u64 = 256 * 1024;
 /// The pace is taken over this part of a window.
 const PACE_PART: u64 = 4;
+/// Round trips that a window lasts for. Twice what the path holds keeps it full while what was lost is sent again; where every
+/// round trip loses something, some of that is lost again.
+const WIDTH: f64 = 3.0;
 /// A window that is so many times what it should be is halved.
 const TOO_WIDE: u32 = 8;
 
@@ -82,7 +85,7 @@ impl Window {
         self.outstanding() <= self.size - self.size / if self.size > WIDE { 8 } else { 2 }
     }
 
-    /// A window of twice what comes in a round trip is read to the half in one round trip.
+    /// A window of what comes in two round trips is read to the half in one.
     pub(super) fn pace(&self, now: Instant, round_trip: Duration) -> Pace {
         let Some((since, read)) = self.mark else { return Pace::Same };
         let taken = self.read - read;
@@ -90,7 +93,8 @@ impl Window {
             return Pace::Same;
         }
         let passed = now.saturating_duration_since(since).as_secs_f64();
-        let right = 2.0 * round_trip.max(LEAST_ROUND_TRIP).as_secs_f64() * (taken as f64 / self.size as f64);
+        let right =
+            WIDTH * round_trip.max(LEAST_ROUND_TRIP).as_secs_f64() * (taken as f64 / self.size as f64);
         if passed < right {
             Pace::Faster
         } else if passed > right * f64::from(TOO_WIDE) {
@@ -149,7 +153,10 @@ mod tests {
             let path = rate * round_trip.as_secs_f64();
             let size = settles(Window::new(FIRST), rate, round_trip).size();
             let part = size as f64 / path;
-            assert!((1.9..4.1).contains(&part), "{megabits} Mbit/s, {milliseconds} ms: {part}");
+            assert!(
+                (WIDTH - 0.1..WIDTH * 2.0 + 0.1).contains(&part),
+                "{megabits} Mbit/s, {milliseconds} ms: {part}"
+            );
             // The same stream, read at a hundredth of it.
             let slow = settles(Window::new(size), rate / 100.0, round_trip).size();
             assert!(slow <= size / 2, "{slow} of {size}");
