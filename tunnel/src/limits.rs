@@ -35,7 +35,7 @@ pub const SUSPECT_MARGIN: Duration = Duration::from_millis(500);
 pub const MAX_SUSPECT_MARGIN: Duration = Duration::from_millis(1500);
 /// How often a suspected session is asked whether it lives: a line that comes back is used as soon. The transport's own
 /// probes come ever more rarely.
-pub const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(150);
 /// What an old session may still say once another one of the same connector is up and it is silent: then it is given up.
 pub const SUCCESSION: Duration = Duration::from_millis(1500);
 /// Silence after which a session is given up: until then a line that comes back finds everything as it was.

@@ -20,7 +20,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{Role, Session};
 use crate::limits::{MAX_SUSPECT_MARGIN, PROBE_INTERVAL, SUSPECT_MARGIN};
 
-/// How often an idle standby is looked at.
+/// How often a session that is heard is looked at, and one in reserve.
+const LOOK: Duration = Duration::from_millis(250);
 const STANDBY_LOOK: Duration = Duration::from_secs(1);
 /// How often a session is probed after it was heard again.
 const SETTLING_PROBES: u32 = 4;
@@ -175,11 +176,11 @@ impl Watch {
 
     /// The next of the moments that are looked at.
     fn after(&self, now: Instant) -> Instant {
+        let is_quiet = !self.session.is_suspected() && self.doubted.is_none() && self.settling == 0;
         let every = match self.session.info().role {
-            Role::Standby if !self.session.is_suspected() && self.doubted.is_none() && self.settling == 0 => {
-                STANDBY_LOOK
-            }
-            _ => PROBE_INTERVAL,
+            _ if !is_quiet => PROBE_INTERVAL,
+            Role::Primary => LOOK,
+            Role::Standby => STANDBY_LOOK,
         };
         let gone = now.into_std().saturating_duration_since(*EPOCH).as_nanos() % every.as_nanos();
         now + every - Duration::from_nanos(u64::try_from(gone).unwrap_or(0))

@@ -16,7 +16,7 @@ const LINE: Line = Line {
     seed: 1,
 };
 const SECOND: Duration = Duration::from_secs(1);
-/// The earliest and the latest that a silence is noticed by one who looks every [`PROBE_INTERVAL`]: the last sign of life may
+/// The earliest and the latest that a silence is noticed by one who looks four times a second: the last sign of life may
 /// have been a keep-alive ago.
 const NOTICED: std::ops::RangeInclusive<Duration> =
     SUSPECT_MARGIN.saturating_sub(Duration::from_millis(100))..=Duration::from_millis(1800);
