@@ -78,7 +78,7 @@
 //! edge → connector:  OPEN "credit" (no answer window), then records      connector → edge:  records
 //! record             stream: varint (the carrier's number), limit: varint
 //! ```
-//! Nothing is granted before half of the window was read. Records of streams that are over, or were never there, are skipped.
+//! Nothing is granted before half of the window was read, or an eighth of one above 256 KiB. Records of streams that are over, or were never there, are skipped.
 //! Who sends more than was granted has broken the protocol on this stream. [`flow`] has how wide windows are.
 //!
 //! # Versions

@@ -31,7 +31,8 @@ pub(crate) struct Outlet {
 
 /// Less at once is no bulk, and is not worth a look at the clock.
 const WEIGHED_FROM: u64 = 1024;
-/// Small messages never come so far into their window, and cost no entry in any table. The peer grants nothing before the half.
+/// Small messages never come so far into their window, and cost no entry in any table. The peer grants nothing before the half, or of
+/// a wide window a little earlier: what is missed then the next grant says again.
 const LISTED_FROM: u64 = 4;
 
 impl Outlet {
