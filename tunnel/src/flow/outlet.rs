@@ -81,7 +81,13 @@ impl Outlet {
             if self.sent == self.limit {
                 match self.strand.poll_limit(cx, self.limit) {
                     Poll::Ready(limit) => self.limit = limit,
-                    Poll::Pending => return self.half.poll_broken(cx).map(Err),
+                    Poll::Pending => {
+                        // Whoever waits for a reader has no turn: the others would wake it before each of theirs.
+                        if self.load.class() > Class::Small {
+                            self.flow.turns.leave(self.strand.number);
+                        }
+                        return self.half.poll_broken(cx).map(Err);
+                    }
                 }
                 continue;
             }

@@ -14,9 +14,9 @@ use crate::carrier::memory::Line;
 use crate::carrier::quic::lossy;
 use crate::carrier::{Closed, Connection};
 use crate::limits::{FIRST_WINDOW_BYTES, MAX_WINDOW_BYTES, SMALL_WINDOW_BYTES};
-use crate::session::{Role, Session, SessionId, SessionInfo};
+use crate::session::Session;
 use crate::stream::{First, RecvStream, SendStream, StreamError};
-use crate::token::{ConnectorId, TunnelId};
+use crate::tests::session_over;
 use crate::{AbortCode, BodyKind, Frame, RequestHead, RequestId, ResponseEvent, ResponseHead, Scheme};
 
 struct Pair {
@@ -49,8 +49,8 @@ impl Pair {
         couriers.spawn(Courier::open(&edge, &of_edge).await.unwrap().run());
         couriers.spawn(Courier::accept(&connector, &of_connector).await.unwrap().run());
         Self {
-            edge: session(edge, &of_edge),
-            connector: session(connector, &of_connector),
+            edge: session_over(edge, Arc::clone(&of_edge)),
+            connector: session_over(connector, Arc::clone(&of_connector)),
             of_edge,
             of_connector,
             _couriers: couriers,
@@ -88,24 +88,6 @@ impl Pair {
         assert_eq!(read, length);
         since.elapsed()
     }
-}
-
-fn session(connection: Connection, flow: &Arc<Flow>) -> Session {
-    let info = SessionInfo {
-        id: SessionId(1),
-        tunnel: TunnelId(uuid::Uuid::nil()),
-        tunnel_name: "home".to_owned(),
-        connector: ConnectorId(uuid::Uuid::nil()),
-        role: Role::Primary,
-        shard: 0,
-        shards: 1,
-        version: crate::handshake::VERSION,
-        peer_software: String::new(),
-        peer_host: String::new(),
-        remote: (Ipv4Addr::LOCALHOST, 1).into(),
-        since: std::time::Instant::now(),
-    };
-    Session::new(info, connection, Arc::clone(flow))
 }
 
 fn request() -> RequestHead {
