@@ -11,7 +11,7 @@
 //! grants travel as records on a stream of their own, the *credit stream* ([`courier`]). The carrier's own windows are wide and
 //! stop only a peer that does not keep to this.
 //!
-//! The window grows while it is read as fast as it comes, to what the path carries in three round trips, and shrinks when it is
+//! The window grows while it is read as fast as it comes, to what the path carries in five round trips, and shrinks when it is
 //! not, or when the [`Budget`] is near its end. What a session's streams reached is where its next one begins.
 
 pub mod records;

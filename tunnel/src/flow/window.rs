@@ -39,8 +39,8 @@ const WIDE: u64 = 256 * 1024;
 /// The pace is taken over this part of a window.
 const PACE_PART: u64 = 4;
 /// Round trips that a window lasts for. Twice what the path holds keeps it full while what was lost is sent again; where every
-/// round trip loses something, some of that is lost again.
-const WIDTH: f64 = 3.0;
+/// round trip loses something, some of that is lost again, and once more.
+const WIDTH: f64 = 5.0;
 /// A window that is so many times what it should be is halved.
 const TOO_WIDE: u32 = 8;
 
@@ -85,7 +85,7 @@ impl Window {
         self.outstanding() <= self.size - self.size / if self.size > WIDE { 8 } else { 2 }
     }
 
-    /// A window of what comes in two round trips is read to the half in one.
+    /// Whether a window lasts for so many round trips.
     pub(super) fn pace(&self, now: Instant, round_trip: Duration) -> Pace {
         let Some((since, read)) = self.mark else { return Pace::Same };
         let taken = self.read - read;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_read_as_it_comes_gets_twice_what_the_path_holds_and_not_much_more() {
+    fn a_stream_that_is_read_as_it_comes_gets_some_times_what_the_path_holds_and_not_much_more() {
         for (megabits, milliseconds) in [(100, 50), (200, 100), (1000, 20), (50, 80)] {
             let (rate, round_trip) = (f64::from(megabits) * 125_000.0, Duration::from_millis(milliseconds));
             let path = rate * round_trip.as_secs_f64();

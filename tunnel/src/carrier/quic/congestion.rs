@@ -50,6 +50,11 @@ const CHECK_ROUND_TRIPS: u32 = 20;
 /// How long the look may take.
 const CHECK_ROUNDS: u32 = 3;
 
+/// A smoothed round trip so long, and so many times the last one, comes from a silence. No queue and no busy machine does that.
+const STALE: u32 = 8;
+const STALE_FROM: Duration = Duration::from_millis(150);
+const MAX_STRETCHED: u64 = 1 << 30;
+
 /// What a transport is configured with.
 pub(super) fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
     match congestion {
@@ -76,6 +81,9 @@ struct Auto {
     model: Model,
     round: Round,
     window: u64,
+    /// The round trip that quinn paces by, and the last one.
+    smoothed: Duration,
+    latest: Duration,
 }
 
 #[derive(Clone)]
@@ -118,6 +126,8 @@ struct Round {
     lost: u64,
     shortest: Option<Duration>,
     samples: u32,
+    /// At some time there was not enough to send.
+    is_limited: bool,
 }
 
 impl Auto {
@@ -129,6 +139,8 @@ impl Auto {
             model: Model::new(now, mtu),
             round: Round::default(),
             window,
+            smoothed: Duration::ZERO,
+            latest: Duration::MAX,
         }
     }
 
@@ -147,14 +159,17 @@ impl Auto {
         let delivered = self.delivery.delivered() - round.delivered_before;
         let is_lossy = self.model.end_round(now, delivered, round.lost, self.window);
         if is_limited {
-            // What was sent says little of the line.
-            if let Mode::Cruise { crowded, .. } = &mut self.mode {
-                *crowded = 0;
+            // What was sent says little of the line, but for what was lost of it.
+            match &mut self.mode {
+                Mode::Cruise { crowded, .. } => *crowded = 0,
+                Mode::Startup(_) if is_lossy => self.mode = Mode::cruise(now),
+                _ => {}
             }
             return;
         }
         self.delivery.rates.age(now);
-        let is_growing = matches!(self.mode, Mode::Cruise { .. }) && !is_lossy;
+        // A queue that ran dry for want of bytes is no room.
+        let is_growing = matches!(self.mode, Mode::Cruise { .. }) && !is_lossy && !round.is_limited;
         self.model.look_for_room(is_growing, round.shortest);
         self.mode = match std::mem::replace(&mut self.mode, Mode::cruise(now)) {
             Mode::Startup(startup) => startup.end_round(now, self.model.rate, is_lossy),
@@ -198,7 +213,9 @@ impl Auto {
     }
 
     fn take_sample(&mut self, now: Instant, sample: &Sample) {
+        self.latest = sample.rtt;
         self.round.samples += 1;
+        self.round.is_limited |= sample.is_limited;
         self.round.shortest = Some(self.round.shortest.map_or(sample.rtt, |rtt| rtt.min(sample.rtt)));
         self.model.saw_round_trip(now, sample.rtt);
         self.model.rate = self.delivery.rates.max();
@@ -253,6 +270,7 @@ impl Controller for Auto {
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.delivery.acked(sent, bytes);
+        self.smoothed = rtt.get();
         if let Mode::Compete { rival, .. } = &mut self.mode {
             rival.acked(now, sent, bytes, app_limited, rtt);
         }
@@ -272,7 +290,8 @@ impl Controller for Auto {
                 startup.window += acked;
             }
             let is_queue = self.round.shortest.is_some_and(|rtt| self.model.is_delayed(rtt));
-            if is_queue && self.round.samples >= DELAY_SAMPLES && !self.delivery.is_limited() {
+            let is_telling = was_full || !self.delivery.is_limited();
+            if is_queue && self.round.samples >= DELAY_SAMPLES && is_telling {
                 self.mode = Mode::cruise(now);
             }
         }
@@ -294,8 +313,14 @@ impl Controller for Auto {
         }
     }
 
+    /// quinn spreads it over the smoothed round trip. After a silence that is a part of the silence, and so little would be let
+    /// out that the answers which shorten it take seconds: the window is stretched as much.
     fn window(&self) -> u64 {
-        self.window
+        if self.smoothed <= STALE_FROM.max(self.latest.saturating_mul(STALE)) {
+            return self.window;
+        }
+        let stretch = self.smoothed.as_millis() / self.latest.as_millis().max(1);
+        self.window.saturating_mul(u64::try_from(stretch).unwrap_or(u64::MAX)).min(MAX_STRETCHED)
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {

@@ -90,6 +90,8 @@ impl Delivery {
     pub(super) fn sent(&mut self, now: Instant, bytes: u64) {
         if self.in_flight == 0 {
             (self.flight_from, self.delivered_at, self.is_changed) = (now, now, true);
+            // There was nothing to send: what this flight meets is a queue that ran dry.
+            self.limited_until = self.limited_until.max(self.delivered + bytes);
         }
         self.in_flight += bytes;
         if std::mem::take(&mut self.is_changed) {

@@ -10,6 +10,10 @@ const SLACK: Duration = Duration::from_millis(5);
 const SLACK_BYTES: f64 = 384.0 * 1024.0;
 /// The same for every connection, however little it carries: so two on one line end up with the same rate.
 const EXTRA_PACKETS: u64 = 4;
+/// Between neighbours the wait for a processor is longer than the way: by rate and way alone, who is kept waiting would be believed
+/// slow, sent less, and so be slower yet. What comes on top there takes a few milliseconds of the slowest network that is so near.
+const NEAR: Duration = Duration::from_millis(2);
+const NEAR_PACKETS: u64 = 96;
 /// Of a round's packets, and at least so many: more than chance takes.
 const LOSSY: f64 = 0.03;
 const LOSSY_PACKETS: u64 = 8;
@@ -18,9 +22,11 @@ const CLEAN: f64 = 0.02;
 const LOSSY_PART: f64 = 0.85;
 const REGROW: f64 = 1.05;
 const REGROW_EVERY: Duration = Duration::from_millis(100);
-/// How the window grows in each round that finds no queue at all, up to twice what was delivered.
+/// How the window grows in rounds that find no queue at all, up to twice what was delivered.
 const GAIN_STEP: f64 = 1.25;
 const MAX_GAIN: f64 = 2.0;
+/// What the rate has to grow by for the next such step.
+const WORTH_MORE: f64 = 1.05;
 /// What the line once gave is forgotten by a thousandth a round.
 const BEST_DECAY: f64 = 0.999;
 /// A longer way than before is believed when so many looks in a row found it; until then it may be a neighbour's queue.
@@ -38,6 +44,8 @@ pub(super) struct Model {
     min_rtt_at: Instant,
     longer: u32,
     gain: f64,
+    /// The rate at the last step of the gain.
+    rate_before: f64,
     /// What the path holds at most, from too many losses.
     ceiling: Option<f64>,
     ceiling_at: Instant,
@@ -53,6 +61,7 @@ impl Model {
             min_rtt_at: now,
             longer: 0,
             gain: 1.0,
+            rate_before: 0.0,
             ceiling: None,
             ceiling_at: now,
         }
@@ -61,7 +70,7 @@ impl Model {
     /// In bytes.
     pub(super) fn window(&self) -> u64 {
         let target = (self.pipe() + self.slack()) * self.gain;
-        bytes(self.ceiling.map_or(target, |ceiling| target.min(ceiling))) + EXTRA_PACKETS * self.mtu
+        bytes(self.ceiling.map_or(target, |ceiling| target.min(ceiling))) + self.extra()
     }
 
     /// One that leaves the queue empty.
@@ -116,11 +125,17 @@ impl Model {
         false
     }
 
-    /// A round without any queue did not find the end of the line.
+    /// A round without any queue did not find the end of the line, or ran dry for other reasons: more and more is sent only as
+    /// long as more and more arrives.
     pub(super) fn look_for_room(&mut self, may_grow: bool, shortest: Option<Duration>) {
         let next_to_none = (SLACK / 2 + self.min_rtt() / 32).min(self.own_queue() * 4 / 5);
         let is_free = shortest.is_some_and(|rtt| rtt <= self.min_rtt() + next_to_none);
-        self.gain = if is_free && may_grow { (self.gain * GAIN_STEP).min(MAX_GAIN) } else { 1.0 };
+        if !is_free || !may_grow {
+            self.gain = 1.0;
+        } else if self.gain == 1.0 || self.rate > self.rate_before * WORTH_MORE {
+            self.gain = (self.gain * GAIN_STEP).min(MAX_GAIN);
+            self.rate_before = self.rate;
+        }
     }
 
     /// Whether a queue has begun (HyStart++, RFC 9406).
@@ -148,7 +163,7 @@ impl Model {
         if self.best <= 0.0 {
             return SLACK;
         }
-        Duration::try_from_secs_f64((self.slack() + float(EXTRA_PACKETS * self.mtu)) / self.best)
+        Duration::try_from_secs_f64((self.slack() + float(self.extra())) / self.best)
             .unwrap_or(SLACK)
     }
 
@@ -159,6 +174,11 @@ impl Model {
     /// The bandwidth-delay product.
     fn pipe(&self) -> f64 {
         self.rate * self.min_rtt().as_secs_f64()
+    }
+
+    fn extra(&self) -> u64 {
+        let is_near = self.min_rtt.is_some_and(|way| way < NEAR);
+        self.mtu * if is_near { NEAR_PACKETS } else { EXTRA_PACKETS }
     }
 
     fn slack(&self) -> f64 {

@@ -155,3 +155,17 @@ fn what_was_known_of_a_line_outlives_a_pause() {
     let after = run.run(Duration::from_secs(1));
     assert!(after.part > 0.8, "{:.3} with {} of {window}", after.part, run.auto.window());
 }
+
+#[test]
+fn after_a_silence_packets_follow_each_other_as_before_it() {
+    let mut run = Run::new(line(100, 50, 100, 0));
+    run.run(Duration::from_secs(5));
+    let window = run.auto.window();
+    // What was on the way during 20 s makes an eighth of them a part of the smoothed round trip.
+    run.auto.smoothed = Duration::from_secs(20) / 8;
+    let a_round_trip = run.auto.window() as f64 * 0.05 / run.auto.smoothed.as_secs_f64();
+    assert!((0.8..1.2).contains(&(a_round_trip / window as f64)), "{a_round_trip} of {window}");
+    // A queue is no silence.
+    run.auto.smoothed = Duration::from_millis(350);
+    assert_eq!(run.auto.window(), window);
+}
