@@ -37,7 +37,7 @@ use crate::session::{Edge, Ties};
 use crate::shard::Shard;
 use crate::slots::{ShardThread, manage};
 use crate::stalled::Stalls;
-use crate::status::{Board, Buffers, ConfigStatus, Status};
+use crate::status::{Board, Buffers, ConfigStatus, Status, TlsElsewhere};
 use crate::threads::Thread;
 
 /// What a connector is built from.
@@ -269,6 +269,11 @@ impl View {
                 generation: rules.generation,
                 rules: rules.config.rules.len(),
                 error: self.board.config_error(),
+                tls: rules
+                    .elsewhere()
+                    .into_iter()
+                    .map(|offer| TlsElsewhere { hostname: offer.pattern.to_string(), tls: offer.tls })
+                    .collect(),
             },
             edges: self
                 .edges

@@ -38,6 +38,9 @@ pub(crate) struct NoHost(String, HostError);
 /// When the URL has no usable hostname.
 pub(crate) fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost> {
     let (host, path) = split(url)?;
+    if let Some(passed) = passed(config, url, &host, &path) {
+        return Ok(passed);
+    }
     let (rule, because) = match config.table().find(&host, &path) {
         _ if !is_target(path.as_bytes()) => {
             (None, Some("the path has a character that does not belong there: the edge answers 400"))
@@ -54,6 +57,7 @@ pub(crate) fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost>
     let passed_over = config.rules[..rule.unwrap_or(0)].iter().enumerate().map(|(index, rule)| PassedOver {
         rule: index + 1,
         reason: match &rule.path {
+            _ if !rule.tls.is_edge() => "it passes TLS through, and this comes in the clear".to_owned(),
             _ if !rule.hostname.matches(&host) => format!("its hostname is `{}`", rule.hostname),
             Some(regex) => format!("the path does not match `{regex}`"),
             None => "it comes later".to_owned(),
@@ -84,6 +88,30 @@ pub(crate) fn explain(config: &Config, url: &str) -> Result<Explanation, NoHost>
         rule_path: rule.path.as_ref().map(ToString::to_string),
         service: rule.service.to_string(),
         passed_over,
+    })
+}
+
+/// Unless it says that it comes in the clear, a URL of a name that passes through is its service's to understand.
+fn passed(config: &Config, url: &str, host: &str, path: &str) -> Option<Explanation> {
+    let first = config.rules.iter().position(|rule| rule.hostname.matches(host))?;
+    let rule = config.rules.get(first).filter(|rule| !rule.tls.is_edge())?;
+    if url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) {
+        return None;
+    }
+    let passed_over = config.rules[..first].iter().enumerate().map(|(index, rule)| PassedOver {
+        rule: index + 1,
+        reason: format!("its hostname is `{}`", rule.hostname),
+    });
+    Some(Explanation {
+        host: host.to_owned(),
+        path: path.to_owned(),
+        rule: Some(first + 1),
+        line: rule.line,
+        hostname: rule.hostname.to_string(),
+        rule_path: None,
+        service: rule.service.to_string(),
+        because: "TLS of this name passes through unread; the path is the service's affair".to_owned(),
+        passed_over: passed_over.collect(),
     })
 }
 

@@ -42,8 +42,13 @@ pub enum Choice {
 
 impl Table {
     pub fn new(rules: Vec<Matcher>) -> Self {
+        Self::of(rules, |_| true)
+    }
+
+    /// Of those rules that take part; all keep their numbers.
+    pub(crate) fn of(rules: Vec<Matcher>, takes_part: impl Fn(usize) -> bool) -> Self {
         let mut table = Self { exact: HashMap::new(), below: HashMap::new(), any: Vec::new(), rules };
-        for (index, rule) in table.rules.iter().enumerate() {
+        for (index, rule) in table.rules.iter().enumerate().filter(|(index, _)| takes_part(*index)) {
             match &rule.hostname {
                 Pattern::Any => table.any.push(index),
                 Pattern::Exact(name) => table.exact.entry(name.clone()).or_default().push(index),
@@ -76,6 +81,11 @@ impl Table {
             }
         }
         choice.flatten().map_or(Choice::Nothing, Choice::Rule)
+    }
+
+    /// The first rule whose hostname takes this one, whatever the path.
+    pub(crate) fn first(&self, host: &str) -> Option<usize> {
+        self.lists(host).peek()
     }
 
     /// An earlier rule that takes every request of this one, so that this one can never match.

@@ -1,6 +1,6 @@
 //! The connector's figures. Labels are bounded: rules of the file, classes of status, codes of abort.
 
-use causeway_tunnel::AbortCode;
+use causeway_tunnel::{AbortCode, TlsEnd};
 use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     aborts: Family<AbortLabels, Counter>,
+    passed: Family<PassedLabels, Counter>,
     bytes: Family<BytesLabels, Counter>,
     time_to_head: Family<RuleLabels, Histogram, fn() -> Histogram>,
     /// Streams being served.
@@ -48,6 +49,13 @@ struct RequestLabels {
 struct AbortLabels {
     rule: String,
     code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PassedLabels {
+    rule: String,
+    /// `passthrough` or `connector`.
+    mode: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +104,7 @@ impl Metrics {
         Self {
             requests: Family::default(),
             aborts: Family::default(),
+            passed: Family::default(),
             bytes: Family::default(),
             time_to_head: Family::new_with_constructor(seconds),
             in_flight: Gauge::default(),
@@ -129,6 +138,11 @@ impl Metrics {
             "aborts",
             "Requests that ended without a whole answer, by rule and reason",
             self.aborts.clone(),
+        );
+        registry.register(
+            "passed_connections",
+            "Connections whose TLS does not end at the edge, by rule and where it ends",
+            self.passed.clone(),
         );
         registry.register("body_bytes", "Bytes of bodies carried, by rule and direction", self.bytes.clone());
         registry.register(
@@ -199,6 +213,10 @@ impl Metrics {
 
     pub(crate) fn aborted(&self, rule: &str, code: AbortCode) {
         self.aborts.get_or_create(&AbortLabels { rule: rule.to_owned(), code: code.as_str() }).inc();
+    }
+
+    pub(crate) fn passed(&self, rule: &str, end: TlsEnd) {
+        self.passed.get_or_create(&PassedLabels { rule: rule.to_owned(), mode: end.as_str() }).inc();
     }
 
     pub(crate) fn dialled(&self, outcome: &'static str) {

@@ -12,9 +12,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::builtin;
 use crate::exchange::{Done, Exchange};
-use crate::failure::{Blame, Failure};
+use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::origin::{Io, Origin};
+use crate::passing;
+use crate::report::report;
 use crate::rules::{ActiveRule, Handler, NoRule};
 use crate::shard::Shard;
 use crate::upgrade;
@@ -35,13 +37,14 @@ pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: Rec
     let kind = opening.kind();
     let head = match opening {
         Opening::Request(head) => head,
-        Opening::Connect(_) | Opening::Datagrams(_) => {
+        Opening::Connect(passage) => return Box::pin(passing::serve(&shard, passage, send, recv)).await,
+        Opening::Datagrams(_) => {
             return refuse(&shard, send, recv, &kind, AbortCode::NotImplemented);
         }
         Opening::Unknown(_) => return refuse(&shard, send, recv, &kind, AbortCode::UnknownKind),
     };
     shard.metrics.requests_total.inc();
-    let rule = shard.rules.load().choose(head.route, &head.authority, &head.path).cloned();
+    let rule = shard.rules.load().choose(head.route, head.scheme, &head.authority, &head.path).cloned();
     match rule {
         Ok(rule) => answer(&shard, &rule, head, send, recv, begun).await,
         Err(NoRule::UnknownRoute) => {
@@ -173,24 +176,6 @@ async fn upgraded(
     let (up, down) = Box::pin(upgrade::copy(io, read_ahead, send.into_raw(), recv.into_raw(), idle)).await;
     shard.metrics.websockets.dec();
     rule.metrics.carried(up, down);
-}
-
-/// The one place where a failed request is logged and counted.
-fn report(shard: &Shard, rule: &ActiveRule, origin: &Origin, failure: &Failure, id: &str) {
-    rule.metrics.aborted(failure.code);
-    if failure.blame == Blame::Visitor {
-        tracing::debug!(request = id, rule = rule.label, code = %failure.code, cause = failure.cause, "request ended early");
-        return;
-    }
-    shard.metrics.origin_errors.inc();
-    match origin.may_complain() {
-        Some(unsaid) => tracing::warn!(
-            request = id, rule = rule.label, service = %origin.service(), code = %failure.code, unsaid, "{}", failure.cause
-        ),
-        None => tracing::debug!(
-            request = id, rule = rule.label, service = %origin.service(), code = %failure.code, "{}", failure.cause
-        ),
-    }
 }
 
 /// Counts a stream while it is served, however it ends.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use causeway_daemon::config::ConfigError;
-use causeway_tunnel::{Authority, Kind, Pattern, Route, limits::MAX_ROUTES};
+use causeway_tunnel::{Authority, Host, Kind, Pattern, Route, Scheme, TlsEnd, limits::MAX_ROUTES};
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::{Config, Rule, end_of};
 use crate::ingress::{Choice, Table};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::origin::{Egress, Origin};
@@ -21,12 +21,14 @@ pub(crate) struct RuleSet {
     pub(crate) generation: u64,
     pub(crate) config: Config,
     table: Table,
+    /// Of connections that pass through, if any do.
+    passing: Option<Table>,
     rules: Vec<Arc<ActiveRule>>,
     origins: HashMap<String, Vec<Arc<Origin>>>,
     /// What is announced now.
-    routes: HashMap<u32, Pattern>,
+    routes: HashMap<u32, Offer>,
     /// What was announced before: a request that crossed a reload on the wire still finds its route.
-    former: HashMap<u32, Pattern>,
+    former: HashMap<u32, Offer>,
 }
 
 /// A rule ready for requests.
@@ -56,6 +58,14 @@ pub(crate) enum NoRule {
     UnknownRoute,
     /// See [`Choice::Ambiguous`].
     AmbiguousPath,
+}
+
+/// One route as it is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) pattern: Pattern,
+    /// At the edge: it takes requests. Elsewhere: it takes whole connections.
+    pub(crate) tls: TlsEnd,
 }
 
 /// Numbers for hostnames, the same for the whole life of the process, so that a request may cross a reload.
@@ -110,10 +120,13 @@ impl RuleSet {
                     Handler::Origin(origin)
                 }
             };
-            routes.insert(ground.ids.of(&rule.hostname), rule.hostname.clone());
+            for offer in offers(&config, rule) {
+                routes.insert(ground.ids.of(&offer), offer);
+            }
             let label = match &rule.path {
                 Some(path) => format!("{} {path}", rule.hostname),
-                None => rule.hostname.to_string(),
+                None if rule.tls.is_edge() => rule.hostname.to_string(),
+                None => format!("{} tls:{}", rule.hostname, rule.tls.as_str()),
             };
             rules.push(Arc::new(ActiveRule {
                 handler,
@@ -135,6 +148,7 @@ impl RuleSet {
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             table: config.table(),
+            passing: config.rules.iter().any(|rule| !rule.tls.is_edge()).then(|| config.passing()),
             rules,
             origins,
             routes,
@@ -148,7 +162,11 @@ impl RuleSet {
         let mut routes: Vec<Route> = self
             .routes
             .iter()
-            .map(|(&id, pattern)| Route { id, hostname: pattern.to_string(), kind: Kind::Request })
+            .map(|(&id, Offer { pattern, tls })| Route {
+                kind: if tls.is_edge() { Kind::Request } else { Kind::Connect },
+                tls: *tls,
+                ..Route::of_requests(id, pattern.to_string())
+            })
             .collect();
         routes.sort_by_key(|route| route.id);
         routes
@@ -158,16 +176,18 @@ impl RuleSet {
     pub(crate) fn choose(
         &self,
         route: u32,
+        scheme: Scheme,
         authority: &str,
         target: &str,
     ) -> Result<&Arc<ActiveRule>, NoRule> {
-        let pattern =
-            self.routes.get(&route).or_else(|| self.former.get(&route)).ok_or(NoRule::UnknownRoute)?;
+        let pattern = self.offered(route, TlsEnd::is_edge).ok_or(NoRule::UnknownRoute)?;
         // The edge's parser is this one, so what does not parse cannot be a visitor's.
         let Ok(Authority { host, .. }) = Authority::parse(authority.as_bytes()) else {
             return Err(NoRule::UnknownRoute);
         };
-        if !pattern.matches(&host) {
+        // An edge that has read what came by TLS to a name that passes through was not asked to.
+        let is_read = scheme == Scheme::Https && self.passes_through(&host);
+        if !pattern.matches(&host) || is_read {
             return Err(NoRule::UnknownRoute);
         }
         match self.table.find(&host, target) {
@@ -178,16 +198,53 @@ impl RuleSet {
         }
     }
 
+    /// The rule for a connection that came in by a route and passes through.
+    pub(crate) fn choose_passing(&self, route: u32, name: &str) -> Option<&Arc<ActiveRule>> {
+        let pattern = self.offered(route, |tls| !tls.is_edge())?;
+        let name = Host::name(name).ok().filter(|name| pattern.matches(name) && self.passes_through(name))?;
+        match self.passing.as_ref()?.find(&name, "/") {
+            Choice::Rule(index) => Some(&self.rules[index]),
+            Choice::Ambiguous | Choice::Nothing => None,
+        }
+    }
+
+    /// Names whose TLS does not end at the edge.
+    pub(crate) fn elsewhere(&self) -> Vec<&Offer> {
+        let mut offers: Vec<_> = self.routes.values().filter(|offer| !offer.tls.is_edge()).collect();
+        offers.sort_by(|a, b| a.pattern.cmp(&b.pattern));
+        offers
+    }
+
+    fn offered(&self, route: u32, is_fit: impl Fn(&TlsEnd) -> bool) -> Option<&Pattern> {
+        let offer = self.routes.get(&route).or_else(|| self.former.get(&route))?;
+        is_fit(&offer.tls).then_some(&offer.pattern)
+    }
+
+    /// Whether the first rule that takes a name passes its TLS through.
+    fn passes_through(&self, host: &Host) -> bool {
+        let passing = self.passing.as_ref().and_then(|passing| passing.first(host));
+        passing.is_some_and(|rule| self.table.first(host).is_none_or(|other| rule < other))
+    }
+
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
         self.origins.values().flatten()
     }
 }
 
+/// What is announced for a rule. A name that passes through, and has a rule for what comes in the clear, is announced for both.
+fn offers(config: &Config, rule: &Rule) -> impl Iterator<Item = Offer> {
+    let offer = |tls| Offer { pattern: rule.hostname.clone(), tls };
+    let end = end_of(&config.rules, &rule.hostname);
+    let requests = rule.tls.is_edge().then(|| offer(TlsEnd::Edge));
+    requests.into_iter().chain((!end.is_edge()).then(|| offer(end)))
+}
+
 impl RouteIds {
-    fn of(&self, pattern: &Pattern) -> u32 {
+    fn of(&self, offer: &Offer) -> u32 {
+        let kind = if offer.tls.is_edge() { "" } else { "connect " };
         let mut ids = self.0.lock();
         let next = u32::try_from(ids.len()).unwrap_or(u32::MAX) + 1;
-        *ids.entry(pattern.to_string()).or_insert(next)
+        *ids.entry(format!("{kind}{}", offer.pattern)).or_insert(next)
     }
 }
 
@@ -212,12 +269,18 @@ mod tests {
         let rules = build(TWO, None, &ground);
         let routes = rules.announcement();
         assert_eq!(routes.iter().map(|r| r.hostname.as_str()).collect::<Vec<_>>(), ["a.dev", "*.b.dev", "*"]);
-        assert_eq!(rules.choose(routes[0].id, "A.dev:443", "/").unwrap().label, "a.dev");
-        assert_eq!(rules.choose(routes[1].id, "x.b.dev", "/").unwrap().label, "*.b.dev");
-        assert_eq!(rules.choose(routes[2].id, "other", "/").unwrap().label, "*");
-        assert_eq!(rules.choose(routes[0].id, "x.b.dev", "/").unwrap_err(), NoRule::UnknownRoute);
-        assert_eq!(rules.choose(999, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
-        assert_eq!(rules.choose(routes[0].id, "169.254.169.254", "/").unwrap_err(), NoRule::UnknownRoute);
+        assert_eq!(rules.choose(routes[0].id, Scheme::Http, "A.dev:443", "/").unwrap().label, "a.dev");
+        assert_eq!(rules.choose(routes[1].id, Scheme::Http, "x.b.dev", "/").unwrap().label, "*.b.dev");
+        assert_eq!(rules.choose(routes[2].id, Scheme::Http, "other", "/").unwrap().label, "*");
+        assert_eq!(
+            rules.choose(routes[0].id, Scheme::Http, "x.b.dev", "/").unwrap_err(),
+            NoRule::UnknownRoute
+        );
+        assert_eq!(rules.choose(999, Scheme::Http, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+        assert_eq!(
+            rules.choose(routes[0].id, Scheme::Http, "169.254.169.254", "/").unwrap_err(),
+            NoRule::UnknownRoute
+        );
     }
 
     #[test]
@@ -229,7 +292,7 @@ mod tests {
         assert_eq!(two.generation, 2);
         let old = one.announcement()[0].id;
         assert!(two.announcement().iter().all(|route| route.id != old));
-        assert_eq!(two.choose(old, "a.dev", "/").unwrap().label, "*");
+        assert_eq!(two.choose(old, Scheme::Http, "a.dev", "/").unwrap().label, "*");
         let origin =
             |rules: &RuleSet, service: &str| rules.origins.get(service).map(|list| Arc::clone(&list[0]));
         let (before, after) =
@@ -237,7 +300,51 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &after));
         assert!(origin(&two, "http://10.0.0.2:80").is_none());
         let three = build(&changed, Some(&two), &ground);
-        assert_eq!(three.choose(old, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+        assert_eq!(three.choose(old, Scheme::Http, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+    }
+
+    #[test]
+    fn a_name_that_passes_through_is_announced_for_that_and_for_what_comes_in_the_clear() {
+        let text = "ingress:\n  - { hostname: x.a.dev, service: 'http://10.0.0.1' }\n  - { hostname: '*.a.dev', service: 'https://10.0.0.2', tls: passthrough }\n  - { hostname: b.a.dev, service: 'http://10.0.0.2' }\n  - service: http_status:404\n";
+        let rules = build(text, None, &ground());
+        let announced = rules.announcement();
+        let told: Vec<_> = announced
+            .iter()
+            .map(|route| (route.hostname.as_str(), route.kind.to_string(), route.tls.as_str()))
+            .collect();
+        let expected = [
+            ("x.a.dev", "request", "edge"),
+            ("*.a.dev", "connect", "passthrough"),
+            ("b.a.dev", "request", "edge"),
+            ("b.a.dev", "connect", "passthrough"),
+            ("*", "request", "edge"),
+        ];
+        assert_eq!(told, expected.map(|(name, kind, tls)| (name, kind.to_owned(), tls)));
+        let [edge, wide, clear, narrow, any] = [0, 1, 2, 3, 4].map(|at| announced[at].id);
+
+        assert_eq!(rules.choose_passing(wide, "c.a.dev").unwrap().label, "*.a.dev tls:passthrough");
+        assert_eq!(rules.choose_passing(narrow, "b.a.dev").unwrap().label, "*.a.dev tls:passthrough");
+        for (route, name) in [
+            (wide, "x.a.dev"),
+            (wide, "other"),
+            (edge, "x.a.dev"),
+            (clear, "b.a.dev"),
+            (narrow, "c.a.dev"),
+            (99, "b.a.dev"),
+        ] {
+            assert!(rules.choose_passing(route, name).is_none(), "{route} {name}");
+        }
+        let choose =
+            |route, scheme, host| rules.choose(route, scheme, host, "/").map(|rule| rule.label.as_str());
+        assert_eq!(choose(clear, Scheme::Http, "b.a.dev"), Ok("b.a.dev"));
+        assert_eq!(
+            choose(clear, Scheme::Https, "b.a.dev"),
+            Err(NoRule::UnknownRoute),
+            "nobody may have read it"
+        );
+        assert_eq!(choose(any, Scheme::Https, "c.a.dev"), Err(NoRule::UnknownRoute));
+        assert_eq!(choose(edge, Scheme::Https, "x.a.dev"), Ok("x.a.dev"));
+        assert_eq!(choose(wide, Scheme::Http, "c.a.dev"), Err(NoRule::UnknownRoute), "a connection's route");
     }
 
     #[test]

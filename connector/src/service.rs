@@ -24,6 +24,8 @@ pub(crate) enum Service {
     Status(StatusCode),
     /// A page of our own, to see that the tunnel works.
     HelloWorld,
+    /// Raw TCP, for a rule that passes TLS through.
+    Tcp(OriginAddress),
     /// Raw TCP and its kin: known, accepted, and answered 501.
     Unserved(String),
 }
@@ -88,6 +90,25 @@ impl Service {
         }
     }
 
+    /// What a rule that passes TLS through leads to: something that ends TLS itself.
+    ///
+    /// # Errors
+    /// As [`Service::parse`].
+    pub(crate) fn parse_raw(text: &str) -> Result<Self, ServiceError> {
+        if let Some((scheme, rest)) = text.split_once("://")
+            && scheme.eq_ignore_ascii_case("tcp")
+        {
+            return parse_address(rest, None).map(Self::Tcp);
+        }
+        match Self::parse(text)? {
+            service @ (Self::Https(_) | Self::Unix(_) | Self::UnixTls(_)) => Ok(service),
+            _ => Err(ServiceError {
+                reason: format!("`{text}` does not end TLS, and the rule says `tls: passthrough`"),
+                help: Some("https://HOST, tcp://HOST:PORT, unix:PATH".to_owned()),
+            }),
+        }
+    }
+
     /// Whether TLS is spoken to the origin.
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Self::Https(_) | Self::UnixTls(_))
@@ -100,6 +121,7 @@ impl fmt::Display for Service {
             Self::Http(address) => write!(f, "http://{address}"),
             Self::Https(address) => write!(f, "https://{address}"),
             Self::H2c(address) => write!(f, "h2c://{address}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::UnixTls(path) => write!(f, "unix+tls:{}", path.display()),
             Self::Status(status) => write!(f, "http_status:{}", status.as_u16()),

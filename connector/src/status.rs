@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use causeway_daemon::readiness::{Hold, Readiness};
-use causeway_tunnel::{RefusedRoute, Role, Session};
+use causeway_tunnel::{RefusedRoute, Role, Session, TlsEnd};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,16 @@ pub struct ConfigStatus {
     pub rules: usize,
     /// Why the file on disk is not the one in force, if so.
     pub error: Option<String>,
+    /// Names whose TLS does not end at the edge.
+    #[serde(default)]
+    pub tls: Vec<TlsElsewhere>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsElsewhere {
+    pub hostname: String,
+    /// `passthrough` or `connector`.
+    pub tls: TlsEnd,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -279,6 +289,9 @@ impl Status {
             )?;
             if let Some(error) = &self.config.error {
                 writeln!(out, "       the file on disk is not in force: {error}")?;
+            }
+            for name in &self.config.tls {
+                writeln!(out, "tls    {}: {}", name.hostname, name.tls.as_str())?;
             }
             writeln!(
                 out,

@@ -16,6 +16,9 @@ impl Observer for AccessLog {
     /// The time is added by the subscriber.
     fn end(&self, request: &Finished<'_>) {
         let start = request.start;
+        if !start.tls.is_edge() {
+            return passed(request);
+        }
         let path = match start.uri.path_and_query() {
             Some(whole) if self.query => whole.as_str(),
             _ => start.uri.path(),
@@ -39,6 +42,25 @@ impl Observer for AccessLog {
             failure = request.failure.map(|failure| tracing::field::display(Escaped(failure))),
         );
     }
+}
+
+/// A connection whose TLS ended elsewhere: what it carried is not known.
+fn passed(connection: &Finished<'_>) {
+    let start = connection.start;
+    tracing::info!(
+        target: "access",
+        request = %start.id,
+        visitor = %start.visitor.ip(),
+        scheme = "tls",
+        host = %Escaped(&start.host),
+        tls = start.tls.as_str(),
+        bytes_in = connection.bytes_in,
+        bytes_out = connection.bytes_out,
+        duration_ms = millis(connection.duration),
+        tunnel = connection.tunnel,
+        session = connection.session,
+        failure = connection.failure.map(|failure| tracing::field::display(Escaped(failure))),
+    );
 }
 
 fn millis(duration: Duration) -> f64 {

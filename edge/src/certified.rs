@@ -64,7 +64,7 @@ impl Certified {
     }
 }
 
-/// What a tunnel's connectors serve now: their names, and all granted ones where a rule takes every name.
+/// What a tunnel's connectors have the edge end TLS for: their names, and all granted ones where a rule takes every name.
 fn announced(tunnel: &Tunnel) -> HashSet<Pattern> {
     let mut names = HashSet::new();
     for connector in tunnel.connectors.load().iter() {
@@ -75,6 +75,7 @@ fn announced(tunnel: &Tunnel) -> HashSet<Pattern> {
     if names.remove(&Pattern::Any) {
         names.extend(tunnel.grants.load().iter().cloned());
     }
+    names.retain(|name| tunnel.end_of_pattern(name).is_edge());
     names
 }
 

@@ -4,13 +4,14 @@
 //!   TCP, HTTP port ───────────────────────┬→ Plain ───────→ http::h1
 //!   TCP, HTTPS port ─ first words, kept ──┼→ Visitor ─────→ tls ─ http::h1 | http::h2
 //!                                         ├→ Tunnel         refused: no carrier over TCP yet
-//!                                         ├→ PassThrough    refused: no route can ask for it yet
+//!                                         ├→ PassThrough ─→ door::passing ─ core, unread
 //!                                         └→ Cleartext ───→ is told the right address
 //!   UDP ─ ALPN (door::tunnels) ────────────────→ Tunnel ──────→ reception
 //! ```
 
 mod arrival;
 mod cleartext;
+mod passing;
 pub(crate) mod tunnels;
 
 use std::io;
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_tunnel::Host;
+use causeway_tunnel::{Host, TlsEnd};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::{SockRef, TcpKeepalive};
@@ -48,11 +49,11 @@ pub(crate) struct Secure {
     pub(crate) tls: Arc<Tls>,
     /// From a connection's first byte to the end of its handshake.
     pub(crate) handshake_timeout: Duration,
-    pub(crate) passes_through: PassesThrough,
+    pub(crate) end_of: EndOf,
 }
 
-/// Whether the site of this name ends TLS itself.
-pub(crate) type PassesThrough = Arc<dyn Fn(&Host) -> bool + Send + Sync>;
+/// Where TLS of a name ends.
+pub(crate) type EndOf = Arc<dyn Fn(&Host) -> TlsEnd + Send + Sync>;
 
 /// The door of one public port.
 pub(crate) struct Door<H> {
@@ -118,11 +119,9 @@ impl<H: Handler> Door<H> {
                 tracing::debug!(remote = %addr, ?asked_for, "refusing a connector that came over TCP: UDP alone carries tunnels");
                 let _ = self.in_time(until, Alert::NoApplicationProtocol.send(&mut stream)).await;
             }
-            Arrival::PassThrough(name, hello) => {
-                self.refused("no way to pass TLS through");
-                let held_bytes = hello.bytes().len();
-                tracing::debug!(visitor = %addr, host = %name, held_bytes, "refusing to pass TLS through");
-                let _ = self.in_time(until, Alert::UnrecognizedName.send(&mut stream)).await;
+            Arrival::PassThrough(name, end, hello) => {
+                // A future of its own: those whose TLS ends here need not hold room for it.
+                Box::pin(passing::serve(stream, hello, (name, end), addr, &household, &service)).await;
             }
         }
     }
@@ -133,7 +132,7 @@ impl<H: Handler> Door<H> {
             return Some(Arrival::Plain);
         }
         match self.in_time(until, Spoken::read(stream)).await? {
-            Ok(spoken) => Some(Arrival::of(spoken, |name| (self.secure.passes_through)(name))),
+            Ok(spoken) => Some(Arrival::of(spoken, |name| (self.secure.end_of)(name))),
             Err(error) => {
                 self.failed(&HandshakeError::Failed(error), addr);
                 None

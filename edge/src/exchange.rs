@@ -3,6 +3,7 @@
 
 mod body;
 mod interim;
+mod passing;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -15,8 +16,9 @@ pub(crate) use body::Arriving;
 pub(crate) use body::{Abort, InBody, InError, OutBody};
 pub(crate) use interim::Interim;
 pub(crate) use interim::{ContinueGate, InterimSink};
+pub(crate) use passing::{Passing, Refused};
 pub(crate) use upgrade::{RawHalves, RawLimits, RawSink, RawSource, Wish};
-pub(crate) use upgrade::{RawIn, RawOut, Upgrade};
+pub(crate) use upgrade::{RawIn, RawOut, Upgrade, raw};
 
 /// Who sends requests on one connection, and how. Shared by all requests of that connection.
 #[derive(Clone, Debug)]
@@ -65,4 +67,10 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers one request. Never fails: failures are pages. When the visitor goes away the future is dropped, which
     /// must cancel the request downstream.
     fn handle(&self, exchange: Exchange) -> impl Future<Output = http::Response<OutBody>> + Send;
+
+    /// Carries a connection that passes through, to its end.
+    ///
+    /// # Errors
+    /// When nothing went back to the visitor: he may be told so in TLS.
+    fn pass(&self, passing: Passing) -> impl Future<Output = Result<(), Refused>> + Send;
 }

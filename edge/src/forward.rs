@@ -13,6 +13,7 @@
 mod attempt;
 mod body;
 mod failure;
+mod pass;
 mod pump;
 mod raw;
 mod upload;
@@ -20,11 +21,11 @@ mod upload;
 use std::sync::Arc;
 
 use causeway_tunnel::semantics::is_idempotent;
-use causeway_tunnel::{ConnectorId, RequestHead, SessionId};
+use causeway_tunnel::{ConnectorId, RequestHead, Scheme, SessionId};
 use http::Response;
 
 use crate::balance;
-use crate::exchange::{Exchange, Handler, OutBody};
+use crate::exchange::{Exchange, Handler, OutBody, Passing, Refused};
 use crate::gate::Verdict;
 use crate::http::page::Pages;
 use crate::registry::{Live, Route, Tunnel};
@@ -39,6 +40,27 @@ const MAX_ATTEMPTS: usize = 3;
 impl Handler for Arc<Shard> {
     async fn handle(&self, exchange: Exchange) -> Response<OutBody> {
         forward(self, exchange).await
+    }
+
+    async fn pass(&self, passing: Passing) -> Result<(), Refused> {
+        pass::pass(self, passing).await
+    }
+}
+
+/// What a session is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Request,
+    Pass,
+}
+
+impl Way {
+    /// The connector's route id for this name, if it announced it for this.
+    fn id(self, live: &Live, host: &str) -> Option<u32> {
+        match self {
+            Self::Request => live.route_id(host),
+            Self::Pass => live.passing_id(host),
+        }
     }
 }
 
@@ -71,6 +93,10 @@ fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Route>, Failure> {
         return Err(Failure::UnknownHost);
     };
     exchange.record.set_route(&route.tunnel.name, route.observers(), &exchange.head.headers);
+    // A connection that was made to another name, or before TLS of this one moved: what it asks for is not to be read here.
+    if exchange.visitor.scheme == Scheme::Https && !route.tunnel.end_of(&exchange.host).is_edge() {
+        return Err(Failure::Elsewhere);
+    }
     Ok(Arc::clone(route))
 }
 
@@ -95,7 +121,7 @@ async fn carry(
     let mut tried = Tried::default();
     let mut last = None;
     while tried.sessions.len() < MAX_ATTEMPTS {
-        let live = match choose(shard, tunnel, &host, &tried) {
+        let live = match choose(shard, tunnel, Way::Request, &host, &tried) {
             Ok(live) => live,
             // Nobody left to try: what went wrong before says more than that.
             Err(nobody) => return Err(last.unwrap_or(nobody)),
@@ -105,8 +131,11 @@ async fn carry(
         }
         exchange.record.set_session(&live.label);
         let Some(route) = live.route_id(&host) else { continue };
-        let elsewhere =
-            || is_idempotent && tried.may_leave(&live) && has_better(shard, tunnel, &host, &tried, &live);
+        let elsewhere = || {
+            is_idempotent
+                && tried.may_leave(&live)
+                && has_better(shard, tunnel, Way::Request, &host, &tried, &live)
+        };
         match attempt.run(&live, route, elsewhere).await {
             Ok(response) => return Ok(response),
             Err(failure) if failure.may_retry(is_idempotent) && attempt.can_restart() => {
@@ -137,10 +166,10 @@ fn request_head(exchange: &mut Exchange) -> RequestHead {
     }
 }
 
-fn choose(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {
+fn choose(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {
     let connectors = tunnel.connectors.load();
     let fresh = |live: &Arc<Live>| !tried.holds(live);
-    let willing = |live: &Arc<Live>| fresh(live) && live.route_id(host).is_some();
+    let willing = |live: &Arc<Live>| fresh(live) && way.id(live, host).is_some();
     let choose = |eligible: &dyn Fn(&Arc<Live>) -> bool| {
         balance::choose(&connectors, shard.index, &mut rand::rng(), eligible)
     };
@@ -154,12 +183,9 @@ fn choose(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried) -> Result<A
 }
 
 /// Whether somebody who is heard of can carry what is waiting on a session that is not.
-fn has_better(shard: &Shard, tunnel: &Tunnel, host: &str, tried: &Tried, silent: &Live) -> bool {
+fn has_better(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried, silent: &Live) -> bool {
     let is_better = |live: &Arc<Live>| {
-        live.is_well()
-            && !std::ptr::eq(&**live, silent)
-            && !tried.holds(live)
-            && live.route_id(host).is_some()
+        live.is_well() && !std::ptr::eq(&**live, silent) && !tried.holds(live) && way.id(live, host).is_some()
     };
     let connectors = tunnel.connectors.load();
     balance::choose(&connectors, shard.index, &mut rand::rng(), is_better).is_some()

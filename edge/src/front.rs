@@ -68,12 +68,12 @@ impl Front {
             _ => Certified::by(Arc::clone(&tls)),
         };
         let routes = Arc::clone(registry);
-        let passes_through = Arc::new(move |name: &Host| routes.passes_through(name));
+        let end_of = Arc::new(move |name: &Host| routes.end_of(name));
         let trusted: Vec<_> = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
         let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
         let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone(), budget);
         Ok(Self {
-            secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, passes_through },
+            secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, end_of },
             certified,
             room: Room::new(connections, households),
             forwarding: Forwarding::new(trusted, &pin.to_string()),

@@ -2,6 +2,7 @@
 //!
 //! A request touches only handles resolved beforehand ([`RouteMetrics`]); names that visitors invent never become labels.
 
+mod passing;
 mod route;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+pub(crate) use passing::PassingMetrics;
 pub(crate) use route::RouteMetrics;
 
 /// Cheap to clone; clones share the figures.
@@ -21,6 +23,7 @@ pub(crate) struct Metrics {
     bytes: Family<DirectionLabels, Counter>,
     in_flight: Family<RouteLabels, Gauge>,
     failures: Family<FailureLabels, Counter>,
+    passing: passing::Families,
     retries: Family<TunnelLabels, Counter>,
     sessions: Family<TunnelLabels, Gauge>,
     sessions_suspected: Family<TunnelLabels, Gauge>,
@@ -134,6 +137,7 @@ impl Metrics {
             "Requests that the edge itself answered with an error, or broke off",
             self.failures.clone(),
         );
+        self.passing.register(edge);
         edge.register("request_retries", "Requests sent again on another session", self.retries.clone());
         edge.register("sessions", "Live sessions of connectors", self.sessions.clone());
         edge.register(

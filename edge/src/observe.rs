@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_tunnel::{RequestId, Scheme};
+use causeway_tunnel::{RequestId, Scheme, TlsEnd};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 /// All of it is called on the request's own thread, in the middle of its work: it must not wait.
@@ -48,6 +48,8 @@ pub(crate) struct Start {
     /// Normalised; empty when the request was refused before it had one.
     pub host: Arc<str>,
     pub uri: Uri,
+    /// Elsewhere: it is no request but a whole connection, of which nothing is known but host and visitor.
+    pub tls: TlsEnd,
 }
 
 /// One finished request.

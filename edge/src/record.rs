@@ -152,7 +152,7 @@ impl Drop for Inner {
 
 #[cfg(test)]
 mod tests {
-    use causeway_tunnel::{RequestId, Scheme};
+    use causeway_tunnel::{RequestId, Scheme, TlsEnd};
     use http::{Method, Version};
 
     use super::*;
@@ -209,6 +209,7 @@ mod tests {
             method: Method::GET,
             host: "a.example".into(),
             uri: "/x?secret=1".parse().unwrap(),
+            tls: TlsEnd::Edge,
         };
         Record::new(start, &HeaderMap::new(), observers(events, &["log"]))
     }

@@ -8,6 +8,7 @@
 //! Writers are rare and take the lock; a request only loads snapshots. A pattern is in the table while its tunnel is
 //! granted or announces it, with or without a session: so "no connector" is told apart from "no such site".
 
+mod ends;
 mod live;
 mod snapshot;
 
@@ -19,10 +20,11 @@ use arc_swap::{ArcSwap, Guard as Snapshot};
 use causeway_tunnel::handshake::{Authority, KnownKey, SOFTWARE, Standing};
 use causeway_tunnel::limits::MAX_ROUTES;
 use causeway_tunnel::{
-    CloseCode, Host, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TunnelId,
+    CloseCode, Host, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TlsEnd, TunnelId,
 };
 use parking_lot::Mutex;
 
+use ends::Elsewhere;
 pub(crate) use live::{Announced, Connector, Live};
 pub(crate) use snapshot::{Route, Tunnel};
 
@@ -59,6 +61,7 @@ struct Entry {
     tunnel: Arc<Tunnel>,
     /// How many live sessions announce each pattern that is not itself a grant.
     announced: HashMap<Pattern, usize>,
+    elsewhere: Elsewhere,
     /// Kept while the tunnel lives, so that a pattern that comes back keeps its metrics.
     routes: HashMap<Pattern, Arc<Route>>,
 }
@@ -126,6 +129,7 @@ impl Registry {
             let entry = state.tunnels.entry(record.id).or_insert_with(|| Entry {
                 tunnel: Arc::new(Tunnel::new(record, &self.metrics)),
                 announced: HashMap::new(),
+                elsewhere: Elsewhere::default(),
                 routes: HashMap::new(),
             });
             entry.tunnel.grants.store(Arc::new(record.hostnames.clone()));
@@ -221,7 +225,10 @@ impl Registry {
         let Some(entry) = state.tunnels.get_mut(&info.tunnel) else { return };
         entry.tunnel.sessions_gauge.dec();
         entry.tunnel.remove(info.id);
-        if entry.count(&old.patterns, &[]) {
+        entry.elsewhere.count(&old.elsewhere, &[]);
+        let changed = entry.count(&old.patterns, &[]);
+        entry.settle_ends();
+        if changed {
             self.rebuild(&mut state);
         }
     }
@@ -239,7 +246,7 @@ impl Registry {
         let mut outcome = Announcement::default();
         let mut announced = Announced { generation, ..Announced::default() };
         for (index, route) in routes.iter().enumerate() {
-            let verdict = if route.kind != Kind::Request {
+            let verdict = if !matches!(route.kind, Kind::Request | Kind::Connect) {
                 Err(format!(
                     "this edge ({SOFTWARE}) carries no `{}` streams: update it, or take the rule out",
                     route.kind
@@ -252,10 +259,7 @@ impl Registry {
             match verdict {
                 Ok(pattern) => {
                     outcome.accepted.push(route.id);
-                    // The same name twice in one file: rules with different paths; the first id stands for all.
-                    if announced.table.insert(&pattern, route.id).is_ok() {
-                        announced.patterns.push(pattern);
-                    }
+                    announced.add(route, pattern);
                 }
                 Err(reason) => {
                     outcome.refused.push(RefusedRoute {
@@ -270,6 +274,8 @@ impl Registry {
         let announced = Arc::new(announced);
         let old = live.announced.swap(Arc::clone(&announced));
         let changed = entry.count(&old.patterns, &announced.patterns);
+        entry.elsewhere.count(&old.elsewhere, &announced.elsewhere);
+        entry.settle_ends();
         state.grants = grants;
         if changed {
             self.rebuild(&mut state);
@@ -291,10 +297,9 @@ impl Registry {
         self.table.load().find(host).is_some()
     }
 
-    /// Whether the site of this name ends TLS itself, so that what its visitors say has to pass through unread. There is
-    /// no way to ask for that yet.
-    pub(crate) fn passes_through(&self, _name: &Host) -> bool {
-        false
+    /// Where TLS of this name ends: elsewhere, what its visitors say has to pass through unread.
+    pub(crate) fn end_of(&self, name: &Host) -> TlsEnd {
+        self.table.load().find(name).map_or(TlsEnd::Edge, |route| route.tunnel.end_of(name))
     }
 
     fn rebuild(&self, state: &mut State) {
@@ -353,6 +358,19 @@ impl Entry {
             }
         }
         changed
+    }
+
+    /// Brings up to date where TLS ends. While nobody is there to say otherwise it stays as it was: an edge that began to end TLS
+    /// itself, because a connector is away for a moment, would read what it was not to read.
+    fn settle_ends(&self) {
+        if self.elsewhere.is_empty() && self.tunnel.ends.load().is_empty() {
+            return;
+        }
+        let connectors = self.tunnel.connectors.load();
+        let mut sessions = connectors.iter().flat_map(|connector| &connector.sessions);
+        if sessions.any(|live| live.announced.load().generation > 0) {
+            self.tunnel.ends.store(Arc::new(self.elsewhere.table(self.announced.keys())));
+        }
     }
 }
 

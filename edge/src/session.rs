@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use causeway_tunnel::{
-    AbortCode, CloseCode, Closed, First, Frame, OpenError, RawRecv, RawSend, RecvStream, RequestHead,
-    ResponseEvent, SendStream, SessionInfo, StreamError, Watch,
+    AbortCode, CloseCode, Closed, First, Frame, OpenError, Opening, Passage, RawRecv, RawSend, RecvStream,
+    RequestHead, ResponseEvent, SendStream, SessionInfo, StreamError, Watch,
 };
 use http::HeaderMap;
 
@@ -169,6 +169,13 @@ impl SendHalf {
     pub(crate) async fn request(&mut self, head: &RequestHead, first: First) -> Result<(), StreamError> {
         match self {
             Self::Causeway(send) => send.request(head, first).await,
+        }
+    }
+
+    /// The words that a connection which passes through begins with; its bytes follow raw.
+    pub(crate) async fn connect(&mut self, passage: Passage) -> Result<(), StreamError> {
+        match self {
+            Self::Causeway(send) => send.open(&Opening::Connect(passage), First::More).await,
         }
     }
 

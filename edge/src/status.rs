@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use causeway_tunnel::TlsEnd;
 use serde::{Deserialize, Serialize};
 
 use crate::certified::Certified;
@@ -80,6 +81,9 @@ pub struct HostnameStatus {
     pub state: HostnameState,
     /// Whether the name itself is granted, or announced under a granted wildcard.
     pub granted: bool,
+    /// Where TLS of its visitors ends: `edge`, `connector`, `passthrough`.
+    #[serde(default)]
+    pub tls: TlsEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +205,7 @@ fn hostnames(tunnel: &Tunnel, connectors: &[Connector], certified: &Certified) -
         // A granted wildcard is served when a rule covers it, or any name below it.
         let serves = |known: &Pattern| known.covers(pattern) || pattern.covers(known);
         match usable().any(|live| live.announced.load().patterns.iter().any(serves)) {
+            true if !tunnel.end_of_pattern(pattern).is_edge() => HostnameState::Served,
             true if certified.covers(pattern) => HostnameState::Served,
             true => HostnameState::NoCertificate,
             false => HostnameState::NotAnnounced,
@@ -211,6 +216,7 @@ fn hostnames(tunnel: &Tunnel, connectors: &[Connector], certified: &Certified) -
             hostname: pattern.to_string(),
             state: state(pattern),
             granted: grants.contains(pattern),
+            tls: tunnel.end_of_pattern(pattern),
         })
         .collect()
 }

@@ -140,11 +140,7 @@ fn hazard_123_a_hostile_connector_gets_no_name_beyond_its_grant() {
             "mine.test:443",
             "mine.test/path",
         ];
-        let routes = names
-            .iter()
-            .zip(1..)
-            .map(|(name, id)| Route { id, hostname: (*name).to_owned(), kind: Kind::Request })
-            .collect();
+        let routes = names.iter().zip(1..).map(|(name, id)| Route::of_requests(id, *name)).collect();
         control.send(&Message::Announce { generation: 1, routes }).await.unwrap();
         let (accepted, refused) = loop {
             match control.recv().await.unwrap() {
@@ -162,10 +158,7 @@ fn hazard_123_a_hostile_connector_gets_no_name_beyond_its_grant() {
         }
         // `*` means: every name that is granted, and no more.
         control
-            .send(&Message::Announce {
-                generation: 2,
-                routes: vec![Route { id: 1, hostname: "*".into(), kind: Kind::Request }],
-            })
+            .send(&Message::Announce { generation: 2, routes: vec![Route::of_requests(1, "*")] })
             .await
             .unwrap();
         let answer = visit(&site.edge, Protocol::Http1, &format!("https://{APP}/bytes/1")).await;
@@ -181,10 +174,7 @@ fn hazard_125_a_hostile_connector_can_spoil_only_its_own_streams() {
         let created = edge.create("site", &NAMES).await;
         let (session, mut control) = dial(&edge, &created.token).await;
         control
-            .send(&Message::Announce {
-                generation: 1,
-                routes: vec![Route { id: 1, hostname: "*".into(), kind: Kind::Request }],
-            })
+            .send(&Message::Announce { generation: 1, routes: vec![Route::of_requests(1, "*")] })
             .await
             .unwrap();
         while !matches!(control.recv().await.unwrap(), Some(Message::Announced { .. })) {}
@@ -248,10 +238,7 @@ fn hazard_125_trailers_of_a_hostile_connector_cannot_say_what_belongs_in_the_hea
         let created = edge.create("site", &NAMES).await;
         let (session, mut control) = dial(&edge, &created.token).await;
         control
-            .send(&Message::Announce {
-                generation: 1,
-                routes: vec![Route { id: 1, hostname: "*".into(), kind: Kind::Request }],
-            })
+            .send(&Message::Announce { generation: 1, routes: vec![Route::of_requests(1, "*")] })
             .await
             .unwrap();
         while !matches!(control.recv().await.unwrap(), Some(Message::Announced { .. })) {}

@@ -181,7 +181,7 @@ mod tests {
     fn messages_survive_the_wire_cut_anywhere() {
         let message = Message::Announce {
             generation: 7,
-            routes: vec![Route { id: 1, hostname: "*.example.dev".to_owned(), kind: Kind::Connect }],
+            routes: vec![Route { kind: Kind::Connect, ..Route::of_requests(1, "*.example.dev") }],
         };
         let bytes = encode(&message).unwrap();
         let mut decoder = Decoder::for_stranger();

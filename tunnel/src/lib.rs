@@ -25,7 +25,7 @@
 //!   Hello {versions, tunnel, key, connector, proof, …} →
 //!                                              ← Welcome {version, session, shard, shards, …}
 //!                                              | Refused {code, reason, retry}, then close
-//!   Announce {generation, routes[id, hostname, kind]} →
+//!   Announce {generation, routes[id, hostname, kind, tls]} →
 //!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
 //!   Stats {…} →   every 10 s
 //!   Drain {reason} ↔   "give me / I give you no new streams"
@@ -42,7 +42,18 @@
 //! Opened by the edge. The first frame says what for: REQUEST for one request, OPEN for any other kind, by its name. A
 //! connector announces the kind of each route (`request` goes without saying) and the edge refuses routes
 //! of kinds that it does not carry; a stream of a kind that a connector does not know is reset with
-//! [`AbortCode::UnknownKind`], and nothing else is.
+//! [`AbortCode::UnknownKind`], and nothing else is. A hostname may be announced for several kinds, each with an id of its own.
+//!
+//! # Connect streams
+//! A visitor's connection as it is, from its first byte (its ClientHello) on. Announced for names whose TLS does not end at the
+//! edge: `tls` says for people where it does, the edge does the same for all.
+//! ```text
+//! edge → connector:  OPEN "connect"  raw bytes  FIN
+//! connector → edge:                  raw bytes  FIN
+//! ```
+//! FIN closes one half, a reset is a reset for the other side's peer. The connector resets a stream that it cannot carry before
+//! any byte goes back; with a code after which a request may be sent again, the edge may try elsewhere, as long as it has
+//! taken nothing but the ClientHello from the visitor.
 //!
 //! # Request streams
 //! Either direction is a sequence of frames, `type: u8`, `length: varint`
@@ -113,7 +124,7 @@ pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};
 pub use identity::{EdgeIdentity, Pin};
-pub use message::{Message, RefusedRoute, Route, Stats};
+pub use message::{Message, RefusedRoute, Route, Stats, TlsEnd};
 pub use opening::{Kind, Opening, Passage};
 pub use semantics::{Authority, Host, HostError, Pattern, PatternError};
 pub use session::{OpenError, Role, Session, SessionId, SessionInfo, Sign, Watch};

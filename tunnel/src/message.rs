@@ -114,6 +114,44 @@ pub struct Route {
     /// What it takes.
     #[serde(default, skip_serializing_if = "Kind::is_request")]
     pub kind: Kind,
+    /// Where TLS ends for those who come in by it.
+    #[serde(default, skip_serializing_if = "TlsEnd::is_edge")]
+    pub tls: TlsEnd,
+}
+
+impl Route {
+    /// Of requests, by TLS that ended at the edge or in the clear.
+    pub fn of_requests(id: u32, hostname: impl Into<String>) -> Self {
+        Self { id, hostname: hostname.into(), kind: Kind::Request, tls: TlsEnd::Edge }
+    }
+}
+
+/// Where a visitor's TLS ends: told apart for people only, since beyond the edge it is the connector's affair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsEnd {
+    #[default]
+    Edge,
+    /// At home, where the connector has certificates of its own.
+    Connector,
+    /// At the service; or where a later version knows: nobody on the way reads a byte.
+    #[serde(other)]
+    Passthrough,
+}
+
+impl TlsEnd {
+    pub fn is_edge(&self) -> bool {
+        *self == Self::Edge
+    }
+
+    /// A constant word for the file, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Connector => "connector",
+            Self::Passthrough => "passthrough",
+        }
+    }
 }
 
 /// A route that the edge does not serve for this tunnel.
@@ -155,5 +193,20 @@ mod tests {
             panic!("a refusal");
         };
         assert_eq!(refused.code, RefusalCode::Other);
+    }
+
+    #[test]
+    fn where_tls_ends_is_said_only_where_it_is_not_the_edge() {
+        let text = |route: &Route| serde_json::to_string(route).unwrap();
+        assert_eq!(text(&Route::of_requests(1, "a.dev")), r#"{"id":1,"hostname":"a.dev"}"#);
+        let passed =
+            Route { kind: Kind::Connect, tls: TlsEnd::Passthrough, ..Route::of_requests(2, "b.dev") };
+        let written = r#"{"id":2,"hostname":"b.dev","kind":"connect","tls":"passthrough"}"#;
+        assert_eq!(text(&passed), written);
+        assert_eq!(serde_json::from_str::<Route>(written).unwrap(), passed);
+        for end in [TlsEnd::Edge, TlsEnd::Connector, TlsEnd::Passthrough] {
+            assert_eq!(serde_json::to_string(&end).unwrap(), format!("\"{end}\"", end = end.as_str()));
+        }
+        assert_eq!(serde_json::from_str::<TlsEnd>(r#""moon""#).unwrap(), TlsEnd::Passthrough);
     }
 }

@@ -257,7 +257,7 @@ async fn many_streams_raise_the_limit_at_run_time() {
 #[tokio::test]
 async fn control_messages_flow_both_ways() {
     let (_edge, (_s1, mut edge), (_s2, mut connector)) = pair().await;
-    let routes = vec![Route { id: 1, hostname: "*".to_owned(), kind: Kind::Request }];
+    let routes = vec![Route::of_requests(1, "*")];
     let announce = Message::Announce { generation: 1, routes };
     connector.send(&announce).await.unwrap();
     assert_eq!(edge.recv().await.unwrap(), Some(announce));

@@ -152,7 +152,7 @@ async fn keep(token: Token, address: SocketAddr, role: Role, hostname: String) -
     let dialer = Dialer::new(token, ConnectorId::random(), "bench".to_owned(), provider)?;
     let (session, control) = dialer.dial(address, role).await?;
     let (mut send, mut recv) = control.split();
-    let routes = vec![Route { id: 1, hostname, kind: Default::default() }];
+    let routes = vec![Route::of_requests(1, hostname)];
     send.send(&Message::Announce { generation: 1, routes }).await?;
     let mut report = interval(STATS_INTERVAL);
     loop {

@@ -13,7 +13,7 @@ use serde_saphyr::{Location, Spanned};
 use super::foreign::{Foreign, Tolerant};
 use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
-use super::{Config, Problem, Rule, Warning};
+use super::{Config, Problem, Rule, Warning, tls};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
@@ -35,12 +35,13 @@ pub(super) struct File {
     warnings: Vec<Warning>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct RawRule {
     hostname: Option<Spanned<String>>,
     path: Option<Spanned<String>>,
     service: Option<Spanned<String>>,
+    tls: Option<Spanned<String>>,
     origin_request: Option<Tolerant<OriginRequest>>,
 }
 
@@ -86,8 +87,7 @@ impl File {
             }
             (None, Some(url)) => {
                 let service = Spanned::new(service::with_scheme(&url.value), url.referenced, url.defined);
-                let rule =
-                    RawRule { hostname: None, path: None, service: Some(service), origin_request: None };
+                let rule = RawRule { service: Some(service), ..RawRule::default() };
                 let rule = Tolerant { value: rule, foreign: Vec::new(), known: &[] };
                 Spanned::new(
                     vec![Spanned::new(rule, url.referenced, url.defined)],
@@ -106,6 +106,10 @@ impl File {
             rules.push(check_rule(rule, &inherited, &mut warnings)?);
         }
         catch_all(&raw, &rules)?;
+        tls::check(&rules, |index| {
+            let at = place(&raw.value[index]);
+            (at.line(), at.column())
+        })?;
         let metrics = self.metrics.map(|metrics| address(&metrics)).transpose()?;
         let shards = match self.shards {
             Some(shards) if !(1..=MAX_SHARDS).contains(&shards.value) => {
@@ -187,7 +191,14 @@ fn check_rule(
         }
         None => inherited.origin.clone(),
     };
+    let tls = rule.tls.as_ref().map(tls::end).transpose()?.unwrap_or_default();
+    let own = rule.origin_request.as_ref().map(|own| &own.value);
+    if let Some(at) = own.and_then(OriginRequest::proxy_protocol_at).filter(|_| tls.is_edge()) {
+        return Err(Problem::at(at, "`proxyProtocol` is for rules with `tls: passthrough`")
+            .help(Some("HTTP tells the visitor in X-Real-IP; see also `visitorIpHeader`".to_owned())));
+    }
     let (service, at) = match &rule.service {
+        Some(text) if !tls.is_edge() => (tls::service(text)?, text.referenced),
         Some(text) => {
             let service = Service::parse(&text.value)
                 .map_err(|error| Problem::at(text.referenced, error.reason).help(error.help))?;
@@ -207,7 +218,7 @@ fn check_rule(
     let first = [rule.hostname.as_ref(), rule.path.as_ref(), rule.service.as_ref()];
     let line =
         first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or_else(|| at.line());
-    Ok(Rule { hostname, path, service, origin, line, ca_pool_at })
+    Ok(Rule { hostname, path, service, origin, tls, line, ca_pool_at })
 }
 
 /// A key that cloudflared reads over, and so do we: but not in silence.
@@ -222,7 +233,9 @@ fn ignored(key: &Foreign, known: &[&str]) -> Warning {
 
 /// The last rule takes everything, and no other does: so that every request has an answer its author chose.
 fn catch_all(raw: &Spanned<Vec<Spanned<Tolerant<RawRule>>>>, rules: &[Rule]) -> Result<(), Problem> {
-    let is_catch_all = |rule: &Rule| rule.hostname == Pattern::Any && rule.path.is_none();
+    // What passes TLS through takes nothing of what comes in the clear.
+    let is_catch_all =
+        |rule: &Rule| rule.hostname == Pattern::Any && rule.path.is_none() && rule.tls.is_edge();
     if let Some((index, rule)) =
         rules.iter().enumerate().find(|(index, rule)| index + 1 < rules.len() && is_catch_all(rule))
     {
@@ -236,7 +249,7 @@ fn catch_all(raw: &Spanned<Vec<Spanned<Tolerant<RawRule>>>>, rules: &[Rule]) -> 
     match (rules.last(), raw.value.last()) {
         (Some(last), Some(at)) if !is_catch_all(last) => Err(Problem::at(
             place(at),
-            "the last rule must take every request: it may have no hostname and no path",
+            "the last rule must take every request: it may have no hostname, no path and no `tls: passthrough`",
         )
         .help(Some("add `- service: http_status:404` at the end".to_owned()))),
         (None, _) => Err(Problem::at(raw.referenced, NO_RULES)),
@@ -250,8 +263,9 @@ fn place(rule: &Spanned<Tolerant<RawRule>>) -> Location {
 }
 
 fn unreachable(config: &mut Config, raw: &[Spanned<Tolerant<RawRule>>]) {
-    let table = config.table();
+    let (requests, passing) = (config.table(), config.passing());
     for (index, raw) in raw.iter().enumerate() {
+        let table = if config.rules[index].tls.is_edge() { &requests } else { &passing };
         if let Some(earlier) = table.shadowed_by(index) {
             let earlier_rule = &config.rules[earlier];
             let text = format!(

@@ -4,6 +4,7 @@ mod file;
 mod foreign;
 mod ignored;
 mod origin_request;
+mod tls;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_daemon::config::ConfigError;
-use causeway_tunnel::{Congestion, Pattern};
+use causeway_tunnel::{Congestion, Pattern, TlsEnd};
 
 use crate::ingress::{Matcher, Table};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
-pub(crate) use origin_request::OriginSettings;
+pub(crate) use origin_request::{OriginSettings, ProxyProtocol};
+pub(crate) use tls::end_of;
 
 /// Everything that a rule file says.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub(crate) struct Rule {
     pub(crate) path: Option<PathPattern>,
     pub(crate) service: Service,
     pub(crate) origin: OriginSettings,
+    /// `tls`: where TLS of its visitors ends. Default: at the edge.
+    pub(crate) tls: TlsEnd,
     /// Where in the file it begins.
     pub(crate) line: u64,
     /// Where its `caPool` stands, the one setting that can still fail when files are opened.
@@ -82,12 +86,17 @@ pub(crate) struct Problem {
 impl Config {
     /// The rules as a table to match requests against.
     pub fn table(&self) -> Table {
-        Table::new(
-            self.rules
-                .iter()
-                .map(|rule| Matcher { hostname: rule.hostname.clone(), path: rule.path.clone() })
-                .collect(),
-        )
+        Table::of(self.matchers(), |index| self.rules[index].tls.is_edge())
+    }
+
+    /// The rules as a table to match connections against that pass through.
+    pub(crate) fn passing(&self) -> Table {
+        Table::of(self.matchers(), |index| !self.rules[index].tls.is_edge())
+    }
+
+    fn matchers(&self) -> Vec<Matcher> {
+        let matcher = |rule: &Rule| Matcher { hostname: rule.hostname.clone(), path: rule.path.clone() };
+        self.rules.iter().map(matcher).collect()
     }
 
     /// An error at a place in this file.

@@ -52,6 +52,14 @@ pub(crate) struct OriginSettings {
     pub(crate) idle_timeout: Duration,
     /// `upgradeIdleTimeout` (ours), default 1 h: silence on a WebSocket. 0: no limit.
     pub(crate) upgrade_idle_timeout: Duration,
+    /// `proxyProtocol` (ours), default none: what a service that ends TLS itself is told of each connection. Of no meaning elsewhere.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Which version of haproxy's PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyProtocol {
+    V2,
 }
 
 impl Default for OriginSettings {
@@ -75,6 +83,7 @@ impl Default for OriginSettings {
             response_header_timeout: Duration::from_secs(100),
             idle_timeout: Duration::from_secs(300),
             upgrade_idle_timeout: Duration::from_secs(3600),
+            proxy_protocol: None,
         }
     }
 }
@@ -110,6 +119,7 @@ pub(super) struct OriginRequest {
     idle_timeout: Option<Duration>,
     #[serde(with = "duration::option")]
     upgrade_idle_timeout: Option<Duration>,
+    proxy_protocol: Option<Spanned<String>>,
     // Known to cloudflared, without meaning here.
     access: Option<Spanned<IgnoredAny>>,
     bastion_mode: Option<Spanned<bool>>,
@@ -162,6 +172,17 @@ impl OriginRequest {
                     .to_owned(),
             ));
         }
+        let proxy_protocol = match &self.proxy_protocol {
+            None => base.proxy_protocol,
+            Some(own) => match own.value.as_str() {
+                "" => None,
+                "v2" => Some(ProxyProtocol::V2),
+                other => {
+                    return Err(Problem::at(own.referenced, format!("`{other}` is not spoken here"))
+                        .help(Some("write `proxyProtocol: v2`".to_owned())));
+                }
+            },
+        };
         Ok(OriginSettings {
             connect_timeout: span(self.connect_timeout, base.connect_timeout),
             tls_timeout: span(self.tls_timeout, base.tls_timeout),
@@ -184,12 +205,17 @@ impl OriginRequest {
             response_header_timeout: span(self.response_header_timeout, base.response_header_timeout),
             idle_timeout: span(self.idle_timeout, base.idle_timeout),
             upgrade_idle_timeout: span(self.upgrade_idle_timeout, base.upgrade_idle_timeout),
+            proxy_protocol,
         })
     }
 
     /// `bastionMode`, which makes a rule without a service one that is answered 501.
     pub(super) fn is_bastion(&self) -> Option<bool> {
         self.bastion_mode.as_ref().map(|own| own.value)
+    }
+
+    pub(super) fn proxy_protocol_at(&self) -> Option<Location> {
+        self.proxy_protocol.as_ref().filter(|own| !own.value.is_empty()).map(|own| own.referenced)
     }
 
     pub(super) fn ca_pool_at(&self) -> Option<(u64, u64)> {

@@ -155,30 +155,7 @@ pub(crate) async fn connect(
     alpn: Alpn,
     egress: &Egress,
 ) -> Result<Io, ConnectError> {
-    let socket = match service {
-        Service::Http(origin) | Service::Https(origin) | Service::H2c(origin) => {
-            let limit = or_for_ever(settings.connect_timeout);
-            match timeout(limit, tcp(origin, settings, egress)).await {
-                Ok(connected) => Socket::Tcp(connected?),
-                Err(_) => return Err(ConnectError::ConnectTimeout(origin.to_string(), limit)),
-            }
-        }
-        Service::Unix(path) | Service::UnixTls(path) => {
-            match timeout(or_for_ever(settings.connect_timeout), UnixStream::connect(path)).await {
-                Ok(Ok(unix)) => Socket::Unix(unix),
-                Ok(Err(error)) => return Err(ConnectError::Refused(path.display().to_string(), error)),
-                Err(_) => {
-                    return Err(ConnectError::ConnectTimeout(
-                        path.display().to_string(),
-                        settings.connect_timeout,
-                    ));
-                }
-            }
-        }
-        Service::Status(_) | Service::HelloWorld | Service::Unserved(_) => {
-            return Err(ConnectError::NoAddress(service.to_string()));
-        }
-    };
+    let socket = socket(service, settings, egress).await?;
     let Some(tls) = tls else { return Ok(Io::plain(socket)) };
     let name = match (server_name, service) {
         (Some(name), _) => server_name_of(name)?,
@@ -204,6 +181,35 @@ pub(crate) async fn connect(
         }
         Ok(Err(error)) => Err(ConnectError::Tls(service.to_string(), error)),
         Err(_) => Err(ConnectError::TlsTimeout(service.to_string(), settings.tls_timeout)),
+    }
+}
+
+/// Connects, and speaks no TLS of its own.
+pub(super) async fn socket(
+    service: &Service,
+    settings: &OriginSettings,
+    egress: &Egress,
+) -> Result<Socket, ConnectError> {
+    match service {
+        Service::Http(origin) | Service::Https(origin) | Service::H2c(origin) | Service::Tcp(origin) => {
+            let limit = or_for_ever(settings.connect_timeout);
+            match timeout(limit, tcp(origin, settings, egress)).await {
+                Ok(connected) => connected.map(Socket::Tcp),
+                Err(_) => Err(ConnectError::ConnectTimeout(origin.to_string(), limit)),
+            }
+        }
+        Service::Unix(path) | Service::UnixTls(path) => {
+            match timeout(or_for_ever(settings.connect_timeout), UnixStream::connect(path)).await {
+                Ok(Ok(unix)) => Ok(Socket::Unix(unix)),
+                Ok(Err(error)) => Err(ConnectError::Refused(path.display().to_string(), error)),
+                Err(_) => {
+                    Err(ConnectError::ConnectTimeout(path.display().to_string(), settings.connect_timeout))
+                }
+            }
+        }
+        Service::Status(_) | Service::HelloWorld | Service::Unserved(_) => {
+            Err(ConnectError::NoAddress(service.to_string()))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The byte stream to an origin: TCP or a Unix socket, with or without TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,6 +91,14 @@ impl Io {
     /// Whether TLS agreed on HTTP/2.
     pub(crate) fn is_h2(&self) -> bool {
         matches!(&self.layer, Layer::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// Whom it leads to, where that is an address.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        match self.socket() {
+            Socket::Tcp(tcp) => tcp.peer_addr().ok(),
+            Socket::Unix(_) => None,
+        }
     }
 
     /// Whether closing the connection is a reset, where an end in good order would make look whole what is not.

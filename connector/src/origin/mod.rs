@@ -403,6 +403,15 @@ impl Origin {
         dialled
     }
 
+    /// A connection that nobody here speaks on, TLS included; counted like all others.
+    pub(crate) async fn raw(&self, shard: usize) -> Result<Io, ConnectError> {
+        let Err(permit) = self.kept_or_permit(shard, None, Want::ForUpgrade).await? else {
+            unreachable!("only those are given a kept connection who ask for one");
+        };
+        let socket = connect::socket(&self.service, &self.settings, &self.egress).await?;
+        Ok(Io::plain(socket).holding(permit))
+    }
+
     async fn h1(&self, io: Io) -> Result<Connection, ConnectError> {
         let connection = H1::new(io)
             .await

@@ -62,6 +62,9 @@ fn tunnel_text(tunnel: &TunnelStatus) -> String {
     let mut rows = Vec::new();
     for hostname in &tunnel.hostnames {
         let word = match hostname.state {
+            HostnameState::Served if !hostname.tls.is_edge() => {
+                format!("served, tls: {}", hostname.tls.as_str())
+            }
             HostnameState::Served => "served".to_owned(),
             HostnameState::NoCertificate => format!("not servable: no certificate for {}", hostname.hostname),
             HostnameState::NotAnnounced => "no rule of the connector has it".to_owned(),

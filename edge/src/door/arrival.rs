@@ -1,7 +1,7 @@
 //! Whom a connection is for, by the first thing that it says. A pure decision.
 
-use causeway_tunnel::Host;
 use causeway_tunnel::carrier::ALPN as TUNNEL;
+use causeway_tunnel::{Host, TlsEnd};
 
 use crate::tls::{Spoken, TlsHello};
 
@@ -16,13 +16,13 @@ pub(super) enum Arrival {
     Visitor(TlsHello),
     /// A connector whose way by UDP is barred.
     Tunnel(TlsHello),
-    /// A visitor of a site that ends TLS itself.
-    PassThrough(Host, TlsHello),
+    /// A visitor of a site whose TLS ends elsewhere.
+    PassThrough(Host, TlsEnd, TlsHello),
 }
 
 impl Arrival {
-    /// On the port for HTTPS. `passes_through`: whether the site of this name ends TLS itself.
-    pub(super) fn of(spoken: Spoken, passes_through: impl FnOnce(&Host) -> bool) -> Self {
+    /// On the port for HTTPS. `end_of`: where TLS of this name ends.
+    pub(super) fn of(spoken: Spoken, end_of: impl FnOnce(&Host) -> TlsEnd) -> Self {
         let hello = match spoken {
             Spoken::Text(text) => return Self::Cleartext(text),
             Spoken::Tls(hello) => hello,
@@ -32,9 +32,10 @@ impl Arrival {
             return Self::Tunnel(hello);
         }
         // A name that is none is the handshake's to refuse.
-        match hello.name().filter(passes_through) {
-            Some(name) => Self::PassThrough(name, hello),
-            None => Self::Visitor(hello),
+        let Some(name) = hello.name() else { return Self::Visitor(hello) };
+        match end_of(&name) {
+            TlsEnd::Edge => Self::Visitor(hello),
+            elsewhere => Self::PassThrough(name, elsewhere, hello),
         }
     }
 }
@@ -49,7 +50,10 @@ mod tests {
     async fn arrival(said: &[u8]) -> Arrival {
         let (mut ours, mut theirs) = tokio::io::duplex(16 * 1024);
         theirs.write_all(said).await.unwrap();
-        Arrival::of(Spoken::read(&mut ours).await.unwrap(), |name| &**name == "home.example")
+        Arrival::of(Spoken::read(&mut ours).await.unwrap(), |name| match &**name {
+            "home.example" => TlsEnd::Passthrough,
+            _ => TlsEnd::Edge,
+        })
     }
 
     #[tokio::test]
@@ -72,8 +76,10 @@ mod tests {
     #[tokio::test]
     async fn what_passes_through_keeps_all_that_was_said_and_never_takes_a_connector() {
         let said = hello("Home.example", &[b"h2"]);
-        let Arrival::PassThrough(name, hello_there) = arrival(&said).await else { panic!("it passes") };
-        assert_eq!((&*name, hello_there.bytes()), ("home.example", &*said));
+        let Arrival::PassThrough(name, TlsEnd::Passthrough, hello_there) = arrival(&said).await else {
+            panic!("it passes")
+        };
+        assert_eq!((&*name, hello_there.into_bytes()), ("home.example", said));
         let connector = arrival(&hello("home.example", &[TUNNEL])).await;
         assert!(matches!(connector, Arrival::Tunnel(_)), "{connector:?}");
     }

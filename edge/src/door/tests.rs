@@ -27,11 +27,10 @@ async fn a_connector_over_tcp_is_told_that_its_protocol_is_not_spoken() {
 }
 
 #[tokio::test]
-async fn what_should_pass_through_is_refused_as_an_unknown_name_while_there_is_no_way() {
+async fn what_passes_through_and_is_not_carried_is_told_so_in_tls() {
     let front = Front::tls(Fake::path()).await;
-    let unrecognized_name = alert(112);
-    assert_eq!(answer(&front, &said_by_client("home.example", &[b"h2"])).await, unrecognized_name);
-    assert_eq!(front.refused("no way to pass TLS through"), 1);
+    let (internal_error, unrecognized_name) = (alert(80), alert(112));
+    assert_eq!(answer(&front, &said_by_client("home.example", &[b"h2"])).await, internal_error);
     assert_eq!(answer(&front, &said_by_client("other.example", &[b"h2"])).await, unrecognized_name);
     assert_eq!(front.refused("unknown server name"), 1);
     assert!(front.nothing_seen());

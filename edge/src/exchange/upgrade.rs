@@ -100,15 +100,16 @@ impl Upgrade {
     /// # Errors
     /// When the visitor went away first.
     pub(crate) async fn accept(self) -> Result<(RawIn, RawOut), Abort> {
-        let (source, sink) = self.halves.await?;
-        let moved = Arc::new(Moved { start: Instant::now(), last: AtomicU64::new(0) });
-        let raw_in =
-            RawIn { source, moved: Arc::clone(&moved), idle: self.limits.idle, record: self.record.clone() };
-        let (meter, alarm) = (self.limits.http.writing(), Alarm::default());
-        let limit = self.limits.http.write_idle;
-        let raw_out = RawOut { sink, moved, meter, alarm, limit, record: self.record };
-        Ok((raw_in, raw_out))
+        Ok(raw(self.halves.await?, self.limits, self.record))
     }
+}
+
+/// The two directions under their limits, and with their account.
+pub(crate) fn raw((source, sink): RawHalves, limits: RawLimits, record: Record) -> (RawIn, RawOut) {
+    let moved = Arc::new(Moved { start: Instant::now(), last: AtomicU64::new(0) });
+    let raw_in = RawIn { source, moved: Arc::clone(&moved), idle: limits.idle, record: record.clone() };
+    let (meter, alarm, limit) = (limits.http.writing(), Alarm::default(), limits.http.write_idle);
+    (raw_in, RawOut { sink, moved, meter, alarm, limit, record })
 }
 
 impl std::fmt::Debug for Upgrade {

@@ -21,7 +21,7 @@ use crate::session::{RecvHalf, SendHalf};
 use crate::shard::{Patience, Shard};
 
 /// A connector that allows no more streams for so long is overloaded.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the connector stopped taking the body, its reason follows at once: as an answer, or as an abort.
 const REASON_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -249,7 +249,7 @@ impl<'a> Attempt<'a> {
 }
 
 /// Resolves when the session is silent and `elsewhere` says that there is a better one.
-async fn overtaken(live: &Live, elsewhere: impl Fn() -> bool) {
+pub(super) async fn overtaken(live: &Live, elsewhere: impl Fn() -> bool) {
     loop {
         live.session.suspected().await;
         if elsewhere() {

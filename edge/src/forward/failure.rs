@@ -11,6 +11,8 @@ use crate::record::Record;
 pub(crate) enum Failure {
     /// No tunnel is granted this name.
     UnknownHost,
+    /// TLS of this name does not end here, and this visitor's did.
+    Elsewhere,
     /// The tunnel is connected, but no rule of its connectors has this name.
     NotAnnounced,
     /// The tunnel has no session that could be tried.
@@ -72,6 +74,7 @@ impl Failure {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::UnknownHost => "unknown_host",
+            Self::Elsewhere => "tls_ends_elsewhere",
             Self::NotAnnounced => "name_not_announced",
             Self::NoConnector => "no_connector",
             Self::NotOpened => "stream_not_opened",
@@ -98,6 +101,11 @@ impl Failure {
             Self::UnknownHost => {
                 Page::new(StatusCode::NOT_FOUND, Hop::Edge, "This server knows no site of this name.")
             }
+            Self::Elsewhere => Page::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                Hop::Visitor,
+                "This connection is not for that name. Open a new one to it.",
+            ),
             Self::NotAnnounced | Self::Aborted(AbortCode::UnknownRoute) => {
                 Page::new(StatusCode::NOT_FOUND, Hop::Tunnel, "The site has no rule for this name.")
             }

@@ -1,8 +1,9 @@
-//! After an accepted upgrade: bytes both ways between visitor and tunnel until both directions have ended.
+//! After an accepted upgrade, or of a connection that passes through: bytes both ways between visitor and tunnel until both directions have ended.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use causeway_tunnel::{AbortCode, StreamError};
 
 use crate::exchange::{Abort, RawIn, RawOut, Upgrade};
@@ -19,20 +20,39 @@ const VISITOR_GONE: Broken = (AbortCode::Cancelled, "visitor_gone");
 /// never ended.
 pub(super) async fn copy(
     upgrade: Upgrade,
-    mut to_connector: RawSendHalf,
-    mut from_connector: RawRecvHalf,
+    to_connector: RawSendHalf,
+    from_connector: RawRecvHalf,
     record: Record,
     reader: Option<Arc<Reader>>,
 ) {
-    let Ok((mut from_visitor, mut to_visitor)) = upgrade.accept().await else {
+    let Ok(visitor) = upgrade.accept().await else {
         // Dropping the stream's halves tells the connector.
         return record.set_failure(VISITOR_GONE.1);
     };
+    relay(visitor, (to_connector, from_connector), Ahead::default(), &record, reader).await;
+}
+
+/// What was taken from either side already, to be given to the other first.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    pub(super) from_visitor: Option<Bytes>,
+    pub(super) from_connector: Option<Bytes>,
+}
+
+/// [`copy`] between halves that are there.
+pub(super) async fn relay(
+    (mut from_visitor, mut to_visitor): (RawIn, RawOut),
+    (mut to_connector, mut from_connector): (RawSendHalf, RawRecvHalf),
+    ahead: Ahead,
+    record: &Record,
+    reader: Option<Arc<Reader>>,
+) {
     // Beside both directions: one that has ended, or waits for its writer, looks at no clock.
     let idle = from_visitor.idle();
     let both = async {
-        let up = up(&mut from_visitor, &mut to_connector);
-        tokio::try_join!(up, down(&mut from_connector, &mut to_visitor, reader.as_deref())).map(|_| ())
+        let up = up(&mut from_visitor, &mut to_connector, ahead.from_visitor);
+        let down = down(&mut from_connector, &mut to_visitor, ahead.from_connector, reader.as_deref());
+        tokio::try_join!(up, down).map(|_| ())
     };
     let ended = tokio::select! {
         ended = both => ended,
@@ -45,8 +65,13 @@ pub(super) async fn copy(
     }
 }
 
-async fn up(from: &mut RawIn, to: &mut RawSendHalf) -> Result<(), Broken> {
-    while let Some(bytes) = from.chunk().await.map_err(|Abort { .. }| VISITOR_GONE)? {
+async fn up(from: &mut RawIn, to: &mut RawSendHalf, mut ahead: Option<Bytes>) -> Result<(), Broken> {
+    loop {
+        let next = match ahead.take() {
+            None => from.chunk().await.map_err(|Abort { .. }| VISITOR_GONE)?,
+            ahead => ahead,
+        };
+        let Some(bytes) = next else { break };
         tokio::select! {
             biased;
             written = to.write(bytes) => written.map_err(|error| broken(&error))?,
@@ -58,8 +83,18 @@ async fn up(from: &mut RawIn, to: &mut RawSendHalf) -> Result<(), Broken> {
     Ok(())
 }
 
-async fn down(from: &mut RawRecvHalf, to: &mut RawOut, reader: Option<&Reader>) -> Result<(), Broken> {
-    while let Some(bytes) = from.chunk().await.map_err(|error| broken(&error))? {
+async fn down(
+    from: &mut RawRecvHalf,
+    to: &mut RawOut,
+    mut ahead: Option<Bytes>,
+    reader: Option<&Reader>,
+) -> Result<(), Broken> {
+    loop {
+        let next = match ahead.take() {
+            None => from.chunk().await.map_err(|error| broken(&error))?,
+            ahead => ahead,
+        };
+        let Some(bytes) = next else { break };
         let waiting = reader.map(|reader| (reader, from.waiting_bytes(), from.held_bytes()));
         write(to, bytes, waiting).await?;
     }
@@ -69,7 +104,7 @@ async fn down(from: &mut RawRecvHalf, to: &mut RawOut, reader: Option<&Reader>) 
 /// Writes while the visitor takes something, and is not given up for what waits behind it.
 async fn write(
     to: &mut RawOut,
-    bytes: bytes::Bytes,
+    bytes: Bytes,
     waiting: Option<(&Reader, usize, usize)>,
 ) -> Result<(), Broken> {
     let Some((reader, waiting, counted)) = waiting else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use causeway_daemon::drain::Drain;
 use causeway_tunnel::flow::Budget;
 use causeway_tunnel::semantics::join_cookies;
-use causeway_tunnel::{Host, RequestId, Scheme};
+use causeway_tunnel::{Host, RequestId, Scheme, TlsEnd};
 use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::timing::Limits;
 use super::validate;
 use crate::exchange::{Handler, OutBody, Visitor};
-use crate::household::{Age, Household, Households};
+use crate::household::{Age, Crowded, Household, Households};
 use crate::observe::{Observers, Start};
 use crate::record::Record;
 use crate::room::{Pressure, Room};
@@ -28,7 +28,7 @@ use crate::tls::Names;
 
 /// What all connections of a shard's listeners share.
 pub(crate) struct Service<H> {
-    pub(super) handler: H,
+    pub(crate) handler: H,
     observers: Observers,
     pub(crate) forwarding: Forwarding,
     pub(crate) limits: Limits,
@@ -162,6 +162,31 @@ impl<H: Handler> Service<H> {
         Ok(Entered { id, visitor, host, parts, record })
     }
 
+    /// A place for a connection that passes through, and its record.
+    pub(crate) fn pass(
+        &self,
+        visitor: SocketAddr,
+        host: &Host,
+        tls: TlsEnd,
+        household: &Arc<Household>,
+    ) -> Result<(RequestId, Record), Crowded> {
+        let ticket = household.admit(&Arc::default())?;
+        let id = RequestId::random(&mut rand::rng());
+        let start = Start {
+            id,
+            visitor,
+            scheme: Scheme::Https,
+            version: Version::default(),
+            method: Method::CONNECT,
+            host: Arc::clone(host.shared()),
+            uri: Uri::default(),
+            tls,
+        };
+        let record = Record::new(start, &HeaderMap::new(), self.observers.clone());
+        record.set_ticket(ticket);
+        Ok((id, record))
+    }
+
     /// Answers what never became a request.
     pub(crate) fn refuse(&self, peer: &Peer, version: Version, refusal: Refusal) -> Turned {
         let id = RequestId::random(&mut rand::rng());
@@ -189,7 +214,7 @@ impl<H: Handler> Service<H> {
         host: Arc<str>,
         uri: Uri,
     ) -> Start {
-        Start { id, visitor, scheme: peer.scheme, version, method, host, uri }
+        Start { id, visitor, scheme: peer.scheme, version, method, host, uri, tls: TlsEnd::Edge }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use causeway_daemon::drain::Drain;
 use causeway_tunnel::flow::Budget;
-use causeway_tunnel::{BodyKind, Host};
+use causeway_tunnel::{BodyKind, Host, TlsEnd};
 use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
@@ -25,7 +25,7 @@ use super::h2;
 use super::page::Pages;
 use super::timing::Limits;
 use crate::door::{Door, Protocol, Secure};
-use crate::exchange::{Abort, Exchange, Handler, InBody, InError, OutBody};
+use crate::exchange::{Abort, Exchange, Handler, InBody, InError, OutBody, Passing, Refused};
 use crate::household::{Bounds, Households};
 use crate::listen;
 use crate::metrics::{ReasonLabels, Visitors};
@@ -87,6 +87,10 @@ impl Handler for Told<Fake> {
         self.seen.try_send(seen).expect("the test reads what it asks for");
         exchange.head.extensions.insert(self.errors.clone());
         (self.inner.answer)(exchange).await
+    }
+
+    async fn pass(&self, passing: Passing) -> Result<(), Refused> {
+        Err(Refused { to_visitor: passing.to_visitor })
     }
 }
 
@@ -305,8 +309,11 @@ impl Front {
         let forwarding = Forwarding::new(vec![], "test");
         let service = Service::new(handler, observers, forwarding, Limits::default(), drain.clone(), &room);
         let handshake_timeout = Duration::from_secs(10);
-        let passes_through = Arc::new(|name: &Host| name.as_str() == "home.example");
-        let secure = Secure { tls, handshake_timeout, passes_through };
+        let end_of = Arc::new(|name: &Host| match name.as_str() {
+            "home.example" => TlsEnd::Passthrough,
+            _ => TlsEnd::Edge,
+        });
+        let secure = Secure { tls, handshake_timeout, end_of };
         let visitors = Visitors::default();
         let door = Door::new(protocol, secure, Arc::clone(&service), visitors.clone());
         drop(drain.spawn("listener", listen::serve(listener, door, room)));

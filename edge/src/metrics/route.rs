@@ -90,7 +90,7 @@ impl Observer for RouteMetrics {
 mod tests {
     use std::time::Duration;
 
-    use causeway_tunnel::{RequestId, Scheme};
+    use causeway_tunnel::{RequestId, Scheme, TlsEnd};
     use http::{Method, Uri, Version};
     use prometheus_client::registry::Registry;
 
@@ -105,6 +105,7 @@ mod tests {
             method: Method::GET,
             host: "a.example".into(),
             uri: Uri::from_static("/"),
+            tls: TlsEnd::Edge,
         };
         route.begin(&start, &HeaderMap::new());
         start

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use causeway_tunnel::{ConnectorId, KeyId, RefusedRoute, Role, Stats};
+use causeway_tunnel::{ConnectorId, KeyId, Kind, RefusedRoute, Role, Route, Stats, TlsEnd};
 use parking_lot::Mutex;
 
 use crate::balance::{self, Candidate, Place};
@@ -35,10 +35,35 @@ pub(crate) struct Live {
 #[derive(Debug, Default)]
 pub(crate) struct Announced {
     pub generation: u64,
-    /// Pattern to the connector's route id.
+    /// Pattern to the connector's route id, for requests.
     pub table: Table<u32>,
+    /// The same for connections that pass through.
+    pub passing: Table<u32>,
+    /// All of both.
     pub patterns: Vec<Pattern>,
+    /// Those whose TLS does not end here.
+    pub elsewhere: Vec<(Pattern, TlsEnd)>,
     pub refused: Vec<RefusedRoute>,
+}
+
+impl Announced {
+    /// Takes in a route of a kind that is carried.
+    pub(super) fn add(&mut self, route: &Route, pattern: Pattern) {
+        let is_known = self.table.at(&pattern).is_some() || self.passing.at(&pattern).is_some();
+        let table = if route.kind == Kind::Connect { &mut self.passing } else { &mut self.table };
+        // The same name twice in one file: rules with different paths; the first id stands for all.
+        if table.insert(&pattern, route.id).is_err() {
+            return;
+        }
+        if route.kind == Kind::Connect {
+            // Whoever passes it on unread cannot end it at the edge, whatever he says.
+            let end = if route.tls.is_edge() { TlsEnd::Passthrough } else { route.tls };
+            self.elsewhere.push((pattern.clone(), end));
+        }
+        if !is_known {
+            self.patterns.push(pattern);
+        }
+    }
 }
 
 impl Live {
@@ -57,6 +82,11 @@ impl Live {
     /// The connector's route id for this name, if it announced it.
     pub(crate) fn route_id(&self, host: &str) -> Option<u32> {
         self.announced.load().table.find(host).copied()
+    }
+
+    /// The same for a connection that passes through.
+    pub(crate) fn passing_id(&self, host: &str) -> Option<u32> {
+        self.announced.load().passing.find(host).copied()
     }
 
     /// Never chosen again; what is in flight runs on.

@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use causeway_tunnel::limits;
-use causeway_tunnel::{SessionId, TunnelId};
+use causeway_tunnel::{SessionId, TlsEnd, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Connector, Live};
 use crate::balance::{Candidate, Place};
 use crate::gate::Gate;
-use crate::metrics::{Metrics, RouteMetrics};
+use crate::metrics::{Metrics, PassingMetrics, RouteMetrics};
 use crate::observe::Observers;
-use crate::route::Pattern;
+use crate::route::{Pattern, Table};
 use crate::store::TunnelRecord;
 use crate::unix_now;
 
@@ -27,6 +27,8 @@ pub(crate) struct Tunnel {
     pub grants: ArcSwap<Vec<Pattern>>,
     /// Who can carry a request now. Swapped whole when a session comes or goes.
     pub connectors: ArcSwap<Vec<Connector>>,
+    /// Where TLS of its names ends, when it is not the edge for all of them.
+    pub(super) ends: ArcSwap<Table<TlsEnd>>,
     pub(super) sessions_gauge: Gauge,
     /// Unix seconds of the last session's coming or going; 0 when there never was one.
     last_seen: AtomicI64,
@@ -39,6 +41,7 @@ impl Tunnel {
             name: record.name.as_str().into(),
             grants: ArcSwap::from_pointee(record.hostnames.clone()),
             connectors: ArcSwap::default(),
+            ends: ArcSwap::default(),
             sessions_gauge: metrics.sessions(&record.name),
             last_seen: AtomicI64::new(record.last_seen_at.unwrap_or(0)),
         }
@@ -60,6 +63,16 @@ impl Tunnel {
             .or_else(|| free(true, false))
             .or_else(|| free(false, true))
             .or_else(|| free(true, true))
+    }
+
+    /// Where TLS of a name of its ends.
+    pub(crate) fn end_of(&self, host: &str) -> TlsEnd {
+        self.ends.load().find(host).copied().unwrap_or_default()
+    }
+
+    /// The same of a pattern; its narrower ones may differ.
+    pub(crate) fn end_of_pattern(&self, pattern: &Pattern) -> TlsEnd {
+        self.ends.load().owner(pattern).copied().unwrap_or_default()
     }
 
     /// When a session was last seen, in Unix seconds.
@@ -102,6 +115,8 @@ pub(crate) struct Route {
     families: Metrics,
     /// Made by the first request: most of ten thousand routes sleep.
     awake: OnceLock<Awake>,
+    /// The same of connections that pass through, by where their TLS ends.
+    passing: [OnceLock<(Arc<PassingMetrics>, Observers)>; 2],
 }
 
 /// What a route has that requests come in by.
@@ -119,6 +134,7 @@ impl Route {
             gate,
             families: metrics.clone(),
             awake: OnceLock::new(),
+            passing: Default::default(),
         }
     }
 
@@ -131,7 +147,20 @@ impl Route {
         &awake.observers
     }
 
+    /// Who hears of the connections that pass through by it.
+    pub(crate) fn passing_observers(&self, end: TlsEnd) -> &Observers {
+        let (_, observers) = self.passing[usize::from(end == TlsEnd::Connector)].get_or_init(|| {
+            let metrics = Arc::new(PassingMetrics::new(&self.families, &self.tunnel.name, &self.label, end));
+            let observers = Observers::new([Arc::clone(&metrics) as _]);
+            (metrics, observers)
+        });
+        observers
+    }
+
     pub(super) fn forget(&self) {
+        for (metrics, _) in self.passing.iter().filter_map(OnceLock::get) {
+            metrics.forget();
+        }
         if let Some(awake) = self.awake.get() {
             awake.metrics.forget();
         }

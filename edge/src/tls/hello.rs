@@ -28,6 +28,7 @@ pub(crate) struct TlsHello {
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(crate) enum Alert {
+    InternalError = 80,
     UnrecognizedName = 112,
     NoApplicationProtocol = 120,
 }
@@ -89,17 +90,20 @@ impl TlsHello {
     }
 
     /// What a server behind this one has to be given first.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
 impl Alert {
     /// Ends the connection. If the alert does not arrive it ends all the same.
     pub(crate) async fn send<T: AsyncWrite + Unpin>(self, io: &mut T) {
-        let record = [21, 3, 3, 0, 2, 2, self as u8];
-        let _ = io.write_all(&record).await;
+        let _ = io.write_all(&self.record()).await;
         let _ = io.shutdown().await;
+    }
+
+    pub(crate) fn record(self) -> [u8; 7] {
+        [21, 3, 3, 0, 2, 2, self as u8]
     }
 }
 
@@ -131,9 +135,9 @@ pub(super) mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(7);
         let (spoken, _) = tokio::join!(Spoken::read(&mut ours), theirs.write_all(&said));
         let Spoken::Tls(hello) = spoken.unwrap() else { panic!("it is TLS") };
-        assert_eq!(hello.bytes(), said);
         assert_eq!(hello.name(), Host::name("a.example").ok());
         assert!(hello.prefers(b"h2") && !hello.prefers(b"http/1.1"));
+        assert_eq!(hello.into_bytes(), said);
     }
 
     #[tokio::test]

@@ -15,8 +15,8 @@ use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::listen::{Listener, Shard as Place};
 use causeway_tunnel::{
     AbortCode, BodyKind, Certificates, CloseCode, ConnectorId, ControlSend, EdgeIdentity, First, Frame, Host,
-    KeyId, Kind, Message, Opening, RecvStream, RequestHead, RequestId, ResponseHead, Role, Route, Scheme,
-    SendStream, Session, Token, TunnelId, TunnelKey,
+    KeyId, Message, Opening, RecvStream, RequestHead, RequestId, ResponseHead, Role, Route, Scheme,
+    SendStream, Session, TlsEnd, Token, TunnelId, TunnelKey,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use parking_lot::Mutex;
@@ -97,7 +97,7 @@ impl Bench {
         let dialer =
             Dialer::new(self.token.clone(), ConnectorId::random(), "here".to_owned(), provider()).unwrap();
         let (session, mut control) = dialer.dial(self.address, Role::Primary).await.unwrap();
-        let routes = vec![Route { id: 7, hostname: "*".to_owned(), kind: Kind::Request }];
+        let routes = vec![Route::of_requests(7, "*")];
         control.send(&Message::Announce { generation: 1, routes }).await.unwrap();
         let answer = control.recv().await.unwrap().unwrap();
         assert!(matches!(answer, Message::Announced { accepted, .. } if accepted == [7]));
@@ -369,6 +369,7 @@ fn exchange(method: Method, path: &str, body: InBody, body_kind: BodyKind) -> Ex
         method: head.method.clone(),
         host: HOST.into(),
         uri: head.uri.clone(),
+        tls: TlsEnd::Edge,
     };
     Exchange {
         id: RequestId([1; 16]),
@@ -395,6 +396,7 @@ pub(super) fn trickle() -> (InBody, mpsc::Sender<Result<Bytes, InError>>) {
         method: Method::POST,
         host: HOST.into(),
         uri: "/".parse().unwrap(),
+        tls: TlsEnd::Edge,
     };
     let record = Record::new(start, &HeaderMap::new(), Observers::new([]));
     (InBody::arriving(Box::new(Trickle(receiver)), None, record), sender)
