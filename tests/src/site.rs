@@ -6,6 +6,7 @@ use crate::client::{Http1, Http2};
 use crate::connector::Connector;
 use crate::edge::{Created, Edge, EdgeOptions};
 use crate::files::Folder;
+use crate::outside::{self, Outside};
 use crate::relay::Relay;
 
 /// The names that a site's tunnel may serve.
@@ -13,7 +14,7 @@ pub const NAMES: [&str; 2] = ["example.test", "*.example.test"];
 /// The name that most tests visit.
 pub const APP: &str = "app.example.test";
 /// How long a site may take to come up on a loaded machine.
-const START: Duration = Duration::from_secs(20);
+pub(crate) const START: Duration = Duration::from_secs(20);
 
 /// A running site.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Site {
     pub edge: Edge,
     pub connector: Connector,
     pub tunnel: Created,
+    /// What its visitors come in by, when TLS is to pass through (`CAUSEWAY_TLS`).
+    pub outside: Option<Outside>,
 }
 
 impl Site {
@@ -36,12 +39,13 @@ impl Site {
 
     /// A site on an edge with options, and a connector in a folder that may hold further files.
     pub async fn with(options: EdgeOptions, folder: Folder, rules: &str) -> Self {
-        let edge = Edge::with(options).await;
+        let mut edge = Edge::with(options).await;
         let tunnel = edge.create("site", &NAMES).await;
         let mut connector = Connector::start_in(folder, &tunnel.token, rules, &[]);
         connector.ready(START).await;
         edge.wait_state("site", "HEALTHY", START).await;
-        Self { edge, connector, tunnel }
+        let outside = if outside::is_wanted() { Some(Outside::of(&mut edge).await) } else { None };
+        Self { edge, connector, tunnel, outside }
     }
 
     /// A site whose connector reaches the edge over a link that can be cut.
@@ -53,7 +57,7 @@ impl Site {
         let mut connector = Connector::start(&tunnel.token, rules);
         connector.ready(START).await;
         edge.wait_state("site", "HEALTHY", START).await;
-        (Self { edge, connector, tunnel }, relay)
+        (Self { edge, connector, tunnel, outside: None }, relay)
     }
 
     /// One more connector of the same tunnel.

@@ -1,6 +1,7 @@
 //! Visitors: raw HTTP/1.1, HTTP/2 by the h2 crate, and the answers both give.
 
 mod duplex;
+pub mod hello;
 mod http1;
 mod http2;
 mod parse;
