@@ -8,7 +8,7 @@ use causeway_tunnel::{Authority, Host, Kind, Pattern, Route, Scheme, TlsEnd, lim
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
-use crate::config::{Config, Rule, end_of};
+use crate::config::{Config, Rule, Visitors, end_of};
 use crate::ingress::{Choice, Table};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::origin::{Egress, Origin};
@@ -61,11 +61,12 @@ pub(crate) enum NoRule {
 }
 
 /// One route as it is announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) pattern: Pattern,
     /// At the edge: it takes requests. Elsewhere: it takes whole connections.
     pub(crate) tls: TlsEnd,
+    visitors: Visitors,
 }
 
 /// Numbers for hostnames, the same for the whole life of the process, so that a request may cross a reload.
@@ -162,9 +163,11 @@ impl RuleSet {
         let mut routes: Vec<Route> = self
             .routes
             .iter()
-            .map(|(&id, Offer { pattern, tls })| Route {
+            .map(|(&id, Offer { pattern, tls, visitors })| Route {
                 kind: if tls.is_edge() { Kind::Request } else { Kind::Connect },
                 tls: *tls,
+                http: visitors.http,
+                hsts: visitors.hsts,
                 ..Route::of_requests(id, pattern.to_string())
             })
             .collect();
@@ -233,7 +236,7 @@ impl RuleSet {
 
 /// What is announced for a rule. A name that passes through, and has a rule for what comes in the clear, is announced for both.
 fn offers(config: &Config, rule: &Rule) -> impl Iterator<Item = Offer> {
-    let offer = |tls| Offer { pattern: rule.hostname.clone(), tls };
+    let offer = |tls| Offer { pattern: rule.hostname.clone(), tls, visitors: rule.visitors };
     let end = end_of(&config.rules, &rule.hostname);
     let requests = rule.tls.is_edge().then(|| offer(TlsEnd::Edge));
     requests.into_iter().chain((!end.is_edge()).then(|| offer(end)))

@@ -8,6 +8,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::num::NonZeroU16;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -26,11 +27,12 @@ use causeway_tunnel::carrier::memory::Network;
 use prometheus_client::registry::Registry as MetricsRegistry;
 
 use crate::bind;
+use crate::certified::Certified;
 use crate::config::Config;
 use crate::control::{Source, with_refresh, with_status};
 use crate::doorman::Doorman;
 use crate::front::Front;
-use crate::gate::{Gate, PlainHttp};
+use crate::gate::Gate;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -80,7 +82,7 @@ impl App {
         let metrics = Metrics::default();
         let mut metrics_registry = MetricsRegistry::default();
         metrics.register(&mut metrics_registry);
-        let registry = Arc::new(Registry::new(metrics.clone(), gate(&config)));
+        let registry = Arc::new(Registry::new(metrics.clone()));
         let (keeper, keeper_handle) = Keeper::new(store, Arc::clone(&registry)).await?;
         let budget = config.limits.budget();
         let front = Front::new(&config, &registry, &metrics, identity.pin(), budget.clone())?;
@@ -90,6 +92,7 @@ impl App {
         if let Some(first) = sockets.first_mut() {
             first.within = within;
         }
+        let gate = gate(&config, &listening, front.certified());
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let starting = readiness.hold("listeners");
         causeway_daemon::tasks::register(&mut metrics_registry, "causeway_edge", &drain);
@@ -132,6 +135,7 @@ impl App {
             let shard = Arc::new(Shard {
                 index,
                 registry: Arc::clone(&registry),
+                gate: gate.clone(),
                 drain: drain.child(),
                 patience: Patience {
                     response_header: config.limits.response_header_timeout,
@@ -226,9 +230,11 @@ impl App {
     }
 }
 
-/// What every route asks of a request.
-fn gate(config: &Config) -> Gate {
-    Gate { plain_http: config.redirect_to_https.map_or(PlainHttp::Serve, PlainHttp::Redirect) }
+/// Where who comes unencrypted is sent.
+fn gate(config: &Config, listening: &Listening, certified: Certified) -> Gate {
+    let own = || listening.https.first().and_then(|address| NonZeroU16::new(address.port()));
+    let https = (!listening.https.is_empty()).then(|| config.https_port.or_else(own)).flatten();
+    Gate { https, certified }
 }
 
 /// What is fixed once the edge runs, by key.
@@ -239,7 +245,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 10] {
         ("listen", format!("{:?}", config.listen)),
         ("admin", config.admin.to_string()),
         ("shards", format!("{:?}", config.shards)),
-        ("redirectToHttps", format!("{:?}", config.redirect_to_https)),
+        ("httpsPort", format!("{:?}", config.https_port)),
         ("trustedProxies", format!("{:?}", config.trusted_proxies)),
         ("accessLog", format!("{:?}", config.access_log)),
         ("limits", format!("{:?}", config.limits)),

@@ -36,8 +36,9 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// Threads that carry traffic, each with its own sockets and sessions. Default 1; one per core is the most that helps.
     pub shards: Shards,
-    /// The port where visitors reach HTTPS: who comes by plain HTTP is sent there. Default none: plain HTTP is served.
-    pub redirect_to_https: Option<NonZeroU16>,
+    /// The port where visitors reach HTTPS, which is where who comes by plain HTTP is sent. Default: that of the first
+    /// `listen.https`.
+    pub https_port: Option<NonZeroU16>,
     /// Proxies in front of this edge whose `X-Forwarded-For` is believed. Default none.
     pub trusted_proxies: Vec<Cidr>,
     /// How long requests in flight may run on after a stop was asked for. Default 30s.
@@ -222,7 +223,7 @@ impl Default for Config {
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)),
             certificates: Vec::new(),
             shards: Shards(1),
-            redirect_to_https: None,
+            https_port: None,
             trusted_proxies: Vec::new(),
             grace: Duration::from_secs(30),
             log: Log::default(),

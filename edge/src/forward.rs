@@ -26,7 +26,7 @@ use http::Response;
 
 use crate::balance;
 use crate::exchange::{Exchange, Handler, OutBody, Passing, Refused};
-use crate::gate::Verdict;
+use crate::gate::{self, Verdict};
 use crate::http::page::Pages;
 use crate::registry::{Live, Route, Tunnel};
 use crate::shard::Shard;
@@ -58,7 +58,7 @@ impl Way {
     /// The connector's route id for this name, if it announced it for this.
     fn id(self, live: &Live, host: &str) -> Option<u32> {
         match self {
-            Self::Request => live.route_id(host),
+            Self::Request => live.offer(host).map(|offer| offer.id),
             Self::Pass => live.passing_id(host),
         }
     }
@@ -72,10 +72,10 @@ pub(crate) async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<
         Ok(route) => route,
         Err(failure) => return failure.respond(&record, &pages),
     };
-    if let Verdict::Answer(response) = route.gate.ask(&exchange) {
+    let tunnel = &route.tunnel;
+    if let Verdict::Answer(response) = shard.gate.ask(&exchange, || tunnel.plain_http(&exchange.host)) {
         return response;
     }
-    let tunnel = &route.tunnel;
     match carry(shard, tunnel, exchange).await {
         Ok(response) => response,
         Err(failure) => {
@@ -106,6 +106,7 @@ async fn carry(
     mut exchange: Exchange,
 ) -> Result<Response<OutBody>, Failure> {
     let host = exchange.host.clone();
+    let is_encrypted = !gate::came_in_clear(&exchange);
     let is_idempotent = is_idempotent(&exchange.head.method);
     let head = request_head(&mut exchange);
     let upload = Upload::new(exchange.body, exchange.body_kind);
@@ -130,14 +131,19 @@ async fn carry(
             shard.registry.metrics().retry(&tunnel.name);
         }
         exchange.record.set_session(&live.label);
-        let Some(route) = live.route_id(&host) else { continue };
+        let Some(offer) = live.offer(&host) else { continue };
         let elsewhere = || {
             is_idempotent
                 && tried.may_leave(&live)
                 && has_better(shard, tunnel, Way::Request, &host, &tried, &live)
         };
-        match attempt.run(&live, route, elsewhere).await {
-            Ok(response) => return Ok(response),
+        match attempt.run(&live, offer.id, elsewhere).await {
+            Ok(mut response) => {
+                if let Some(seconds) = offer.hsts.filter(|_| is_encrypted) {
+                    gate::promise_encryption(response.headers_mut(), seconds);
+                }
+                return Ok(response);
+            }
             Err(failure) if failure.may_retry(is_idempotent) && attempt.can_restart() => {
                 tracing::debug!(session = %live.label, failure = failure.word(), "trying another session");
                 tried.note(&live, &failure);

@@ -1,28 +1,23 @@
 //! The one point of policy: between the route that a request came in by and the way to its origin. What a route allows,
-//! limits or redirects is decided here, from its policy and the request's head alone.
+//! limits or redirects is decided here, from what its connector announced and the request's head alone.
 
 use std::num::NonZeroU16;
 
-use causeway_tunnel::Scheme;
 use causeway_tunnel::semantics::elements;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION};
-use http::{HeaderValue, Response, StatusCode};
+use causeway_tunnel::{Pattern, PlainHttp, Scheme};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::certified::Certified;
 use crate::exchange::{Exchange, OutBody};
 
-/// A route's policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is known here of the way that requests should have come.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
-    pub(crate) plain_http: PlainHttp,
-}
-
-/// What becomes of a request that came unencrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum PlainHttp {
-    #[default]
-    Serve,
-    /// To the same address at the port where visitors reach HTTPS.
-    Redirect(NonZeroU16),
+    /// Where visitors reach HTTPS. None: nowhere.
+    pub(crate) https: Option<NonZeroU16>,
+    /// Names without a certificate cannot be reached there.
+    pub(crate) certified: Certified,
 }
 
 /// What the gate says to a request.
@@ -34,21 +29,37 @@ pub(crate) enum Verdict {
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HTTPS: NonZeroU16 = NonZeroU16::new(443).expect("it is not zero");
+/// Certificate authorities look here over plain HTTP, and whoever gets his certificates himself answers here (RFC 8555, 8.3).
+const ACME_PATH: &str = "/.well-known/acme-challenge/";
 
 impl Gate {
-    pub(crate) fn ask(self, exchange: &Exchange) -> Verdict {
-        match self.plain_http {
-            PlainHttp::Redirect(port) if came_in_clear(exchange) => redirect(exchange, port),
-            _ => Verdict::Pass,
-        }
+    /// `plain_http` is what the route says of unencrypted requests; None: nobody is there to say it.
+    pub(crate) fn ask(&self, exchange: &Exchange, plain_http: impl FnOnce() -> Option<PlainHttp>) -> Verdict {
+        let Some(port) = self.https else { return Verdict::Pass };
+        let redirects = came_in_clear(exchange)
+            && !exchange.path().starts_with(ACME_PATH)
+            && plain_http() == Some(PlainHttp::Redirect)
+            && self.certified.covers(&Pattern::Exact(exchange.host.shared().clone()));
+        if redirects { redirect(exchange, port) } else { Verdict::Pass }
     }
 }
 
 /// Whether the visitor himself spoke plain HTTP: a proxy that we trust may have ended his TLS, and says so.
-fn came_in_clear(exchange: &Exchange) -> bool {
+pub(crate) fn came_in_clear(exchange: &Exchange) -> bool {
+    if exchange.visitor.scheme == Scheme::Https {
+        return false;
+    }
     // Of several proxies the first one met him.
     let told = elements(&exchange.head.headers, &X_FORWARDED_PROTO).next();
-    exchange.visitor.scheme == Scheme::Http && told.is_none_or(|proto| !proto.eq_ignore_ascii_case("https"))
+    told.is_none_or(|proto| !proto.eq_ignore_ascii_case("https"))
+}
+
+/// HSTS (RFC 6797): tells the browser to come encrypted only. What the origin says of it itself goes before.
+pub(crate) fn promise_encryption(headers: &mut HeaderMap, seconds: u32) {
+    if !headers.contains_key(STRICT_TRANSPORT_SECURITY) {
+        let value = HeaderValue::try_from(format!("max-age={seconds}"));
+        headers.insert(STRICT_TRANSPORT_SECURITY, value.expect("a number is a field's value"));
+    }
 }
 
 /// With 308 method and body stay what they are.
@@ -67,7 +78,7 @@ fn redirect(exchange: &Exchange, port: NonZeroU16) -> Verdict {
     let headers = response.headers_mut();
     headers.insert(LOCATION, location);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-    // Whoever takes the setting back is not to be held by what browsers remember.
+    // Whoever serves plain HTTP later is not to be held by what browsers remember.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Verdict::Answer(response)
 }
@@ -79,7 +90,10 @@ mod tests {
     use super::*;
     use crate::forward::tests::bench::get;
 
-    const REDIRECT: PlainHttp = PlainHttp::Redirect(HTTPS);
+    /// An edge whose every name has a certificate.
+    fn gate(port: u16) -> Gate {
+        Gate { https: NonZeroU16::new(port), certified: Certified::default() }
+    }
 
     fn plain(host: &str, path: &str) -> Exchange {
         let mut exchange = get(path);
@@ -88,8 +102,8 @@ mod tests {
         exchange
     }
 
-    fn location(plain_http: PlainHttp, exchange: &Exchange) -> Option<String> {
-        match (Gate { plain_http }).ask(exchange) {
+    fn location(gate: &Gate, said: Option<PlainHttp>, exchange: &Exchange) -> Option<String> {
+        match gate.ask(exchange, || said) {
             Verdict::Pass => None,
             Verdict::Answer(response) => {
                 assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
@@ -98,25 +112,42 @@ mod tests {
         }
     }
 
+    const REDIRECT: Option<PlainHttp> = Some(PlainHttp::Redirect);
+
     #[test]
-    fn plain_http_is_served_unless_it_is_to_be_redirected() {
-        assert_eq!(location(PlainHttp::Serve, &plain("a.example", "/x")), None);
-        let told = location(REDIRECT, &plain("a.example", "/x?y=%20"));
-        assert_eq!(told.as_deref(), Some("https://a.example/x?y=%20"));
-        let elsewhere = PlainHttp::Redirect(NonZeroU16::new(8443).unwrap());
-        let told = location(elsewhere, &plain("a.example", "/"));
-        assert_eq!(told.as_deref(), Some("https://a.example:8443/"));
-        let told = location(REDIRECT, &plain("a.example", "*"));
-        assert_eq!(told.as_deref(), Some("https://a.example/"));
+    fn plain_http_is_sent_to_https_unless_a_rule_serves_it() {
+        let told = |port, said, path| location(&gate(port), said, &plain("a.example", path));
+        assert_eq!(told(443, Some(PlainHttp::Serve), "/x"), None);
+        assert_eq!(told(443, None, "/x"), None, "nobody is there: that is what the visitor is to hear");
+        assert_eq!(told(443, REDIRECT, "/x?y=%20").as_deref(), Some("https://a.example/x?y=%20"));
+        assert_eq!(told(8443, REDIRECT, "/").as_deref(), Some("https://a.example:8443/"));
+        assert_eq!(told(443, REDIRECT, "*").as_deref(), Some("https://a.example/"));
+        assert_eq!(told(0, REDIRECT, "/x"), None, "there is no HTTPS listener");
+    }
+
+    #[test]
+    fn hazard_131_challenges_of_certificate_authorities_are_never_redirected() {
+        let told = |path| location(&gate(443), REDIRECT, &plain("a.example", path));
+        assert_eq!(told("/.well-known/acme-challenge/x"), None);
+        assert!(told("/.well-known/acme-challenges").is_some());
     }
 
     #[test]
     fn what_came_by_https_passes_also_when_a_trusted_proxy_ended_it() {
-        assert_eq!(location(REDIRECT, &get("/")), None);
+        assert_eq!(location(&gate(443), REDIRECT, &get("/")), None);
         let mut behind_proxy = plain("a.example", "/");
         behind_proxy.head.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-        assert_eq!(location(REDIRECT, &behind_proxy), None);
+        assert_eq!(location(&gate(443), REDIRECT, &behind_proxy), None);
         behind_proxy.head.headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-        assert!(location(REDIRECT, &behind_proxy).is_some());
+        assert!(location(&gate(443), REDIRECT, &behind_proxy).is_some());
+    }
+
+    #[test]
+    fn what_the_origin_says_of_hsts_goes_before() {
+        let mut headers = HeaderMap::new();
+        promise_encryption(&mut headers, 60);
+        assert_eq!(headers[STRICT_TRANSPORT_SECURITY], "max-age=60");
+        promise_encryption(&mut headers, 0);
+        assert_eq!(headers[STRICT_TRANSPORT_SECURITY], "max-age=60");
     }
 }

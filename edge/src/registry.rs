@@ -25,10 +25,9 @@ use causeway_tunnel::{
 use parking_lot::Mutex;
 
 use ends::Elsewhere;
-pub(crate) use live::{Announced, Connector, Live};
+pub(crate) use live::{Announced, Connector, Live, Offer};
 pub(crate) use snapshot::{Route, Tunnel};
 
-use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::route::{Pattern, Table, admit};
 use crate::store::TunnelRecord;
@@ -43,8 +42,6 @@ pub(crate) struct Registry {
     /// Every tunnel that ever was, for the handshake's verdict: unknown, revoked or expired are different answers.
     keys: ArcSwap<HashMap<(TunnelId, KeyId), StoredKey>>,
     metrics: Metrics,
-    /// What all routes ask of a request.
-    gate: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -80,9 +77,9 @@ struct StoredKey {
 pub(crate) struct TooManySessions(pub usize);
 
 impl Registry {
-    pub(crate) fn new(metrics: Metrics, gate: Gate) -> Self {
+    pub(crate) fn new(metrics: Metrics) -> Self {
         let (state, table, keys) = Default::default();
-        Self { state, table, keys, metrics, gate }
+        Self { state, table, keys, metrics }
     }
 
     /// The table as it is now. One atomic load.
@@ -314,7 +311,7 @@ impl Registry {
                     Some(route) => Arc::clone(route),
                     None => {
                         let label = if labelled { pattern.to_string() } else { "other".to_owned() };
-                        let route = Arc::new(Route::new(&entry.tunnel, &label, self.gate, &self.metrics));
+                        let route = Arc::new(Route::new(&entry.tunnel, &label, &self.metrics));
                         if labelled {
                             entry.routes.insert(pattern.clone(), Arc::clone(&route));
                         }

@@ -10,6 +10,7 @@ use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::Budget;
 
 use crate::doorman::Doorman;
+use crate::gate::Gate;
 use crate::keeper::{KeeperHandle, Note};
 use crate::registry::Registry;
 
@@ -18,6 +19,7 @@ use crate::registry::Registry;
 pub(crate) struct Shard {
     pub index: u16,
     pub registry: Arc<Registry>,
+    pub(crate) gate: Gate,
     /// A child of the program's: counts this shard's tasks alone.
     pub drain: Drain,
     pub patience: Patience,

@@ -78,7 +78,7 @@ impl Site {
     }
 }
 
-/// The rules that lead every name to one service.
+/// The rules that lead every name to one service. Plain HTTP is served, not redirected: byte by byte it is the same HTTP.
 pub fn to(service: impl std::fmt::Display) -> String {
-    format!("ingress:\n  - service: {service}\n")
+    format!("ingress:\n  - service: {service}\n    http: serve\n")
 }

@@ -19,7 +19,7 @@ fn a_name_with_an_underscore_is_served_as_it_is_granted() {
     run(async {
         let name = "my_app.example.test";
         let rules = format!(
-            "ingress:\n  - {{ hostname: {name}, service: hello_world }}\n  - service: http_status:404\n"
+            "ingress:\n  - {{ hostname: {name}, service: hello_world, http: serve }}\n  - service: http_status:404\n"
         );
         assert_eq!(check(&rules).await.code, 0);
         let edge = Edge::start().await;

@@ -21,7 +21,7 @@ use causeway_tests::run;
 use causeway_tests::site::{APP, NAMES, Site, to};
 use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::{
-    BodyKind, ConnectorId, Control, First, Kind, Message, Opening, ResponseEvent, ResponseHead, Role, Route,
+    BodyKind, ConnectorId, Control, First, Message, Opening, ResponseEvent, ResponseHead, Role, Route,
     Session, Token, TunnelKey,
 };
 use http::{HeaderMap, Method};

@@ -25,7 +25,7 @@
 //!   Hello {versions, tunnel, key, connector, proof, …} →
 //!                                              ← Welcome {version, session, shard, shards, …}
 //!                                              | Refused {code, reason, retry}, then close
-//!   Announce {generation, routes[id, hostname, kind, tls]} →
+//!   Announce {generation, routes[id, hostname, kind, tls, http, hsts]} →
 //!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
 //!   Stats {…} →   every 10 s
 //!   Drain {reason} ↔   "give me / I give you no new streams"
@@ -124,7 +124,7 @@ pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};
 pub use identity::{EdgeIdentity, Pin};
-pub use message::{Message, RefusedRoute, Route, Stats, TlsEnd};
+pub use message::{Message, PlainHttp, RefusedRoute, Route, Stats, TlsEnd};
 pub use opening::{Kind, Opening, Passage};
 pub use semantics::{Authority, Host, HostError, Pattern, PatternError};
 pub use session::{OpenError, Role, Session, SessionId, SessionInfo, Sign, Watch};

@@ -105,7 +105,7 @@ pub enum RefusalCode {
 }
 
 /// One hostname that a connector serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Chosen by the connector; comes back with each request.
     pub id: u32,
@@ -117,12 +117,18 @@ pub struct Route {
     /// Where TLS ends for those who come in by it.
     #[serde(default, skip_serializing_if = "TlsEnd::is_edge")]
     pub tls: TlsEnd,
+    /// What becomes of its visitors who come unencrypted.
+    #[serde(default, skip_serializing_if = "PlainHttp::is_redirect")]
+    pub http: PlainHttp,
+    /// For how many seconds browsers are told to come encrypted only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<u32>,
 }
 
 impl Route {
     /// Of requests, by TLS that ended at the edge or in the clear.
     pub fn of_requests(id: u32, hostname: impl Into<String>) -> Self {
-        Self { id, hostname: hostname.into(), kind: Kind::Request, tls: TlsEnd::Edge }
+        Self { id, hostname: hostname.into(), ..Self::default() }
     }
 }
 
@@ -151,6 +157,24 @@ impl TlsEnd {
             Self::Connector => "connector",
             Self::Passthrough => "passthrough",
         }
+    }
+}
+
+/// What an edge does with a request that came unencrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlainHttp {
+    Serve,
+    /// Sends it to the same address over TLS, where the name has it. Stands also for what a later version may say: who does
+    /// not know better is to be safe.
+    #[default]
+    #[serde(other)]
+    Redirect,
+}
+
+impl PlainHttp {
+    fn is_redirect(&self) -> bool {
+        *self == Self::Redirect
     }
 }
 
@@ -208,5 +232,16 @@ mod tests {
             assert_eq!(serde_json::to_string(&end).unwrap(), format!("\"{end}\"", end = end.as_str()));
         }
         assert_eq!(serde_json::from_str::<TlsEnd>(r#""moon""#).unwrap(), TlsEnd::Passthrough);
+    }
+
+    #[test]
+    fn a_route_says_what_becomes_of_plain_http_and_an_older_connector_means_a_redirect() {
+        let read = |json: &str| serde_json::from_str::<Route>(json).unwrap();
+        let plain = Route { id: 1, hostname: "a.dev".to_owned(), ..Route::default() };
+        assert_eq!(read(r#"{"id":1,"hostname":"a.dev"}"#), plain);
+        assert_eq!(serde_json::to_string(&plain).unwrap(), r#"{"id":1,"hostname":"a.dev"}"#);
+        assert_eq!(read(r#"{"id":1,"hostname":"a.dev","http":"sing"}"#).http, PlainHttp::Redirect);
+        let own = Route { http: PlainHttp::Serve, hsts: Some(31_536_000), ..plain };
+        assert_eq!(read(&serde_json::to_string(&own).unwrap()), own);
     }
 }

@@ -18,8 +18,8 @@ use crate::listen::{HandshakeError, Listener, Shard};
 use crate::message::{Message, RefusalCode, Refused, Retry, Route};
 use crate::{
     AbortCode, BodyKind, Certificates, CloseCode, Closed, ConnectorId, Control, EdgeIdentity, First, Frame,
-    KeyId, Kind, RecvStream, RequestHead, RequestId, ResponseEvent, ResponseHead, Role, Scheme, Session,
-    SessionId, SessionInfo, Sign, StreamError, Token, TunnelId, TunnelKey,
+    KeyId, RecvStream, RequestHead, RequestId, ResponseEvent, ResponseHead, Role, Scheme, Session, SessionId,
+    SessionInfo, Sign, StreamError, Token, TunnelId, TunnelKey,
 };
 
 mod silence;

@@ -13,6 +13,7 @@ use serde_saphyr::{Location, Spanned};
 use super::foreign::{Foreign, Tolerant};
 use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
+use super::visitors::{self, Hsts, Http, Visitors, Written};
 use super::{Config, Problem, Rule, Warning, tls};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
@@ -42,6 +43,8 @@ struct RawRule {
     path: Option<Spanned<String>>,
     service: Option<Spanned<String>>,
     tls: Option<Spanned<String>>,
+    http: Option<Spanned<Http>>,
+    hsts: Option<Spanned<Hsts>>,
     origin_request: Option<Tolerant<OriginRequest>>,
 }
 
@@ -110,6 +113,8 @@ impl File {
             let at = place(&raw.value[index]);
             (at.line(), at.column())
         })?;
+        let written: Vec<_> = raw.value.iter().map(|rule| rule.value.value.of_visitors()).collect();
+        visitors::agree(&mut rules, &written)?;
         let metrics = self.metrics.map(|metrics| address(&metrics)).transpose()?;
         let shards = match self.shards {
             Some(shards) if !(1..=MAX_SHARDS).contains(&shards.value) => {
@@ -218,7 +223,15 @@ fn check_rule(
     let first = [rule.hostname.as_ref(), rule.path.as_ref(), rule.service.as_ref()];
     let line =
         first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or_else(|| at.line());
-    Ok(Rule { hostname, path, service, origin, tls, line, ca_pool_at })
+    // What the rules of its name say together comes later.
+    let visitors = Visitors::default();
+    Ok(Rule { hostname, path, service, origin, tls, visitors, line, ca_pool_at })
+}
+
+impl RawRule {
+    fn of_visitors(&self) -> Written<'_> {
+        Written { http: self.http.as_ref(), hsts: self.hsts.as_ref() }
+    }
 }
 
 /// A key that cloudflared reads over, and so do we: but not in silence.

@@ -7,6 +7,7 @@ mod origin_request;
 mod tls;
 #[cfg(test)]
 mod tests;
+mod visitors;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::service::{self, Service};
 
 pub(crate) use origin_request::{OriginSettings, ProxyProtocol};
 pub(crate) use tls::end_of;
+pub(crate) use visitors::Visitors;
 
 /// Everything that a rule file says.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Rule {
     pub(crate) origin: OriginSettings,
     /// `tls`: where TLS of its visitors ends. Default: at the edge.
     pub(crate) tls: TlsEnd,
+    /// What the edge is told of its name.
+    pub(crate) visitors: Visitors,
     /// Where in the file it begins.
     pub(crate) line: u64,
     /// Where its `caPool` stands, the one setting that can still fail when files are opened.

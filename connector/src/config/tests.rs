@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use causeway_tunnel::PlainHttp;
 use proptest::prelude::*;
 
 use super::origin_request::OriginRequest;
-use super::{Config, ignored, parse};
+use super::{Config, Visitors, ignored, parse};
 use crate::ingress::Choice;
 use crate::service::Service;
 
@@ -431,4 +432,23 @@ fn a_header_for_the_visitors_address_must_be_one_that_nothing_else_uses() {
         let error = read(wrong).unwrap_err();
         assert_eq!((error.line, error.help.is_some()), (4, true), "{error}");
     }
+}
+
+#[test]
+fn what_a_rule_asks_of_its_visitors_holds_for_its_name() {
+    let rules = "ingress:\n  - { hostname: a.dev, path: /x, service: http://a, http: serve, hsts: 365d }\n  - { hostname: a.dev, service: http://b }\n  - service: http://c\n";
+    let config = read(rules);
+    let own = Visitors { http: PlainHttp::Serve, hsts: Some(31_536_000) };
+    assert_eq!(
+        config.rules.iter().map(|rule| rule.visitors).collect::<Vec<_>>(),
+        [own, own, Visitors::default()]
+    );
+    let torn = rules.replace("service: http://b", "service: http://b, http: redirect");
+    let error = parse("c.yml", &torn).unwrap_err();
+    assert_eq!(error.line, 3);
+    assert!(error.to_string().contains("`http` of `a.dev` says something else in line 2"), "{error}");
+    let error = parse("c.yml", &rules.replace("http: serve", "http: sing")).unwrap_err();
+    assert!(error.line == 2 && error.to_string().contains("redirect"), "{error}");
+    let error = parse("c.yml", &rules.replace("365d", "a year")).unwrap_err();
+    assert!(error.line == 2 && error.to_string().contains("duration"), "{error}");
 }

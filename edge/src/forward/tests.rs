@@ -11,7 +11,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::exchange::InBody;
-use crate::gate::{Gate, PlainHttp};
+use crate::gate::Gate;
 use crate::shard::Patience;
 use bench::{Bench, full, get, post, trickle};
 
@@ -48,15 +48,19 @@ async fn no_grant_is_404_and_no_connector_503() {
 #[tokio::test]
 async fn what_the_gate_answers_is_not_carried() {
     let patience = Patience { response_header: Duration::from_secs(5), body_idle: Duration::from_secs(5) };
-    let gate = Gate { plain_http: PlainHttp::Redirect(NonZeroU16::MIN) };
+    let gate = Gate { https: Some(NonZeroU16::MIN), ..Gate::default() };
     let bench = Bench::gated(patience, gate).await;
-    // Nobody is connected: what is carried would be 503.
-    let mut exchange = get("/x");
-    exchange.visitor.scheme = Scheme::Http;
-    let response = bench.send(exchange).await;
+    let plain = || {
+        let mut exchange = get("/who");
+        exchange.visitor.scheme = Scheme::Http;
+        exchange
+    };
+    assert_eq!(bench.send(plain()).await.status(), StatusCode::SERVICE_UNAVAILABLE, "nobody is connected");
+    let _connector = bench.connector().await;
+    let response = bench.send(plain()).await;
     assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
-    assert_eq!(response.headers()["location"], "https://a.example:1/x");
-    assert_eq!(bench.send(get("/x")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["location"], "https://a.example:1/who");
+    assert_eq!(bench.send(get("/who")).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use causeway_tunnel::{ConnectorId, KeyId, Kind, RefusedRoute, Role, Route, Stats, TlsEnd};
+use causeway_tunnel::{ConnectorId, KeyId, Kind, PlainHttp, RefusedRoute, Role, Route, Stats, TlsEnd};
 use parking_lot::Mutex;
 
 use crate::balance::{self, Candidate, Place};
@@ -35,9 +35,9 @@ pub(crate) struct Live {
 #[derive(Debug, Default)]
 pub(crate) struct Announced {
     pub generation: u64,
-    /// Pattern to the connector's route id, for requests.
-    pub table: Table<u32>,
-    /// The same for connections that pass through.
+    /// What is said of each name, for requests.
+    pub table: Table<Offer>,
+    /// Pattern to the connector's route id, for connections that pass through.
     pub passing: Table<u32>,
     /// All of both.
     pub patterns: Vec<Pattern>,
@@ -50,9 +50,14 @@ impl Announced {
     /// Takes in a route of a kind that is carried.
     pub(super) fn add(&mut self, route: &Route, pattern: Pattern) {
         let is_known = self.table.at(&pattern).is_some() || self.passing.at(&pattern).is_some();
-        let table = if route.kind == Kind::Connect { &mut self.passing } else { &mut self.table };
-        // The same name twice in one file: rules with different paths; the first id stands for all.
-        if table.insert(&pattern, route.id).is_err() {
+        // The same name twice in one file: rules with different paths; the first stands for all.
+        let is_new = if route.kind == Kind::Connect {
+            self.passing.insert(&pattern, route.id).is_ok()
+        } else {
+            let offer = Offer { id: route.id, http: route.http, hsts: route.hsts };
+            self.table.insert(&pattern, offer).is_ok()
+        };
+        if !is_new {
             return;
         }
         if route.kind == Kind::Connect {
@@ -64,6 +69,15 @@ impl Announced {
             self.patterns.push(pattern);
         }
     }
+}
+
+/// What a connector says of one of its names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    /// The connector's route id.
+    pub id: u32,
+    pub http: PlainHttp,
+    pub hsts: Option<u32>,
 }
 
 impl Live {
@@ -79,8 +93,8 @@ impl Live {
         Self { session, key, label, announced, stats, stalled, place, gone }
     }
 
-    /// The connector's route id for this name, if it announced it.
-    pub(crate) fn route_id(&self, host: &str) -> Option<u32> {
+    /// What the connector said of this name, if it announced it.
+    pub(crate) fn offer(&self, host: &str) -> Option<Offer> {
         self.announced.load().table.find(host).copied()
     }
 

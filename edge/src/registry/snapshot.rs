@@ -5,12 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use causeway_tunnel::limits;
-use causeway_tunnel::{SessionId, TlsEnd, TunnelId};
+use causeway_tunnel::{PlainHttp, SessionId, TlsEnd, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Connector, Live};
 use crate::balance::{Candidate, Place};
-use crate::gate::Gate;
 use crate::metrics::{Metrics, PassingMetrics, RouteMetrics};
 use crate::observe::Observers;
 use crate::route::{Pattern, Table};
@@ -75,6 +74,15 @@ impl Tunnel {
         self.ends.load().owner(pattern).copied().unwrap_or_default()
     }
 
+    /// What becomes of a visitor of this name who comes unencrypted. None: nobody who is connected has the name. Connectors
+    /// that disagree, while a change of their rules goes round, mean the safer of the two.
+    pub(crate) fn plain_http(&self, host: &str) -> Option<PlainHttp> {
+        let connectors = self.connectors.load();
+        let sessions = connectors.iter().flat_map(|connector| &connector.sessions);
+        let said = sessions.filter(|live| live.is_usable()).filter_map(|live| live.offer(host));
+        said.map(|offer| offer.http).reduce(|all, one| if one == PlainHttp::Serve { all } else { one })
+    }
+
     /// When a session was last seen, in Unix seconds.
     pub(crate) fn last_seen(&self) -> Option<i64> {
         Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
@@ -110,8 +118,6 @@ pub(crate) struct Route {
     /// The pattern as text, or `other`: a metric's label.
     pub label: Arc<str>,
     pub tunnel: Arc<Tunnel>,
-    /// What it asks of a request before it is carried.
-    pub(crate) gate: Gate,
     families: Metrics,
     /// Made by the first request: most of ten thousand routes sleep.
     awake: OnceLock<Awake>,
@@ -127,11 +133,10 @@ struct Awake {
 }
 
 impl Route {
-    pub(super) fn new(tunnel: &Arc<Tunnel>, label: &str, gate: Gate, metrics: &Metrics) -> Self {
+    pub(super) fn new(tunnel: &Arc<Tunnel>, label: &str, metrics: &Metrics) -> Self {
         Self {
             label: label.into(),
             tunnel: Arc::clone(tunnel),
-            gate,
             families: metrics.clone(),
             awake: OnceLock::new(),
             passing: Default::default(),

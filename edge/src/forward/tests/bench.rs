@@ -69,13 +69,14 @@ impl Bench {
         let address = listener.local_addr().unwrap();
         let (tunnel, key_id, key) = (TunnelId::random(), KeyId::random(), TunnelKey::generate());
         let token = Token { tunnel, key_id, key, edges: vec![address.to_string()], pin: identity.pin() };
-        let registry = Arc::new(Registry::new(Metrics::default(), gate));
+        let registry = Arc::new(Registry::new(Metrics::default()));
         registry.apply(&[record(&token, None)], crate::unix_now());
         let (notes, _) = mpsc::channel(16);
         let (refreshes, _) = mpsc::channel(1);
         let shard = Arc::new(Shard {
             index: 0,
             registry,
+            gate,
             drain: Drain::new(),
             patience,
             sessions_per_tunnel: 16,
