@@ -11,7 +11,7 @@ use std::time::Duration;
 use causeway_daemon::config::{ConfigError, duration, load_with_env};
 use causeway_daemon::telemetry::Format;
 use causeway_tunnel::Congestion;
-use causeway_tunnel::flow::Budget;
+use causeway_tunnel::flow::{Budget, available_memory};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -133,6 +133,9 @@ pub struct Limits {
     /// What all streams of the process may hold unread and unsent. 0 is an eighth of the memory that the machine or the cgroup
     /// allows, from 32 MiB to 1 GiB. Default 0.
     pub buffer_bytes: usize,
+    /// What the process may have of memory, in bytes: from 85 % on it takes on less and less. 0 is what the cgroup allows or the
+    /// machine has. Default 0.
+    pub memory_bytes: usize,
 }
 
 /// `host:port`, checked.
@@ -276,6 +279,7 @@ impl Default for Limits {
             requests_per_ip: 512,
             sessions_per_tunnel: 256,
             buffer_bytes: 0,
+            memory_bytes: 0,
         }
     }
 }
@@ -287,6 +291,11 @@ impl Limits {
     /// [`Limits::buffer_bytes`], zero resolved.
     pub(crate) fn budget(&self) -> Budget {
         if self.buffer_bytes == 0 { Budget::of_machine() } else { Budget::new(self.buffer_bytes) }
+    }
+
+    /// [`Limits::memory_bytes`], zero resolved.
+    pub(crate) fn memory(&self) -> usize {
+        if self.memory_bytes == 0 { available_memory().unwrap_or(usize::MAX) } else { self.memory_bytes }
     }
 
     /// [`Limits::upgrade_idle_timeout`], zero resolved.

@@ -40,6 +40,8 @@ pub(crate) struct Front {
     observers: Observers,
     visitors: Visitors,
     certified: Certified,
+    /// What the process may have.
+    memory_bytes: usize,
 }
 
 impl Front {
@@ -88,6 +90,7 @@ impl Front {
             },
             observers: observers(&config.access_log),
             visitors: metrics.visitors.clone(),
+            memory_bytes: limits.memory(),
         })
     }
 
@@ -95,6 +98,10 @@ impl Front {
     pub(crate) fn spawn_services(&self, registry: &Arc<Registry>, drain: &Drain) {
         let patrol = self.certified.clone().patrol(Arc::clone(registry));
         drop(drain.spawn_service("names without a certificate", patrol));
+        let overload = Arc::clone(&self.room.pressure.overload);
+        drop(
+            drain.spawn_service("memory", overload.watch(self.memory_bytes, self.visitors.overload.clone())),
+        );
         let tls = Arc::clone(&self.secure.tls);
         drop(drain.spawn_service("certificates", async move { tls.watch().await }));
     }

@@ -20,6 +20,7 @@ mod keeper;
 mod listen;
 mod metrics;
 mod observe;
+mod overload;
 mod reception;
 mod record;
 mod registry;

@@ -46,6 +46,7 @@ pub(crate) struct Visitors {
     pub refused: Family<ReasonLabels, Counter>,
     pub requests_refused: Family<ReasonLabels, Counter>,
     pub readers_evicted: Family<ReasonLabels, Counter>,
+    pub overload: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -196,6 +197,11 @@ impl Metrics {
             "readers_evicted",
             "Downloads given up because their visitors took nothing and too much waited for them",
             self.visitors.readers_evicted.clone(),
+        );
+        edge.register(
+            "overload_step",
+            "How near memory is to its end: 1 closes what idles, 2 answers 503, 3 lets nobody in",
+            self.visitors.overload.clone(),
         );
     }
 

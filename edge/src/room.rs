@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 
 use crate::household::{Household, Households};
+use crate::overload::{Overload, Step};
 
 /// How many connections there may be. Shared by all listeners of the process.
 #[derive(Debug)]
@@ -32,17 +34,20 @@ pub(crate) struct Stay {
 pub(crate) struct Pressure {
     open: AtomicUsize,
     max: usize,
+    pub(crate) overload: Arc<Overload>,
 }
 
 /// The idle time above 80 % of all connections (hazard 109).
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(5);
+/// Whether there is memory again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Room {
     pub(crate) fn new(max: usize, households: Arc<Households>) -> Arc<Self> {
         let max = max.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             total: Arc::new(Semaphore::new(max)),
-            pressure: Arc::new(Pressure { open: AtomicUsize::new(0), max }),
+            pressure: Arc::new(Pressure { open: AtomicUsize::new(0), max, overload: Arc::default() }),
             households,
         })
     }
@@ -52,7 +57,11 @@ impl Room {
     /// # Errors
     /// Never, as long as nobody closes the house.
     pub(crate) async fn wait(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        Arc::clone(&self.total).acquire_owned().await
+        let permit = Arc::clone(&self.total).acquire_owned().await;
+        while self.pressure.overload.step() == Step::Full {
+            sleep(LOOK_AGAIN).await;
+        }
+        permit
     }
 
     /// A place for a visitor from this address. None: his household has as many as it may have.
@@ -81,9 +90,19 @@ impl Drop for Stay {
 }
 
 impl Pressure {
+    /// What is not needed has to go.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.overload.step() >= Step::Tight
+    }
+
+    /// No new request is taken on.
+    pub(crate) fn refuses(&self) -> bool {
+        self.overload.step() >= Step::Refusing
+    }
+
     /// How long a connection may idle that may do so for `calm` when there is room.
     pub(crate) fn idle(&self, calm: Duration) -> Duration {
-        let is_high = self.open.load(Ordering::Relaxed) > self.max / 5 * 4;
+        let is_high = self.is_tight() || self.open.load(Ordering::Relaxed) > self.max / 5 * 4;
         if is_high { calm.min(IDLE_UNDER_PRESSURE) } else { calm }
     }
 }

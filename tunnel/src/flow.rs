@@ -29,6 +29,7 @@ mod turns;
 mod window;
 
 pub use budget::{Budget, Held, Pressure};
+pub use memory::available as available_memory;
 
 pub(crate) use courier::{Courier, NoCredit};
 pub(crate) use inlet::{Broken, Inlet};

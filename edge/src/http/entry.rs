@@ -146,14 +146,18 @@ impl<H: Handler> Service<H> {
         let is_peer = addr == state.forwarder.peer();
         drop(state);
         let household = if is_peer { Arc::clone(&peer.household) } else { self.households.of(addr.ip()) };
-        let admitted = household.admit(&peer.age);
+        let admitted = if self.pressure.refuses() {
+            Err(OVERLOADED)
+        } else {
+            household.admit(&peer.age).map_err(Crowded::reason)
+        };
         let visitor = Visitor { addr, scheme: peer.scheme };
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let start = self.start(peer, id, addr, parts.version, method, Arc::clone(host.shared()), uri);
         let ticket = match admitted {
             Ok(ticket) => ticket,
-            Err(crowded) => {
-                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, crowded.reason());
+            Err(reason) => {
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason);
                 return Err(Box::new(self.turn_away(start, &parts.headers, refusal)));
             }
         };
@@ -277,6 +281,9 @@ impl Refusal {
             StatusCode::LOOP_DETECTED => {
                 (Hop::Edge, "The request has been here before: it goes in a circle.")
             }
+            StatusCode::SERVICE_UNAVAILABLE if self.reason == OVERLOADED => {
+                (Hop::Edge, "There is more to do than can be done at once. Try again soon.")
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 (Hop::Visitor, "There are too many requests from your address at once. Try again soon.")
             }
@@ -291,6 +298,7 @@ impl Refusal {
     }
 }
 
+const OVERLOADED: &str = "overloaded";
 /// Most requests are over by then.
 const RETRY_AFTER_SECONDS: u32 = 5;
 const MISDIRECTED: Refusal =

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use causeway_tunnel::BodyKind;
@@ -24,7 +25,7 @@ use super::entry::{Asked, Peer, Service};
 use super::guard::{Admitted, Framing, Guard, Head, SideChannel, Transport, Turn};
 use super::headers::content_length;
 use super::refusal::Refusal;
-use super::sizes::MAX_FIELDS;
+use super::sizes::{MAX_FIELDS, MAX_REQUESTS};
 use crate::exchange::{
     ContinueGate, Exchange, Handler, InBody, Interim, InterimSink, OutBody, RawLimits, Upgrade, Wish,
 };
@@ -42,7 +43,13 @@ pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: A
     let guard = Guard::new(io, Arc::clone(&side), service.limits, Arc::clone(&service.pressure));
     let drain = service.drain.clone();
     let closes_at = Instant::now() + service.limits.lifetime();
-    let connection = Arc::new(Connection { peer, service, side: Arc::clone(&side), closes_at });
+    let connection = Arc::new(Connection {
+        peer,
+        service,
+        side: Arc::clone(&side),
+        closes_at,
+        requests: AtomicU64::new(0),
+    });
     let serving = http1::Builder::new()
         .max_headers(MAX_FIELDS)
         .max_buf_size(BUFFER_BYTES)
@@ -85,6 +92,8 @@ struct Connection<H> {
     side: Arc<SideChannel>,
     /// Responses from then on close the connection.
     closes_at: Instant,
+    /// How many were answered.
+    requests: AtomicU64,
 }
 
 impl<H: Handler> Connection<H> {
@@ -97,6 +106,12 @@ impl<H: Handler> Connection<H> {
             // hyper saw a request that the guard did not let through: it must not be served.
             None => self.refuse(Refusal::bad("not HTTP")),
         }
+    }
+
+    /// Whether this answer is the connection's last.
+    fn is_over(&self) -> bool {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        count >= MAX_REQUESTS || self.closes_at <= Instant::now() || self.service.pressure.is_tight()
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Delivery> {
@@ -187,8 +202,7 @@ impl<H: Handler> Connection<H> {
             self.side.upgrade();
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        } else if asked.upgrade || head.closes || self.side.is_body_left() || self.closes_at <= Instant::now()
-        {
+        } else if asked.upgrade || head.closes || self.side.is_body_left() || self.is_over() {
             // What follows a request whose body nobody reads is not a request (hazards 31, 33 and 55).
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -32,7 +32,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::entry::{Peer, Service};
-use super::sizes::SEND_BUFFER_BYTES;
+use super::sizes::{MAX_REQUESTS, SEND_BUFFER_BYTES};
 use crate::exchange::Handler;
 use io::Watched;
 use leaving::Leaving;
@@ -113,7 +113,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                     let running = Running::begin(&shared);
                     let answer = stream::serve(Arc::clone(&service), Arc::clone(&peer), running, request, respond);
                     drop(service.drain.spawn("http/2 request", answer));
-                    leave = shared.streams() >= limits::MAX_REQUESTS;
+                    leave = shared.streams() >= MAX_REQUESTS;
                     // A refused request gives its memory back as soon as it runs: not a hundred of each connection first.
                     if shared.streams().is_multiple_of(TURN_STREAMS) {
                         tokio::task::yield_now().await;

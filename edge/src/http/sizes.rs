@@ -7,5 +7,7 @@ pub(crate) const MAX_FIELD_BYTES: usize = 16 * 1024;
 pub(crate) const MAX_FIELDS: usize = 100;
 /// HTTP/2 counts its heads otherwise, after they are decompressed: see `h2/limits.rs`.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// After so many requests a connection is replaced, so that none lives for ever (hazard 78).
+pub(crate) const MAX_REQUESTS: u64 = 10_000;
 /// Response bytes that wait for one slow reader (hazard 75).
 pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;

@@ -4,7 +4,7 @@ use std::fs::read_to_string;
 use std::path::Path;
 
 /// The least of what is known; `None` when nothing is.
-pub(super) fn available() -> Option<usize> {
+pub fn available() -> Option<usize> {
     let read = |path: &Path| read_to_string(path).ok();
     let machine = read("/proc/meminfo".as_ref()).and_then(|text| total(&text));
     let group = read("/proc/self/cgroup".as_ref()).unwrap_or_default();

@@ -23,5 +23,3 @@ pub(super) const MAX_PROVOKED_RESETS: usize = 128;
 pub(super) const SMALL_FRAMES_BUDGET: usize = 4 * 1024 * 1024;
 /// How much of a connection is read before its streams get their turn: 6,500 of the smallest DATA frames.
 pub(super) const TURN_BYTES: usize = 64 * 1024;
-/// After so many requests a connection is replaced, so that none lives for ever (hazard 78).
-pub(super) const MAX_REQUESTS: u64 = 10_000;
