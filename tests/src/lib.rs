@@ -4,6 +4,7 @@ pub mod child;
 pub mod client;
 pub mod cluster;
 pub mod connector;
+pub mod corpus;
 pub mod edge;
 pub mod files;
 pub mod hostile;
