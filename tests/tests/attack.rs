@@ -16,6 +16,7 @@ use bytes::Bytes;
 use causeway_tests::client::{Http1, tls_connect, tls_connect_from};
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
+use causeway_tests::neighbour::{Neighbour, elsewhere};
 use causeway_tests::origin::nginx::Nginx;
 use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample};
@@ -30,8 +31,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-/// Everybody else.
-const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const MIB: u64 = 1 << 20;
 /// What each program may hold unread and unsent: the default with 512 MiB of memory.
 const BUDGET_BYTES: u64 = 64 * MIB;
@@ -118,74 +117,32 @@ async fn attackers(edge: &Edge, count: usize, shape: Shape) -> Vec<Attacker> {
     all
 }
 
-/// A visitor from another address, on a thread of its own: the attack's tasks do not delay its clock.
-struct Neighbour {
-    https: SocketAddr,
-    ca: PathBuf,
-}
-
-impl Neighbour {
-    fn of(edge: &Edge) -> Self {
-        Self { https: edge.https, ca: edge.ca() }
-    }
-
-    /// Asks so many times, one after another; every answer must be whole. The slowest but one in a hundred.
-    async fn p99(&self, requests: usize) -> Duration {
-        let (https, ca) = (self.https, self.ca.clone());
-        let times = elsewhere(move || async move {
-            let tls = tls_connect_from(NEIGHBOUR, https, &ca, APP, &["http/1.1"]).await.unwrap();
-            let mut client = Http1::over(tls);
-            let mut times = Vec::new();
-            for _ in 0..requests {
-                let since = Instant::now();
-                let request = Request::get(url("/bytes/2000")).body(Bytes::new()).unwrap();
-                let answer = client.fetch(request).await.unwrap().ok();
-                assert_eq!(answer.body.len(), 2000);
-                times.push(since.elapsed());
+/// Reads a large answer slowly but steadily, to its end.
+fn slow_download(
+    neighbour: &Neighbour,
+    path: &'static str,
+    length: usize,
+    pause: Duration,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (https, ca) = (neighbour.https, neighbour.ca.clone());
+    elsewhere(move || async move {
+        let tls = tls_connect_from(Neighbour::ADDRESS, https, &ca, APP, &["h2"]).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(tls).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        let (answer, _) = send.send_request(Request::get(url(path)).body(()).unwrap(), true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let (mut got, mut kept) = (0, 0);
+        while let Some(data) = body.data().await {
+            let count = data.expect("a slow reader that moves is left alone").len();
+            (got, kept) = (got + count, kept + count);
+            if kept > 16 * 1024 {
+                tokio::time::sleep(pause).await;
+                body.flow_control().release_capacity(std::mem::take(&mut kept)).unwrap();
             }
-            times
-        });
-        let mut times = times.await;
-        times.sort_unstable();
-        times[requests * 99 / 100]
-    }
-
-    /// Reads a large answer slowly but steadily, to its end.
-    fn slow_download(
-        &self,
-        path: &'static str,
-        length: usize,
-        pause: Duration,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let (https, ca) = (self.https, self.ca.clone());
-        elsewhere(move || async move {
-            let tls = tls_connect_from(NEIGHBOUR, https, &ca, APP, &["h2"]).await.unwrap();
-            let (mut send, connection) = h2::client::handshake(tls).await.unwrap();
-            let mut tasks = JoinSet::new();
-            tasks.spawn(connection);
-            let (answer, _) = send.send_request(Request::get(url(path)).body(()).unwrap(), true).unwrap();
-            let mut body = answer.await.unwrap().into_body();
-            let (mut got, mut kept) = (0, 0);
-            while let Some(data) = body.data().await {
-                let count = data.expect("a slow reader that moves is left alone").len();
-                (got, kept) = (got + count, kept + count);
-                if kept > 16 * 1024 {
-                    tokio::time::sleep(pause).await;
-                    body.flow_control().release_capacity(std::mem::take(&mut kept)).unwrap();
-                }
-            }
-            assert_eq!(got, length);
-        })
-    }
-}
-
-/// Runs on a thread and a runtime of its own.
-async fn elsewhere<T: Send + 'static, F: Future<Output = T>>(work: impl FnOnce() -> F + Send + 'static) -> T {
-    let work = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(work())
-    };
-    tokio::task::spawn_blocking(work).await.unwrap()
+        }
+        assert_eq!(got, length);
+    })
 }
 
 /// Watches the memory of a process, on a thread of its own.
@@ -431,7 +388,7 @@ async fn stalled_readers(shape: Shape, reads_socket: bool) {
     let before = neighbour.p99(400).await;
     let watches = watch(&site);
     let mut attackers = attackers(&site.edge, 20, shape).await;
-    let slow = neighbour.slow_download("/large", 4 << 20, Duration::from_millis(20));
+    let slow = slow_download(&neighbour, "/large", 4 << 20, Duration::from_millis(20));
     let mut slow_one = JoinSet::new();
     slow_one.spawn(slow);
     let (mut held, mut unread) = (Vec::new(), Vec::new());

@@ -36,3 +36,31 @@ fn each_test_that_the_security_page_names_exists() {
     let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
     assert_eq!(missing, Vec::<&str>::new());
 }
+
+/// Numbers such as `7`, `1-5` and `16, 17` of a cell.
+fn numbers(cell: &str) -> Vec<u16> {
+    let ranges = cell.split(", ").filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u16>().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
+#[test]
+fn each_hazard_of_the_open_internet_has_its_row_on_the_security_page() {
+    let page = std::fs::read_to_string(here().join("../docs/security.md")).unwrap();
+    let table = page.split("hazards 1-118").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut listed: Vec<u16> = Vec::new();
+    for row in table.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let of_row = numbers(cells[0]);
+        // A row without a test gives its reason.
+        assert!(
+            of_row.is_empty() || cells.len() == 4 && (cells[3].contains('`') || cells[2].len() > 10),
+            "{row}"
+        );
+        listed.extend(of_row);
+    }
+    listed.sort_unstable();
+    assert_eq!(listed, (1..=118).collect::<Vec<_>>());
+}
