@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use causeway_acme::Answers;
 use causeway_daemon::admin::Admin;
 use causeway_daemon::config::ConfigError;
 use causeway_daemon::drain::{Drain, Finished};
@@ -29,12 +30,13 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use crate::bind;
 use crate::certified::Certified;
 use crate::config::Config;
-use crate::control::{Source, with_refresh, with_status};
+use crate::control::{Source, with_certificates, with_refresh, with_status};
 use crate::doorman::Doorman;
 use crate::front::Front;
 use crate::gate::Gate;
+use crate::issuing::Issuing;
 use crate::keeper::Keeper;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::registry::Registry;
 use crate::shard::{Patience, Shard};
 use crate::status::{Listening, Status};
@@ -83,9 +85,15 @@ impl App {
         let mut metrics_registry = MetricsRegistry::default();
         metrics.register(&mut metrics_registry);
         let registry = Arc::new(Registry::new(metrics.clone()));
-        let (keeper, keeper_handle) = Keeper::new(store, Arc::clone(&registry)).await?;
+        let (keeper, keeper_handle) = Keeper::new(store.clone(), Arc::clone(&registry)).await?;
         let budget = config.limits.budget();
-        let front = Front::new(&config, &registry, &metrics, identity.pin(), budget.clone())?;
+        let answers = Answers::default();
+        let mut front =
+            Front::new(&config, &registry, &metrics, identity.pin(), budget.clone(), answers.clone())?;
+        let (issuing, desk) =
+            Issuing::open(config.issuing(), &store, &registry, front.tls(), answers.clone()).await?;
+        front.issue_by(issuing.clone());
+        metrics::certificates::register(&mut metrics_registry, issuing.clone());
 
         let count = config.shards.count();
         let (mut sockets, listening) = bind::bind(&config.listen, count)?;
@@ -114,10 +122,11 @@ impl App {
             shards: count,
             budget: budget.clone(),
             certified: front.certified(),
+            issuing: issuing.clone(),
             started: Instant::now(),
         });
         let admin = with_status(admin, Arc::clone(&source));
-        let on_socket = with_refresh(admin.clone(), keeper_handle.clone())
+        let on_socket = with_certificates(with_refresh(admin.clone(), keeper_handle.clone()), &issuing)
             .bind_unix(&config.control_socket())
             .with_context(|| format!("cannot listen on the control socket in {}", config.data.display()))?;
         let on_port = admin.bind(config.admin).await?;
@@ -129,6 +138,9 @@ impl App {
         drop(on_socket.run(&drain));
         drop(drain.spawn_service("keeper", keeper.run()));
         front.spawn_services(&registry, &drain);
+        if let Some(desk) = desk {
+            desk.run(Arc::clone(&registry), Arc::clone(front.tls()), &drain);
+        }
 
         let mut shards = Vec::new();
         for (index, sockets) in (0..count).zip(sockets) {
@@ -147,6 +159,7 @@ impl App {
                 doorman: Doorman::default(),
                 keeper: keeper_handle.clone(),
                 pulse: pulse.clone(),
+                answers: answers.clone(),
             });
             let thread = Thread::start(shard, count, sockets, Arc::clone(&identity), front.clone()).await;
             shards.push(thread.with_context(|| format!("cannot start shard {index}"))?);
@@ -238,7 +251,7 @@ fn gate(config: &Config, listening: &Listening, certified: Certified) -> Gate {
 }
 
 /// What is fixed once the edge runs, by key.
-fn fixed(config: &Config) -> [(&'static str, String); 10] {
+fn fixed(config: &Config) -> [(&'static str, String); 11] {
     [
         ("data", format!("{:?}", config.data)),
         ("address", format!("{:?}", config.address)),
@@ -249,6 +262,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 10] {
         ("trustedProxies", format!("{:?}", config.trusted_proxies)),
         ("accessLog", format!("{:?}", config.access_log)),
         ("limits", format!("{:?}", config.limits)),
+        ("acme", format!("{:?}", config.acme)),
         ("dev", config.dev.to_string()),
     ]
 }

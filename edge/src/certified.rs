@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::balance::Candidate;
-use crate::registry::{Registry, Tunnel};
+use crate::issuing::Issuing;
+use crate::registry::Registry;
 use crate::route::Pattern;
 use crate::tls::Tls;
 
@@ -18,6 +18,7 @@ use crate::tls::Tls;
 pub(crate) struct Certified {
     /// None: there is no HTTPS listener, so nothing needs a certificate.
     tls: Option<Arc<Tls>>,
+    issuing: Issuing,
 }
 
 /// The names of announced rules are looked through this often.
@@ -27,7 +28,12 @@ const LISTED: usize = 10;
 
 impl Certified {
     pub(crate) fn by(tls: Arc<Tls>) -> Self {
-        Self { tls: Some(tls) }
+        Self { tls: Some(tls), issuing: Issuing::default() }
+    }
+
+    /// Leaves those names alone that get a certificate by themselves.
+    pub(crate) fn with(self, issuing: Issuing) -> Self {
+        Self { issuing, ..self }
     }
 
     /// Whether a visitor can shake hands for this name; of a wildcard, for one of its names at least.
@@ -44,7 +50,10 @@ impl Certified {
             ticks.tick().await;
             let mut bare = HashSet::new();
             for tunnel in registry.tunnels() {
-                let names = announced(&tunnel).into_iter().filter(|name| !self.covers(name));
+                let names = tunnel
+                    .announced()
+                    .into_iter()
+                    .filter(|name| !self.covers(name) && !self.issuing.cares_for(name));
                 let names: HashSet<_> = names.map(|name| (tunnel.id, name)).collect();
                 let mut new: Vec<String> =
                     names.difference(&known).map(|(_, name)| name.to_string()).collect();
@@ -62,21 +71,6 @@ impl Certified {
             known = bare;
         }
     }
-}
-
-/// What a tunnel's connectors have the edge end TLS for: their names, and all granted ones where a rule takes every name.
-fn announced(tunnel: &Tunnel) -> HashSet<Pattern> {
-    let mut names = HashSet::new();
-    for connector in tunnel.connectors.load().iter() {
-        // All sessions of a connector announce the same.
-        let Some(live) = connector.sessions.iter().find(|live| live.is_usable()) else { continue };
-        names.extend(live.announced.load().patterns.iter().cloned());
-    }
-    if names.remove(&Pattern::Any) {
-        names.extend(tunnel.grants.load().iter().cloned());
-    }
-    names.retain(|name| tunnel.end_of_pattern(name).is_edge());
-    names
 }
 
 impl fmt::Debug for Certified {

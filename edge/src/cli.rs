@@ -1,5 +1,6 @@
 //! The command line: parses it, runs one command, prints its result and gives the exit code.
 
+mod cert;
 mod check;
 mod healthcheck;
 mod run;
@@ -55,6 +56,11 @@ enum Command {
     Tunnel {
         #[command(subcommand)]
         command: tunnel::Command,
+    },
+    /// Certificates that the edge orders by itself
+    Cert {
+        #[command(subcommand)]
+        command: cert::Command,
     },
     /// Show tunnels, connectors and listeners of the running edge
     Status,
@@ -114,6 +120,7 @@ impl Cli {
             // It logs, and ends with a code of its own.
             Command::Run(args) => return run::run(&common, args).await,
             Command::Tunnel { command } => tunnel::run(&common, command).await,
+            Command::Cert { command } => cert::run(&common, command).await,
             Command::Status => status::run(&common).await,
             Command::Check { file } => check::run(&common, &file).await,
             Command::Healthcheck => healthcheck::run(&common).await,

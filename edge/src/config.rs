@@ -2,18 +2,23 @@
 //!
 //! Every key is optional. After [`Config::load`] a wrong configuration cannot exist.
 
+mod acme;
+
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use causeway_acme::{Challenge, Settings};
 use causeway_daemon::config::{ConfigError, duration, load_with_env};
 use causeway_daemon::telemetry::Format;
 use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::{Budget, available_memory};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use acme::{Acme, AcmeDirectory};
 
 /// Variables that override the file: `CAUSEWAY_EDGE_GRACE`, `CAUSEWAY_EDGE_LISTEN_HTTPS`, …
 pub const ENV_PREFIX: &str = "CAUSEWAY_EDGE";
@@ -34,6 +39,7 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Certificate chains and keys as PEM files; chosen by SNI, read again on SIGHUP and when they change.
     pub certificates: Vec<CertificateFiles>,
+    pub acme: Acme,
     /// Threads that carry traffic, each with its own sockets and sessions. Default 1; one per core is the most that helps.
     pub shards: Shards,
     /// The port where visitors reach HTTPS, which is where who comes by plain HTTP is sent. Default: that of the first
@@ -211,6 +217,17 @@ impl Config {
         }
     }
 
+    /// What certificates are ordered for and how; none where they are switched off, or nobody could use them.
+    pub(crate) fn issuing(&self) -> Option<Settings> {
+        let has = |challenge| match challenge {
+            Challenge::TlsAlpn01 => !self.listen.https.is_empty(),
+            Challenge::Http01 => !self.listen.http.is_empty(),
+            Challenge::Dns01 => true,
+        };
+        let is_on = self.acme.enabled && !self.dev && !self.listen.https.is_empty();
+        is_on.then(|| self.acme.settings(has))
+    }
+
     /// The unix socket by which the command line speaks with a running edge.
     pub fn control_socket(&self) -> PathBuf {
         self.data.join("control.sock")
@@ -225,6 +242,7 @@ impl Default for Config {
             listen: Listen::default(),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)),
             certificates: Vec::new(),
+            acme: Acme::default(),
             shards: Shards(1),
             https_port: None,
             trusted_proxies: Vec::new(),

@@ -1,4 +1,6 @@
-//! What the edge answers on its control socket and admin port: status, and the nudge to look at the store.
+//! What the edge answers on its control socket and admin port: status, the nudge to look at the store, and certificates.
+
+mod certificates;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -13,9 +15,12 @@ use tokio::time::timeout;
 
 use crate::certified::Certified;
 use crate::config::Address;
+use crate::issuing::Issuing;
 use crate::keeper::KeeperHandle;
 use crate::registry::{Registry, ago};
 use crate::status::{Buffers, Listening, Status, tunnels};
+
+pub(crate) use certificates::with_certificates;
 
 /// The store answers in milliseconds, or waits for another process's lock.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(8);
@@ -32,6 +37,7 @@ pub(crate) struct Source {
     pub(crate) shards: u16,
     pub(crate) budget: Budget,
     pub(crate) certified: Certified,
+    pub(crate) issuing: Issuing,
     pub(crate) started: Instant,
 }
 
@@ -47,6 +53,11 @@ impl Source {
             listening: self.listening(),
             address: self.token_addresses(),
             tunnels: tunnels(&self.registry, &self.certified, self.shards),
+            certificates: self
+                .issuing
+                .handle()
+                .map(|handle| handle.overview().names.clone())
+                .unwrap_or_default(),
         }
     }
 

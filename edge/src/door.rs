@@ -3,6 +3,7 @@
 //! ```text
 //!   TCP, HTTP port ───────────────────────┬→ Plain ───────→ http::h1
 //!   TCP, HTTPS port ─ first words, kept ──┼→ Visitor ─────→ tls ─ http::h1 | http::h2
+//!                                         ├→ Challenge      an authority, shown what it looks for
 //!                                         ├→ Tunnel         refused: no carrier over TCP yet
 //!                                         ├→ PassThrough ─→ door::passing ─ core, unread
 //!                                         └→ Cleartext ───→ is told the right address
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_acme::Answers;
 use causeway_tunnel::{Host, TlsEnd};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -49,6 +51,8 @@ pub(crate) struct Secure {
     pub(crate) tls: Arc<Tls>,
     /// From a connection's first byte to the end of its handshake.
     pub(crate) handshake_timeout: Duration,
+    /// What authorities look for now.
+    pub(crate) answers: Answers,
     pub(crate) end_of: EndOf,
 }
 
@@ -109,6 +113,10 @@ impl<H: Handler> Door<H> {
                     h1::serve(accepted.stream, peer, service).await;
                 }
             }
+            Arrival::Challenge(hello, answer) => {
+                tracing::debug!(authority = %addr, "an authority looks whether a name is ours");
+                let _ = self.in_time(until, hello.show(answer, stream)).await;
+            }
             Arrival::Cleartext(head) => {
                 self.refused("HTTP on the HTTPS port");
                 let _ = self.in_time(until, cleartext::explain(stream, head)).await;
@@ -132,7 +140,10 @@ impl<H: Handler> Door<H> {
             return Some(Arrival::Plain);
         }
         match self.in_time(until, Spoken::read(stream)).await? {
-            Ok(spoken) => Some(Arrival::of(spoken, |name| (self.secure.end_of)(name))),
+            Ok(spoken) => {
+                let answer = |name: &Host| self.secure.answers.tls(name);
+                Some(Arrival::of(spoken, answer, |name| (self.secure.end_of)(name)))
+            }
             Err(error) => {
                 self.failed(&HandshakeError::Failed(error), addr);
                 None

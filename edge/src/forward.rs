@@ -25,6 +25,7 @@ use causeway_tunnel::{ConnectorId, RequestHead, Scheme, SessionId};
 use http::Response;
 
 use crate::balance;
+use crate::challenge;
 use crate::exchange::{Exchange, Handler, OutBody, Passing, Refused};
 use crate::gate::{self, Verdict};
 use crate::http::page::Pages;
@@ -72,6 +73,9 @@ pub(crate) async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<
         Ok(route) => route,
         Err(failure) => return failure.respond(&record, &pages),
     };
+    if let Some(response) = challenge::answer(&shard.answers, &exchange) {
+        return response;
+    }
     let tunnel = &route.tunnel;
     if let Verdict::Answer(response) = shard.gate.ask(&exchange, || tunnel.plain_http(&exchange.host)) {
         return response;

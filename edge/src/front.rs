@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::Result;
+use causeway_acme::Answers;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::limits::raise_nofile;
 use causeway_tunnel::flow::Budget;
@@ -18,6 +19,7 @@ use crate::household::{Bounds, Households};
 use crate::http::entry::Service;
 use crate::http::forwarding::Forwarding;
 use crate::http::timing::Limits;
+use crate::issuing::Issuing;
 use crate::listen;
 use crate::metrics::{Metrics, Visitors};
 use crate::observe::{Observer, Observers};
@@ -53,6 +55,7 @@ impl Front {
         metrics: &Metrics,
         pin: Pin,
         budget: Budget,
+        answers: Answers,
     ) -> Result<Self> {
         let granted = Arc::clone(registry);
         let dev = config
@@ -75,7 +78,7 @@ impl Front {
         let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
         let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone(), budget);
         Ok(Self {
-            secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, end_of },
+            secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, answers, end_of },
             certified,
             room: Room::new(connections, households),
             forwarding: Forwarding::new(trusted, &pin.to_string()),
@@ -104,6 +107,15 @@ impl Front {
         );
         let tls = Arc::clone(&self.secure.tls);
         drop(drain.spawn_service("certificates", async move { tls.watch().await }));
+    }
+
+    pub(crate) fn tls(&self) -> &Arc<Tls> {
+        &self.secure.tls
+    }
+
+    /// Names that get their certificates by themselves are not to be complained of.
+    pub(crate) fn issue_by(&mut self, issuing: Issuing) {
+        self.certified = self.certified.clone().with(issuing);
     }
 
     pub(crate) fn certified(&self) -> Certified {

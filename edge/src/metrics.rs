@@ -2,6 +2,7 @@
 //!
 //! A request touches only handles resolved beforehand ([`RouteMetrics`]); names that visitors invent never become labels.
 
+pub(crate) mod certificates;
 mod passing;
 mod route;
 

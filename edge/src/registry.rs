@@ -23,6 +23,7 @@ use causeway_tunnel::{
     CloseCode, Host, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TlsEnd, TunnelId,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use ends::Elsewhere;
 pub(crate) use live::{Announced, Connector, Live, Offer};
@@ -42,6 +43,8 @@ pub(crate) struct Registry {
     /// Every tunnel that ever was, for the handshake's verdict: unknown, revoked or expired are different answers.
     keys: ArcSwap<HashMap<(TunnelId, KeyId), StoredKey>>,
     metrics: Metrics,
+    /// Grows with every change of who is granted or announces what.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +82,12 @@ pub(crate) struct TooManySessions(pub usize);
 impl Registry {
     pub(crate) fn new(metrics: Metrics) -> Self {
         let (state, table, keys) = Default::default();
-        Self { state, table, keys, metrics }
+        Self { state, table, keys, metrics, changes: watch::Sender::default() }
+    }
+
+    /// Wakes when somebody is granted or announces something else.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The table as it is now. One atomic load.
@@ -133,6 +141,7 @@ impl Registry {
         }
         self.rebuild(&mut state);
         self.cut_invalid(&state, now);
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// Ends the sessions whose key expired meanwhile (the end of a rotation's overlap).
@@ -277,6 +286,7 @@ impl Registry {
         if changed {
             self.rebuild(&mut state);
         }
+        self.changes.send_modify(|count| *count += 1);
         self.metrics.names_refused(&info.tunnel_name, outcome.refused.len());
         outcome
     }
@@ -297,6 +307,11 @@ impl Registry {
     /// Where TLS of this name ends: elsewhere, what its visitors say has to pass through unread.
     pub(crate) fn end_of(&self, name: &Host) -> TlsEnd {
         self.table.load().find(name).map_or(TlsEnd::Edge, |route| route.tunnel.end_of(name))
+    }
+
+    /// [`Registry::is_granted`], of all names that the pattern stands for, by the grants of the store alone.
+    pub(crate) fn is_granted_whole(&self, pattern: &Pattern) -> bool {
+        self.state.lock().grants.owner(pattern).is_some()
     }
 
     fn rebuild(&self, state: &mut State) {

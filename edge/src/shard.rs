@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_acme::Answers;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::pulse::Pulse;
 use causeway_tunnel::Congestion;
@@ -30,6 +31,8 @@ pub(crate) struct Shard {
     pub(crate) doorman: Doorman,
     pub(crate) keeper: KeeperHandle,
     pub(crate) pulse: Pulse,
+    /// What authorities look for now.
+    pub(crate) answers: Answers,
 }
 
 /// What waits of a request's life may take; from the configuration.

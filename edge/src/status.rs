@@ -29,7 +29,12 @@ pub struct Status {
     /// What new tokens carry.
     pub address: Vec<String>,
     pub tunnels: Vec<TunnelStatus>,
+    /// Those that the edge orders by itself.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
 }
+
+pub use causeway_acme::View as CertificateStatus;
 
 /// What waits unread, or may come, and what that is kept below (`limits.bufferBytes`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,11 @@
-//! What outlives the process: tunnels, their hostnames and public keys, and the audit log, in one SQL database.
+//! What outlives the process: tunnels, their hostnames and public keys, automatic certificates, and the audit log, in one
+//! SQL database.
 //!
 //! [`Store`] is all that the edge knows of it; a [`Database`] stands behind, an embedded SQLite file by default. Every
 //! [`statement`] is valid on PostgreSQL too, so that several edges can share one database later: another file beside
 //! [`sqlite`]. A change and the `revision` it bumps are one transaction; a running edge polls the revision.
 
+mod certificates;
 mod database;
 mod error;
 mod record;

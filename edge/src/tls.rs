@@ -7,6 +7,7 @@
 mod dev;
 mod files;
 mod hello;
+mod issued;
 mod names;
 
 use std::io;
@@ -29,6 +30,7 @@ pub(crate) use files::{CertificateError, PemFiles};
 #[cfg(test)]
 pub(crate) use hello::tests::hello as said_by_client;
 pub(crate) use hello::{Alert, Spoken, TlsHello};
+pub(crate) use issued::Issued;
 pub(crate) use names::Names;
 
 /// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
@@ -77,7 +79,8 @@ impl Tls {
     /// When a file cannot be used: names it, and what is wrong with it.
     pub(crate) fn new(files: Vec<PemFiles>, dev: Option<DevAuthority>) -> Result<Self, CertificateError> {
         let table = Loaded::read(&files)?;
-        let chooser = Arc::new(Chooser { table: ArcSwap::from_pointee(table), dev });
+        let issued = Arc::new(Issued::default());
+        let chooser = Arc::new(Chooser { table: ArcSwap::from_pointee(table), issued, dev });
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .expect("the provider has suites for both versions")
@@ -146,12 +149,23 @@ impl Tls {
     /// Whether there is a certificate for this name; of a wildcard, for one of its names at least.
     pub(crate) fn covers(&self, pattern: &Pattern) -> bool {
         let by_dev = |name: &str| self.chooser.dev.as_ref().is_some_and(|dev| dev.signs(name));
-        self.chooser.table.load().covers(pattern)
+        self.files_cover(pattern)
+            || self.chooser.issued.covers(pattern)
             || match pattern {
                 Pattern::Any => self.chooser.dev.is_some(),
                 Pattern::Exact(name) => by_dev(name),
                 Pattern::Wildcard(suffix) => by_dev(&format!("any.{suffix}")),
             }
+    }
+
+    /// [`Tls::covers`], by a file of the configuration.
+    pub(crate) fn files_cover(&self, pattern: &Pattern) -> bool {
+        self.chooser.table.load().covers(pattern)
+    }
+
+    /// Where certificates go that were ordered.
+    pub(crate) fn issued(&self) -> Arc<Issued> {
+        Arc::clone(&self.chooser.issued)
     }
 
     /// Shakes hands with a visitor who has said hello. Give it a deadline: it waits for him. Not cancel safe.
@@ -194,12 +208,14 @@ impl std::fmt::Debug for Tls {
 #[derive(Debug)]
 struct Chooser {
     table: ArcSwap<Loaded>,
+    issued: Arc<Issued>,
     dev: Option<DevAuthority>,
 }
 
 impl Chooser {
+    /// What somebody put there by hand comes first.
     fn choose(&self, name: &Host) -> Option<Arc<Certificate>> {
-        let listed = self.table.load().find(name);
+        let listed = self.table.load().find(name).or_else(|| self.issued.find(name));
         listed.or_else(|| self.dev.as_ref().and_then(|dev| dev.certificate(name)))
     }
 }

@@ -25,9 +25,11 @@ pub struct EdgeOptions {
     pub tunnel: Option<SocketAddr>,
     /// Where visitors come in; by default a free port of the loopback.
     pub https: Option<SocketAddr>,
+    /// The same for plain HTTP.
+    pub http: Option<SocketAddr>,
     /// The data folder; by default a new one.
     pub data: Option<Folder>,
-    /// Without `--dev`: certificates come from `config`.
+    /// Without `--dev`: certificates come from `config`, and are ordered nowhere unless it says so.
     pub no_dev: bool,
     pub stderr: Reader,
 }
@@ -68,12 +70,16 @@ impl Edge {
         if !config.contains("log:") {
             config.push_str("\nlog: { format: json, level: info }\n");
         }
+        if options.no_dev && !config.contains("acme:") {
+            config.push_str("\nacme: off\n");
+        }
         let config = data.write("edge.yaml", &config);
         let loopback = || SocketAddr::from(([127, 0, 0, 1], 0)).to_string();
         let mut command = command();
         command.arg("run").arg("--config").arg(&config).arg("--data").arg(data.path());
         command.arg("--https").arg(options.https.map_or_else(loopback, |addr| addr.to_string()));
-        command.arg("--http").arg(loopback()).arg("--admin").arg(loopback());
+        command.arg("--http").arg(options.http.map_or_else(loopback, |addr| addr.to_string()));
+        command.arg("--admin").arg(loopback());
         command.arg("--tunnel").arg(options.tunnel.map_or_else(loopback, |addr| addr.to_string()));
         if let Some(address) = options.address {
             command.arg("--address").arg(address.to_string());

@@ -14,7 +14,11 @@ pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliErr
     let mut warnings = Vec::new();
     let certified = crate::front::check_certificates(&config)
         .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
-    if config.certificates.is_empty() && !config.listen.https.is_empty() && !config.dev {
+    if config.certificates.is_empty()
+        && config.issuing().is_none()
+        && !config.listen.https.is_empty()
+        && !config.dev
+    {
         warnings.push("no certificates: HTTPS visitors will be turned away until there are some".to_owned());
     }
     warnings.extend(bare_names(&config, &certified).await);
@@ -34,7 +38,10 @@ pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliErr
 
 /// What tunnels are granted and no certificate covers, where there is a store to know it from.
 async fn bare_names(config: &Config, certified: &Certified) -> Vec<String> {
-    if config.certificates.is_empty() || !config.data.join(store::FILE_NAME).exists() {
+    if config.issuing().is_some()
+        || config.certificates.is_empty()
+        || !config.data.join(store::FILE_NAME).exists()
+    {
         return Vec::new();
     }
     // A store that cannot be read is no mistake of the configuration.

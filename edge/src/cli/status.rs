@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use causeway_acme::State;
 use causeway_daemon::unix_client;
 use http::StatusCode;
 
+use super::cert::word;
 use super::text::{row, span, table, when};
 use super::tunnel::state_word;
 use super::{CliError, Common};
-use crate::status::{HostnameState, Status, TunnelStatus};
+use crate::status::{CertificateStatus, HostnameState, Status, TunnelStatus};
 
 pub(super) async fn run(common: &Common) -> Result<ExitCode, CliError> {
     let config = common.load()?;
@@ -49,11 +51,31 @@ fn text(status: &Status) -> String {
             "\nno tunnels yet; make one with `causeway-edge tunnel create NAME --hostname PATTERN`\n",
         );
     }
+    if !status.certificates.is_empty() {
+        text.push('\n');
+        text.push_str(&certificates_text(&status.certificates));
+    }
     for tunnel in &status.tunnels {
         text.push('\n');
         text.push_str(&tunnel_text(tunnel));
     }
     text
+}
+
+/// How many there are, and each that needs somebody's eye.
+fn certificates_text(all: &[CertificateStatus]) -> String {
+    let is_fine = |view: &&CertificateStatus| view.state == State::Valid;
+    let soonest = all.iter().filter_map(|view| view.not_after).min();
+    let fine = all.iter().filter(is_fine).count();
+    let mut rows = vec![row([
+        "certificates",
+        &format!("{fine} of {} valid, the first ends {}", all.len(), when(soonest)),
+    ])];
+    for view in all.iter().filter(|view| !is_fine(view)) {
+        let problem = view.last_error.as_deref().unwrap_or("the first certificate is under way");
+        rows.push(row(["  certificate", &format!("{}  {}: {problem}", view.name, word(view.state))]));
+    }
+    table(&rows)
 }
 
 fn tunnel_text(tunnel: &TunnelStatus) -> String {

@@ -1,7 +1,11 @@
 //! Whom a connection is for, by the first thing that it says. A pure decision.
 
+use std::sync::Arc;
+
+use causeway_acme::TLS_ALPN_PROTOCOL;
 use causeway_tunnel::carrier::ALPN as TUNNEL;
 use causeway_tunnel::{Host, TlsEnd};
+use rustls::ServerConfig;
 
 use crate::tls::{Spoken, TlsHello};
 
@@ -16,13 +20,20 @@ pub(super) enum Arrival {
     Visitor(TlsHello),
     /// A connector whose way by UDP is barred.
     Tunnel(TlsHello),
+    /// An authority that looks whether we have a name, and what we show it.
+    Challenge(TlsHello, Arc<ServerConfig>),
     /// A visitor of a site whose TLS ends elsewhere.
     PassThrough(Host, TlsEnd, TlsHello),
 }
 
 impl Arrival {
-    /// On the port for HTTPS. `end_of`: where TLS of this name ends.
-    pub(super) fn of(spoken: Spoken, end_of: impl FnOnce(&Host) -> TlsEnd) -> Self {
+    /// On the port for HTTPS. `answers`: what an authority is shown that we asked to look at this name. `end_of`: where TLS of
+    /// this name ends.
+    pub(super) fn of(
+        spoken: Spoken,
+        answers: impl FnOnce(&Host) -> Option<Arc<ServerConfig>>,
+        end_of: impl FnOnce(&Host) -> TlsEnd,
+    ) -> Self {
         let hello = match spoken {
             Spoken::Text(text) => return Self::Cleartext(text),
             Spoken::Tls(hello) => hello,
@@ -30,6 +41,12 @@ impl Arrival {
         // A site must not be able to take the tunnel's connectors for its visitors, so the tunnel comes first.
         if hello.prefers(TUNNEL) {
             return Self::Tunnel(hello);
+        }
+        // What we did not ask for is for the site, or nobody's.
+        if hello.speaks_only(TLS_ALPN_PROTOCOL)
+            && let Some(answer) = hello.name().as_ref().and_then(answers)
+        {
+            return Self::Challenge(hello, answer);
         }
         // A name that is none is the handshake's to refuse.
         let Some(name) = hello.name() else { return Self::Visitor(hello) };
@@ -47,10 +64,17 @@ mod tests {
     use super::*;
     use crate::tls::said_by_client as hello;
 
+    fn answer() -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(causeway_daemon::tls::provider());
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        Arc::new(config.with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new())))
+    }
+
     async fn arrival(said: &[u8]) -> Arrival {
         let (mut ours, mut theirs) = tokio::io::duplex(16 * 1024);
         theirs.write_all(said).await.unwrap();
-        Arrival::of(Spoken::read(&mut ours).await.unwrap(), |name| match &**name {
+        let answer = |name: &Host| (&**name == "asked.example").then(answer);
+        Arrival::of(Spoken::read(&mut ours).await.unwrap(), answer, |name| match &**name {
             "home.example" => TlsEnd::Passthrough,
             _ => TlsEnd::Edge,
         })
@@ -82,5 +106,17 @@ mod tests {
         assert_eq!((&*name, hello_there.into_bytes()), ("home.example", said));
         let connector = arrival(&hello("home.example", &[TUNNEL])).await;
         assert!(matches!(connector, Arrival::Tunnel(_)), "{connector:?}");
+    }
+
+    #[tokio::test]
+    async fn hazard_131_only_who_asks_for_the_challenge_alone_and_of_an_outstanding_name_is_an_authority() {
+        let asked = arrival(&hello("asked.example", &[TLS_ALPN_PROTOCOL])).await;
+        assert!(matches!(asked, Arrival::Challenge(..)), "{asked:?}");
+        let browser = arrival(&hello("asked.example", &[b"h2", TLS_ALPN_PROTOCOL])).await;
+        assert!(matches!(browser, Arrival::Visitor(_)), "{browser:?}");
+        let stranger = arrival(&hello("a.example", &[TLS_ALPN_PROTOCOL])).await;
+        assert!(matches!(stranger, Arrival::Visitor(_)), "{stranger:?}");
+        let of_the_site = arrival(&hello("home.example", &[TLS_ALPN_PROTOCOL])).await;
+        assert!(matches!(of_the_site, Arrival::PassThrough(..)), "{of_the_site:?}");
     }
 }

@@ -313,7 +313,8 @@ impl Front {
             "home.example" => TlsEnd::Passthrough,
             _ => TlsEnd::Edge,
         });
-        let secure = Secure { tls, handshake_timeout, end_of };
+        let answers = causeway_acme::Answers::default();
+        let secure = Secure { tls, handshake_timeout, answers, end_of };
         let visitors = Visitors::default();
         let door = Door::new(protocol, secure, Arc::clone(&service), visitors.clone());
         drop(drain.spawn("listener", listen::serve(listener, door, room)));

@@ -1,5 +1,6 @@
 //! What a request reads: the route that its name belongs to, and the tunnel behind it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -86,6 +87,21 @@ impl Tunnel {
     /// When a session was last seen, in Unix seconds.
     pub(crate) fn last_seen(&self) -> Option<i64> {
         Some(self.last_seen.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    /// What its connectors have the edge end TLS for now: their names, and all granted ones where a rule takes every name.
+    pub(crate) fn announced(&self) -> HashSet<Pattern> {
+        let mut names = HashSet::new();
+        for connector in self.connectors.load().iter() {
+            // All sessions of a connector announce the same.
+            let Some(live) = connector.sessions.iter().find(|live| live.is_usable()) else { continue };
+            names.extend(live.announced.load().patterns.iter().cloned());
+        }
+        if names.remove(&Pattern::Any) {
+            names.extend(self.grants.load().iter().cloned());
+        }
+        names.retain(|name| self.end_of_pattern(name).is_edge());
+        names
     }
 
     /// Called under the registry's lock.

@@ -1,19 +1,21 @@
-//! What a database does for the store: nine calls, whatever it is.
+//! What a database does for the store, whatever it is: nine calls for tunnels, five for certificates.
 
 use std::fmt;
 use std::time::Duration;
 
+use causeway_acme::{Certificate, NameRecord};
+use causeway_daemon::config::Secret;
 use causeway_tunnel::TunnelId;
 use futures_util::future::BoxFuture;
 
 use super::error::StoreError;
-use super::record::{AuditEntry, NewKey, TunnelRecord};
+use super::record::{AuditEntry, CertificateRows, NewKey, TunnelRecord};
 
 pub(super) type Call<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// What a database does for the store. Each call is one transaction; what changes tunnels bumps the revision in it and
 /// leaves a note in the audit log.
-pub(super) trait Database: fmt::Debug + Send + Sync {
+pub(super) trait Database: Certificates + fmt::Debug + Send + Sync {
     fn revision(&self) -> Call<'_, i64>;
     /// Fails when the name or a pattern is taken, with nothing done.
     fn create<'a>(&'a self, tunnel: NewTunnel<'a>, by: By<'a>) -> Call<'a, ()>;
@@ -26,6 +28,16 @@ pub(super) trait Database: fmt::Debug + Send + Sync {
     fn audit<'a>(&'a self, entry: &'a AuditEntry) -> Call<'a, ()>;
     fn audit_log(&self, limit: u32) -> Call<'_, Vec<AuditEntry>>;
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Certificates that the edge orders by itself. Only the edge writes them, so no call bumps the revision.
+pub(super) trait Certificates {
+    fn certificates(&self) -> Call<'_, CertificateRows>;
+    fn put_account<'a>(&'a self, directory: &'a str, credentials: &'a Secret) -> Call<'a, ()>;
+    fn put_certificate<'a>(&'a self, certificate: &'a Certificate) -> Call<'a, ()>;
+    fn put_order<'a>(&'a self, record: &'a NameRecord) -> Call<'a, ()>;
+    /// The certificate and how its orders fared.
+    fn forget_certificate<'a>(&'a self, name: &'a str) -> Call<'a, ()>;
 }
 
 /// A tunnel to be: its name is one, and its patterns are some, sorted, each once.

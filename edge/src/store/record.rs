@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use causeway_acme::{Certificate, Contents, NameRecord};
+use causeway_daemon::config::Secret;
 use causeway_tunnel::{KeyId, TunnelId};
 
 use crate::route::Pattern;
@@ -112,5 +114,41 @@ impl Rows {
             tunnels[at].keys.push(KeyRecord { id, public_key, created_at, not_after });
         }
         Ok(tunnels)
+    }
+}
+
+/// All that is kept of automatic certificates, as it lies in the database.
+pub(super) struct CertificateRows {
+    pub(super) accounts: Vec<(String, String)>,
+    pub(super) certificates: Vec<CertificateRow>,
+    pub(super) orders: Vec<OrderRow>,
+}
+
+type CertificateRow = (String, String, String, String, i64);
+type OrderRow = (String, i64, i64, Option<i64>, Option<String>);
+
+impl CertificateRows {
+    /// What cannot be read is left out, and said: it can be ordered anew.
+    pub(super) fn read(self) -> Contents {
+        let accounts = self.accounts.into_iter();
+        let accounts = accounts.map(|(directory, credentials)| (directory, Secret::new(credentials)));
+        let read = |(name, directory, chain, key, issued_at): CertificateRow| {
+            let certificate = Certificate::new(&name, &directory, chain, Secret::new(key), issued_at);
+            certificate
+                .inspect_err(|error| tracing::error!(name, %error, "a kept certificate cannot be read"))
+                .ok()
+        };
+        let name = |(name, added, failures, next_try, last_error): OrderRow| NameRecord {
+            name,
+            is_added: added != 0,
+            failures: u32::try_from(failures).unwrap_or(u32::MAX),
+            next_try,
+            last_error,
+        };
+        Contents {
+            accounts: accounts.collect(),
+            certificates: self.certificates.into_iter().filter_map(read).collect(),
+            names: self.orders.into_iter().map(name).collect(),
+        }
     }
 }

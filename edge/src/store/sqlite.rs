@@ -1,5 +1,7 @@
 //! The store in an embedded SQLite file.
 
+mod certificates;
+
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -265,7 +267,7 @@ fn place(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The store holds no secret, but who may serve which name is nobody else's business.
+/// The store holds keys of certificates: it is for its owner alone (hazard 133). What SQLite puts beside it has the same mode.
 fn create_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

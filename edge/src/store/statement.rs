@@ -31,3 +31,19 @@ pub(super) const NOTE: &str =
     "INSERT INTO audit (id, at, actor, action, tunnel, detail) VALUES ($1, $2, $3, $4, $5, $6)";
 pub(super) const AUDIT_LOG: &str =
     "SELECT at, actor, action, tunnel, detail FROM audit ORDER BY at DESC, id LIMIT $1";
+
+pub(super) const ACCOUNTS: &str = "SELECT directory, credentials FROM acme_accounts ORDER BY directory";
+pub(super) const PUT_ACCOUNT: &str = "INSERT INTO acme_accounts (directory, credentials) VALUES ($1, $2) \
+     ON CONFLICT (directory) DO UPDATE SET credentials = excluded.credentials";
+pub(super) const CERTIFICATES: &str =
+    "SELECT name, directory, chain, private_key, issued_at FROM certificates ORDER BY name";
+pub(super) const PUT_CERTIFICATE: &str = "INSERT INTO certificates (name, directory, chain, private_key, issued_at) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (name) DO UPDATE SET directory = excluded.directory, chain = excluded.chain, \
+     private_key = excluded.private_key, issued_at = excluded.issued_at";
+pub(super) const REMOVE_CERTIFICATE: &str = "DELETE FROM certificates WHERE name = $1";
+pub(super) const ORDERS: &str =
+    "SELECT name, added, failures, next_try, last_error FROM orders ORDER BY name";
+pub(super) const PUT_ORDER: &str = "INSERT INTO orders (name, added, failures, next_try, last_error) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (name) DO UPDATE SET added = excluded.added, failures = excluded.failures, \
+     next_try = excluded.next_try, last_error = excluded.last_error";
+pub(super) const REMOVE_ORDER: &str = "DELETE FROM orders WHERE name = $1";

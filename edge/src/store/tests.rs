@@ -151,3 +151,43 @@ async fn names_that_would_confuse_a_shell_or_a_log_are_refused() {
     }
     assert!(matches!(created(&store, "none", &[]).await, Err(StoreError::NoHostname)));
 }
+
+#[tokio::test]
+async fn hazard_133_certificates_survive_a_restart_and_are_forgotten_when_they_are_removed() {
+    use causeway_acme::{Certificate, NameRecord, Storage};
+    use causeway_daemon::config::Secret;
+
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let certificate = |at| {
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
+        let key = Secret::new(made.signing_key.serialize_pem());
+        Certificate::new("a.example", "https://ca.example/", made.cert.pem(), key, at).unwrap()
+    };
+    let record = NameRecord {
+        name: "a.example".to_owned(),
+        is_added: true,
+        failures: 3,
+        next_try: Some(7),
+        last_error: Some("gone".to_owned()),
+    };
+    store.put_account("https://ca.example/", &Secret::new("first")).await.unwrap();
+    store.put_account("https://ca.example/", &Secret::new("second")).await.unwrap();
+    store.put_certificate(&certificate(1)).await.unwrap();
+    let latest = certificate(2);
+    store.put_certificate(&latest).await.unwrap();
+    store.put_name(&NameRecord::default()).await.unwrap();
+    store.put_name(&record).await.unwrap();
+    let mode = std::fs::metadata(folder.path().join(FILE_NAME)).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+    store.close().await;
+
+    let store = Store::open(folder.path()).await.unwrap();
+    let kept = store.load().await.unwrap();
+    assert_eq!(kept.accounts, [("https://ca.example/".to_owned(), Secret::new("second"))]);
+    assert_eq!(kept.certificates, [latest]);
+    assert_eq!(kept.names, [NameRecord::default(), record]);
+    store.remove("a.example").await.unwrap();
+    let kept = store.load().await.unwrap();
+    assert!(kept.certificates.is_empty() && kept.names == [NameRecord::default()]);
+}

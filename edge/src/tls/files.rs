@@ -88,9 +88,6 @@ impl Loaded {
 
     /// Whether a name has a certificate; of a wildcard, whether one of its names has.
     pub(super) fn covers(&self, pattern: &Pattern) -> bool {
-        let is_below = |name: &String, suffix: &str| {
-            name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
         match pattern {
             Pattern::Any => !self.all.is_empty(),
             Pattern::Exact(name) => Host::name(name).is_ok_and(|name| self.find(&name).is_some()),
@@ -101,6 +98,10 @@ impl Loaded {
             }
         }
     }
+}
+
+pub(super) fn is_below(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn read(files: &PemFiles) -> Result<(Certificate, i64), CertificateError> {

@@ -2,10 +2,13 @@
 //! again; and the one word that turns a client away before a handshake.
 
 use std::io;
+use std::sync::Arc;
 
 use causeway_tunnel::Host;
+use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::StartHandshake;
 
 /// What a connection began with.
 #[derive(Debug)]
@@ -89,6 +92,23 @@ impl TlsHello {
         self.accepted.client_hello().alpn().and_then(|mut offered| offered.next()) == Some(protocol)
     }
 
+    /// Whether this is the one application protocol that the client speaks.
+    pub(crate) fn speaks_only(&self, protocol: &[u8]) -> bool {
+        self.accepted.client_hello().alpn().is_some_and(|offered| offered.eq([protocol]))
+    }
+
+    /// Shakes hands by `config` and ends the connection. Give it a deadline: it waits for the client.
+    ///
+    /// # Errors
+    /// When there is no handshake.
+    pub(crate) async fn show<T>(self, config: Arc<ServerConfig>, io: T) -> io::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut stream = StartHandshake::from_parts(*self.accepted, io).into_stream(config).await?;
+        stream.shutdown().await
+    }
+
     /// What a server behind this one has to be given first.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -109,8 +129,6 @@ impl Alert {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
     use causeway_daemon::tls::provider;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
 

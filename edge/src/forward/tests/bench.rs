@@ -85,6 +85,7 @@ impl Bench {
             doorman: Doorman::default(),
             keeper: KeeperHandle { notes, refreshes },
             pulse: Pulse::new(),
+            answers: causeway_acme::Answers::default(),
         });
         drop(
             shard
