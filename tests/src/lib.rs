@@ -16,6 +16,7 @@ pub mod netns;
 pub mod one_process;
 pub mod origin;
 pub mod outside;
+pub mod pebble;
 pub mod process;
 pub mod programs;
 pub mod relay;

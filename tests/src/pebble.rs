@@ -1,0 +1,185 @@
+//! A certificate authority of the test's own: Let's Encrypt's pebble, with a DNS of its own beside it that leads every name to
+//! the loopback.
+//!
+//! Its address is known before it runs, so that an edge can be told of it first: an edge needs no authority to start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::child::Program;
+use crate::client::{Entrance, Http1};
+use crate::edge::Edge;
+use crate::files::{Certificate, Folder};
+use crate::origin::closed_port;
+use crate::{needs, wait};
+
+/// Where an authority will be.
+#[derive(Debug)]
+pub struct Place {
+    addr: SocketAddr,
+    management: SocketAddr,
+    folder: Folder,
+    programs: (PathBuf, PathBuf),
+}
+
+/// How it behaves.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// Seconds that certificates are valid for.
+    pub validity: u64,
+    /// Where it looks for HTTP-01 answers, and for TLS-ALPN-01.
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    /// Accounts must be bound to [`EAB`]; then it also has a profile `other`, whose certificates last twice as long.
+    pub wants_eab: bool,
+}
+
+/// A running authority. Dropping it kills it.
+#[derive(Debug)]
+pub struct Pebble {
+    program: Program,
+    _dns: Program,
+    place: Place,
+    root: PathBuf,
+}
+
+/// The one account in its shop: key id and key.
+pub const EAB: (&str, &str) = ("kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W");
+
+const START: Duration = Duration::from_secs(20);
+
+impl Place {
+    /// None: pebble is not installed.
+    pub fn choose() -> Option<Self> {
+        let programs = (needs("pebble")?, needs("pebble-challtestsrv")?);
+        let folder = Folder::default();
+        let own = Certificate::for_names(&["localhost", "127.0.0.1"]);
+        folder.write("cert.pem", &own.cert_pem);
+        folder.write("key.pem", &own.key_pem);
+        Some(Self { addr: closed_port(), management: closed_port(), folder, programs })
+    }
+
+    /// The lines of edge.yaml that name it, with further keys of the section `acme`.
+    pub fn config(&self, further: &str) -> String {
+        format!("acme:\n  directory: {}\n{further}", self.directory(""))
+    }
+
+    /// Itself as an item of `directory`, with further fields.
+    pub fn directory(&self, further: &str) -> String {
+        let ca = self.folder.join("cert.pem");
+        format!("{{ url: \"https://{}/dir\", caFile: {}{further} }}", self.addr, ca.display())
+    }
+
+    /// Starts it, and waits until it answers.
+    pub async fn open(self, manners: &Manners) -> Pebble {
+        let (dns, ask_dns) = (closed_port(), closed_port());
+        let mut command = Command::new(&self.programs.1);
+        command.args([
+            "-defaultIPv4",
+            "127.0.0.1",
+            "-defaultIPv6",
+            "",
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
+        ]);
+        command.args(["-doh", "", "-dnsserver", &dns.to_string(), "-management", &ask_dns.to_string()]);
+        let names = Program::start("challtestsrv", command);
+        let config = self.folder.write("pebble.json", &self.manners(manners));
+        let mut command = Command::new(&self.programs.0);
+        command.arg("-strict").arg("-config").arg(config).arg("-dnsserver").arg(dns.to_string());
+        command.env("PEBBLE_VA_NOSLEEP", "1");
+        let program = Program::start("pebble", command);
+        for addr in [ask_dns, self.management, self.addr] {
+            let look = || async move { TcpStream::connect(addr).await.ok() };
+            wait::until("pebble to listen", START, look).await;
+        }
+        let root = self.ask("GET", "/roots/0", "").await;
+        let root = self.folder.write("root.pem", &root);
+        Pebble { program, _dns: names, place: self, root }
+    }
+
+    fn manners(&self, manners: &Manners) -> String {
+        let mut pebble = json!({
+            "listenAddress": self.addr.to_string(),
+            "managementListenAddress": self.management.to_string(),
+            "certificate": self.folder.join("cert.pem"),
+            "privateKey": self.folder.join("key.pem"),
+            "httpPort": manners.http.port(),
+            "tlsPort": manners.https.port(),
+            "retryAfter": { "authz": 1, "order": 1 },
+            "keyAlgorithm": "ecdsa",
+            // Of several it takes one by chance for who names none.
+            "profiles": { "default": { "description": "for tests", "validityPeriod": manners.validity } },
+        });
+        if manners.wants_eab {
+            pebble["externalAccountBindingRequired"] = json!(true);
+            pebble["externalAccountMACKeys"] = json!({ EAB.0: EAB.1 });
+            pebble["profiles"]["other"] =
+                json!({ "description": "for tests", "validityPeriod": 2 * manners.validity });
+        }
+        json!({ "pebble": pebble }).to_string()
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let mut client = Http1::tls(self, "127.0.0.1").await;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.management,
+            body.len()
+        );
+        client.send(head.as_bytes()).await;
+        client.answer(method).await.expect("pebble answers").ok().text()
+    }
+}
+
+/// Its management.
+impl Entrance for Place {
+    fn https(&self) -> SocketAddr {
+        self.management
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.folder.join("cert.pem")
+    }
+}
+
+impl Manners {
+    /// Looks at this edge, and gives certificates for 90 days.
+    pub fn of(edge: &Edge) -> Self {
+        Self { validity: 90 * 86_400, http: edge.http, https: edge.https, wants_eab: false }
+    }
+}
+
+impl Pebble {
+    /// What visitors must trust.
+    pub fn root(&self) -> PathBuf {
+        self.root.clone()
+    }
+
+    /// What it did so far.
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+
+    /// Has it advise this on the renewal of a certificate.
+    pub async fn advise(&self, certificate: &str, start: &str, end: &str) {
+        let advice = json!({ "suggestedWindow": { "start": start, "end": end } }).to_string();
+        let body = json!({ "Certificate": certificate, "ARIResponse": advice }).to_string();
+        self.place.ask("POST", "/set-renewal-info/", &body).await;
+    }
+
+    /// Ends it; it forgets all that it knew, and may come back at the same place.
+    pub async fn close(mut self) -> Place {
+        self.program.kill().await;
+        self.place
+    }
+}
