@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use ends::Elsewhere;
-pub(crate) use live::{Announced, Connector, Live, Offer};
+pub(crate) use live::{Announced, Connector, Live};
 pub(crate) use snapshot::{Route, Tunnel};
 
 use crate::metrics::Metrics;

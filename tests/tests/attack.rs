@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use causeway_tests::client::{Http1, tls_connect, tls_connect_from};
+use causeway_tests::client::{tls_connect, tls_connect_from};
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
 use causeway_tests::neighbour::{Neighbour, elsewhere};

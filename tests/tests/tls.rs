@@ -69,7 +69,7 @@ impl ClientSessionStore for OneForAll {
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.ticket.lock().clone()
+        self.ticket.lock().take()
     }
 }
 

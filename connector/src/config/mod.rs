@@ -4,9 +4,9 @@ mod file;
 mod foreign;
 mod ignored;
 mod origin_request;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod visitors;
 
 use std::net::SocketAddr;

@@ -163,8 +163,7 @@ impl Model {
         if self.best <= 0.0 {
             return SLACK;
         }
-        Duration::try_from_secs_f64((self.slack() + float(self.extra())) / self.best)
-            .unwrap_or(SLACK)
+        Duration::try_from_secs_f64((self.slack() + float(self.extra())) / self.best).unwrap_or(SLACK)
     }
 
     fn min_rtt(&self) -> Duration {
