@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -278,11 +279,16 @@ impl Manager {
         let (issuer, name, old) = (Arc::clone(&self.issuer), name.to_owned(), entry.certificate.clone());
         tracing::info!(name, is_renewal = old.is_some(), "ordering a certificate");
         self.jobs.push(Box::pin(async move {
-            let ordered = tokio::time::timeout(ORDER_TIMEOUT, issuer.issue(&name, old.as_deref())).await;
-            let result = ordered.unwrap_or_else(|_| {
-                let reason = format!("the order was not over after {} s", ORDER_TIMEOUT.as_secs());
-                Err(Failure::Impossible(reason))
-            });
+            let order = tokio::time::timeout(ORDER_TIMEOUT, issuer.issue(&name, old.as_deref()));
+            // A panic ends one order, not all of them for ever.
+            let result = match AssertUnwindSafe(order).catch_unwind().await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    let reason = format!("the order was not over after {} s", ORDER_TIMEOUT.as_secs());
+                    Err(Failure::Impossible(reason))
+                }
+                Err(_) => Err(Failure::Impossible("a panic of ours, which the log names".to_owned())),
+            };
             Done::Order { name, result }
         }));
     }
@@ -295,10 +301,12 @@ impl Manager {
         let (issuer, name) = (Arc::clone(&self.issuer), name.to_owned());
         self.jobs.push(Box::pin(async move {
             let of = |one: &&Authority| one.directory().url == certificate.directory;
-            let (window, again) = match issuer.authorities.iter().find(of) {
-                Some(authority) => authority.advice(&certificate).await,
-                None => (None, Duration::from_secs(MAX_ADVICE_PAUSE.unsigned_abs())),
+            let advice = match issuer.authorities.iter().find(of) {
+                Some(authority) => AssertUnwindSafe(authority.advice(&certificate)).catch_unwind().await.ok(),
+                None => None,
             };
+            let (window, again) =
+                advice.unwrap_or((None, Duration::from_secs(MAX_ADVICE_PAUSE.unsigned_abs())));
             Done::Advice { name, issued_at: certificate.issued_at, window, again }
         }));
     }

@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod line;
 pub mod load;
 pub mod memory;
+mod names;
 pub mod neighbour;
 pub mod netns;
 pub mod one_process;

@@ -3,7 +3,7 @@
 
 use crate::connector::Connector;
 use crate::edge::Edge;
-use crate::site::{NAMES, START};
+use crate::names::{NAMES, START};
 
 /// What stands in front of a site.
 #[derive(Debug)]

@@ -6,15 +6,13 @@ use crate::client::{Http1, Http2};
 use crate::connector::Connector;
 use crate::edge::{Created, Edge, EdgeOptions};
 use crate::files::Folder;
+pub use crate::names::NAMES;
+use crate::names::START;
 use crate::outside::{self, Outside};
 use crate::relay::Relay;
 
-/// The names that a site's tunnel may serve.
-pub const NAMES: [&str; 2] = ["example.test", "*.example.test"];
 /// The name that most tests visit.
 pub const APP: &str = "app.example.test";
-/// How long a site may take to come up on a loaded machine.
-pub(crate) const START: Duration = Duration::from_secs(20);
 
 /// A running site.
 #[derive(Debug)]

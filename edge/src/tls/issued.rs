@@ -101,7 +101,8 @@ mod tests {
         let shelf = Issued::default();
         shelf.put(&issued("a.example")).unwrap();
         let before = shelf.find(&Host::name("a.example").unwrap()).unwrap();
-        let mixed = causeway_acme::Certificate { key: issued("a.example").key, ..issued("a.example") };
+        let mut mixed = issued("a.example");
+        mixed.key = issued("a.example").key;
         shelf.put(&mixed).unwrap_err();
         let after = shelf.find(&Host::name("a.example").unwrap()).unwrap();
         assert!(Arc::ptr_eq(&before, &after));
