@@ -1,7 +1,5 @@
 //! A whole site: an edge, one tunnel, one connector with rules, and the ways in for a visitor.
 
-use std::time::Duration;
-
 use crate::client::{Http1, Http2};
 use crate::connector::Connector;
 use crate::edge::{Created, Edge, EdgeOptions};
