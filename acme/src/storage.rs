@@ -21,7 +21,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn remove<'a>(&'a self, name: &'a str) -> Call<'a>;
 }
 
-pub type Call<'a> = BoxFuture<'a, Result<(), StorageError>>;
+pub(crate) type Call<'a> = BoxFuture<'a, Result<(), StorageError>>;
 
 /// In words that name the mend.
 #[derive(Debug, thiserror::Error)]

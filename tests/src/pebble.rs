@@ -132,7 +132,7 @@ impl Place {
     async fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut client = Http1::tls(self, "127.0.0.1").await;
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: causeway-tests\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.management,
             body.len()
         );

@@ -59,7 +59,7 @@ impl Visitors {
 
 /// Rules for these names.
 fn rules(names: &[&str], service: &str) -> String {
-    let rule = |name: &&str| format!("  - {{ hostname: {name}, service: \"{service}\" }}\n");
+    let rule = |name: &&str| format!("  - {{ hostname: \"{name}\", service: \"{service}\" }}\n");
     format!("ingress:\n{}  - service: http_status:404\n", names.iter().map(rule).collect::<String>())
 }
 

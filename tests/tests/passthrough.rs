@@ -186,7 +186,7 @@ fn acme_tls_1_and_every_other_protocol_goes_through_and_the_clear_port_has_its_o
         let home = sample_tls(certificate.server(&["h2", "http/1.1", "acme-tls/1"])).await;
         let clear = sample().await;
         let rules = format!(
-            "ingress:\n  - {{ hostname: {APP}, service: 'https://{}', tls: passthrough }}\n  - {{ hostname: {APP}, service: '{}' }}\n  - service: http_status:404\n",
+            "ingress:\n  - {{ hostname: {APP}, service: 'https://{}', tls: passthrough }}\n  - {{ hostname: {APP}, service: '{}', http: serve }}\n  - service: http_status:404\n",
             home.addr(),
             http(&clear)
         );

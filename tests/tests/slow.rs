@@ -99,7 +99,7 @@ async fn dawdle(edge: SocketAddr, slow: Slow, index: usize, here: Arc<AtomicUsiz
                 Slow::Reading => matches!(stream.read(&mut byte).await, Ok(1)),
             };
             let is_told = !matches!(slow, Slow::Reading)
-                && matches!(timeout(Duration::from_millis(1), stream.read(&mut byte)).await, Ok(_));
+                && timeout(Duration::from_millis(1), stream.read(&mut byte)).await.is_ok();
             if !moved || is_told {
                 break;
             }

@@ -167,7 +167,10 @@ fn chunks(bytes: &[u8]) -> Option<Body> {
         if size == 0 {
             // Trailers, then an empty line.
             let end = bytes[at - 2..].windows(4).position(|four| four == b"\r\n\r\n");
-            return Some(end.map_or(Body::Open(body.clone()), |end| Body::Whole(body, at + end + 2)));
+            return Some(match end {
+                Some(end) => Body::Whole(body, at + end + 2),
+                None => Body::Open(body),
+            });
         }
         match bytes.get(at..at + size + 2) {
             None => return Some(Body::Open(body)),
