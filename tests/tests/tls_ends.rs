@@ -133,7 +133,7 @@ fn hazard_041_a_connection_for_another_name_does_not_reach_one_that_passes_throu
         let config = format!("certificates: [{{ cert: '{}', key: '{}' }}]\n", cert.display(), key.display());
         let options = EdgeOptions { config, no_dev: true, ..EdgeOptions::default() };
         let others = format!(
-            "  - {{ hostname: {APP}, service: '{0}' }}\n  - {{ hostname: other.example.test, service: '{0}' }}\n",
+            "  - {{ hostname: {APP}, service: '{0}', http: serve }}\n  - {{ hostname: other.example.test, service: '{0}' }}\n",
             http(&origin)
         );
         let edge = Edge::with(options).await;
