@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Http1, Http2};
+use crate::client::{Http1, Http2, Http3};
 use crate::connector::Connector;
 use crate::edge::{Created, Edge, EdgeOptions};
 use crate::files::Folder;
@@ -68,6 +68,11 @@ impl Site {
     /// An HTTP/1.1 connection over TLS to the usual name.
     pub async fn http1(&self) -> Http1 {
         Http1::tls(&self.edge, APP).await
+    }
+
+    /// An HTTP/3 connection to the usual name.
+    pub async fn http3(&self) -> Http3 {
+        Http3::connect(&self.edge, APP).await
     }
 
     /// An HTTP/2 connection to the usual name.
