@@ -90,8 +90,12 @@ impl App {
         let answers = Answers::default();
         let mut front =
             Front::new(&config, &registry, &metrics, identity.pin(), budget.clone(), answers.clone())?;
+        let mut settings = config.issuing();
+        if let Some(settings) = &mut settings {
+            settings.dns = config.acme.solver()?;
+        }
         let (issuing, desk) =
-            Issuing::open(config.issuing(), &store, &registry, front.tls(), answers.clone()).await?;
+            Issuing::open(settings, &store, &registry, front.tls(), answers.clone()).await?;
         front.issue_by(issuing.clone());
         metrics::certificates::register(&mut metrics_registry, issuing.clone());
 
