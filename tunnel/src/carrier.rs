@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::code::{AbortCode, CloseCode};
 use crate::flow::Budget;
+use crate::limits::Terms;
 pub use ended::{Closed, DatagramError, Ended};
 pub use quic::{Reuse, UdpReport, bind};
 
@@ -458,10 +459,10 @@ impl Attempt {
         }
     }
 
-    /// The carrier's own handshake.
-    pub(crate) async fn connect(self) -> Result<Connection, Closed> {
+    /// The carrier's own handshake. `guests`: what one is granted who speaks another protocol than the tunnel's.
+    pub(crate) async fn connect(self, guests: Option<Terms>) -> Result<Connection, Closed> {
         match self {
-            Self::Quic(attempt) => attempt.connect().await.map(Connection::Quic),
+            Self::Quic(attempt) => attempt.connect(guests).await.map(Connection::Quic),
             Self::Memory(attempt) => Ok(Connection::Memory(attempt.connect())),
         }
     }

@@ -34,6 +34,7 @@ pub use memory::available as available_memory;
 pub(crate) use courier::{Courier, NoCredit};
 pub(crate) use inlet::{Broken, Inlet};
 pub(crate) use outlet::Outlet;
+pub(crate) use sending::Sending;
 pub(crate) use session::{Flow, Sizes};
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ pub mod code;
 pub mod control;
 pub mod dial;
 pub mod flow;
+pub mod guest;
 pub mod handshake;
 pub mod identity;
 pub mod limits;

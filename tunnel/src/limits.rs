@@ -67,3 +67,12 @@ pub const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 pub const RETRY_THRESHOLD: usize = 256;
 /// Half-open handshakes above which strangers are turned away at once.
 pub const MAX_HANDSHAKES: usize = 4096;
+
+/// What a connection of another protocol on the tunnel's port may have open at once ([`crate::guest`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Streams of both directions, opened by the guest.
+    pub streams: u32,
+    /// Streams that only the guest sends on.
+    pub one_way: u32,
+}

@@ -14,8 +14,9 @@ use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
 use crate::flow::{Budget, Sizes};
+use crate::guest::Guest;
 use crate::handshake::{self, Authority, Proved, SOFTWARE};
-use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, RETRY_THRESHOLD};
+use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, RETRY_THRESHOLD, Terms};
 use crate::message::{Message, Refused, Welcome};
 use crate::proof::EXPORTER_LABEL;
 use crate::session::{Session, SessionId, SessionInfo};
@@ -34,6 +35,7 @@ pub struct Listener {
     shard: Shard,
     budget: Budget,
     handshakes: Arc<AtomicUsize>,
+    guests: Option<Terms>,
 }
 
 /// A stranger at the door: nothing was promised yet. Dropped, it is turned away.
@@ -42,6 +44,7 @@ pub struct Knock {
     attempt: Attempt,
     shard: Shard,
     budget: Budget,
+    guests: Option<Terms>,
     half_open: HalfOpen,
 }
 
@@ -86,13 +89,19 @@ impl Listener {
         let reset_key = certificates.derive(&format!("stateless reset, shard {}", shard.index));
         let tls = certificates.into_config(provider).map_err(io::Error::other)?;
         let endpoint = Endpoint::Quic(quic::Endpoint::new(socket, tls, &reset_key)?);
-        Ok(Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default() })
+        Ok(Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default(), guests: None })
     }
 
     /// Listens inside this process.
     pub fn within(network: &Network, shard: Shard) -> Self {
         let endpoint = Endpoint::Memory(network.listen());
-        Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default() }
+        Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default(), guests: None }
+    }
+
+    /// What one is granted who speaks another protocol than the tunnel's.
+    #[must_use]
+    pub fn with_guests(self, terms: Terms) -> Self {
+        Self { guests: Some(terms), ..self }
     }
 
     /// What its sessions' streams take their windows from, instead of a part of the machine's memory for this listener alone.
@@ -125,7 +134,8 @@ impl Listener {
             if let Some(attempt) = proved {
                 let half_open = HalfOpen::new(&self.handshakes);
                 let budget = self.budget.clone();
-                return Some(Knock { attempt, shard: self.shard, budget, half_open });
+                let (shard, guests) = (self.shard, self.guests);
+                return Some(Knock { attempt, shard, budget, guests, half_open });
             }
         }
     }
@@ -157,9 +167,10 @@ impl Knock {
     /// # Errors
     /// When the connection fails or takes too long.
     pub async fn connect(self) -> Result<Stranger, HandshakeError> {
-        let Self { attempt, shard, budget, half_open } = self;
+        let Self { attempt, shard, budget, guests, half_open } = self;
         let until = Instant::now() + HANDSHAKE_TIMEOUT;
-        let connected = timeout_at(until, attempt.connect()).await.map_err(|_| HandshakeError::Timeout)?;
+        let connected =
+            timeout_at(until, attempt.connect(guests)).await.map_err(|_| HandshakeError::Timeout)?;
         let connection = connected.map_err(HandshakeError::Connection)?;
         let protocol = connection.protocol();
         Ok(Stranger { connection, protocol, shard, budget, until, half_open })
@@ -174,6 +185,13 @@ impl Stranger {
     /// What it speaks (ALPN): the tunnel's protocol ([`crate::carrier::ALPN`]), or another that the port's [`Certificates`] have.
     pub fn protocol(&self) -> &[u8] {
         &self.protocol
+    }
+
+    /// Gives out the connection, for another protocol than the tunnel's. None: its carrier has no other.
+    pub fn into_guest(self) -> Option<Guest> {
+        let Connection::Quic(connection) = self.connection else { return None };
+        let server_name = connection.server_name();
+        Some(Guest::new(connection, server_name, &self.budget))
     }
 
     /// Turns it away without a word.

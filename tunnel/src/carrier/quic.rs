@@ -21,6 +21,7 @@ use quinn::{ConnectionError, ReadError, SendDatagramError, StoppedError, VarInt,
 
 use super::{Class, Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
+use crate::limits::Terms;
 pub(crate) use dial::Dial;
 pub(crate) use endpoint::{Attempt, Endpoint};
 pub use socket::{Reuse, UdpReport, bind};
@@ -40,12 +41,28 @@ impl Connection {
         Self { connection, endpoint }
     }
 
+    /// Opens a stream that only we send on.
+    pub(crate) async fn open_one_way(&self) -> Result<SendHalf, Closed> {
+        let stream = self.connection.open_uni().await.map_err(|error| closed(&error))?;
+        Ok(SendHalf { stream, stopping: None })
+    }
+
+    /// The next stream that only the peer sends on.
+    pub(crate) async fn accept_one_way(&self) -> Result<RecvHalf, Closed> {
+        self.connection.accept_uni().await.map(RecvHalf).map_err(|error| closed(&error))
+    }
+
+    /// Ends it in another protocol's words.
+    pub(crate) fn close_as(&self, code: u32, reason: &str) {
+        self.connection.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
     pub(super) async fn open(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.connection.open_bi().await.map_err(|error| closed(&error))?;
         Ok((SendHalf { stream: send, stopping: None }, RecvHalf(recv)))
     }
 
-    pub(super) async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
+    pub(crate) async fn accept(&self) -> Result<(SendHalf, RecvHalf), Closed> {
         let (send, recv) = self.connection.accept_bi().await.map_err(|error| closed(&error))?;
         Ok((SendHalf { stream: send, stopping: None }, RecvHalf(recv)))
     }
@@ -54,15 +71,15 @@ impl Connection {
         self.connection.set_max_concurrent_bi_streams(transport::streams(count));
     }
 
-    pub(super) fn set_send_window(&self, bytes: u64) {
+    pub(crate) fn set_send_window(&self, bytes: u64) {
         self.connection.set_send_window(bytes);
     }
 
-    pub(super) fn set_receive_window(&self, bytes: u64) {
+    pub(crate) fn set_receive_window(&self, bytes: u64) {
         self.connection.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
     }
 
-    pub(super) fn congestion_window(&self) -> u64 {
+    pub(crate) fn congestion_window(&self) -> u64 {
         self.connection.stats().path.cwnd
     }
 
@@ -93,6 +110,11 @@ impl Connection {
     }
 
     pub(super) async fn closed(&self) -> Closed {
+        // What comes in one direction nobody would read: a peer that sends it has broken the protocol.
+        tokio::select! {
+            error = self.connection.closed() => return closed(&error),
+            Ok(_) = self.connection.accept_uni() => self.close(CloseCode::Protocol, "a stream of no kind"),
+        }
         closed(&self.connection.closed().await)
     }
 
@@ -109,15 +131,33 @@ impl Connection {
     }
 
     pub(super) fn protocol(&self) -> Vec<u8> {
-        let data = self.connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-        data.and_then(|data| data.protocol).unwrap_or_default()
+        self.handshake().and_then(|data| data.protocol).unwrap_or_default()
     }
 
-    pub(super) fn remote(&self) -> SocketAddr {
+    /// Whom the peer asked for (SNI).
+    pub(crate) fn server_name(&self) -> Option<String> {
+        self.handshake().and_then(|data| data.server_name)
+    }
+
+    fn handshake(&self) -> Option<Box<HandshakeData>> {
+        self.connection.handshake_data().and_then(|data| data.downcast().ok())
+    }
+
+    fn allow_guest(&self, terms: Terms) {
+        self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(terms.streams));
+        self.connection.set_max_concurrent_uni_streams(VarInt::from_u32(terms.one_way));
+    }
+
+    /// Why it has ended, if it has.
+    fn lost(&self) -> Option<Closed> {
+        self.connection.close_reason().map(|error| closed(&error))
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
         self.connection.remote_address()
     }
 
-    pub(super) fn rtt(&self) -> Duration {
+    pub(crate) fn rtt(&self) -> Duration {
         self.connection.rtt()
     }
 
@@ -129,7 +169,7 @@ impl Connection {
     }
 
     /// Every datagram is a sign of life, also one that only acknowledges.
-    pub(super) fn arrivals(&self) -> u64 {
+    pub(crate) fn arrivals(&self) -> u64 {
         self.connection.stats().udp_rx.datagrams
     }
 
@@ -155,7 +195,7 @@ pub(crate) struct SendHalf {
 }
 
 impl SendHalf {
-    pub(super) fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         chunks: &mut [Bytes],
@@ -196,7 +236,7 @@ impl SendHalf {
         let _ = self.stream.set_priority(i32::MAX);
     }
 
-    pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let stopping = self.stopping.get_or_insert_with(|| Box::pin(self.stream.stopped()));
         let stopped = ready!(stopping.as_mut().poll(cx));
         // A future that is done must not be polled again, and who writes on is told again.
@@ -208,7 +248,18 @@ impl SendHalf {
         })
     }
 
-    pub(super) fn finish(&mut self) {
+    /// The stream's number among all of its connection.
+    pub(crate) fn id(&self) -> u64 {
+        VarInt::from(self.stream.id()).into_inner()
+    }
+
+    /// [`SendHalf::reset`] in another protocol's words.
+    pub(crate) fn reset_as(&mut self, code: u32) {
+        // An error means that the stream is over already.
+        let _ = self.stream.reset(VarInt::from_u32(code));
+    }
+
+    pub(crate) fn finish(&mut self) {
         // An error means that it has ended, or that the peer does not need the end.
         let _ = self.stream.finish();
     }
@@ -218,7 +269,7 @@ impl SendHalf {
         let _ = self.stream.reset(VarInt::from_u32(code.to_u32()));
     }
 
-    pub(super) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
+    pub(crate) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + use<> {
         let stopped = self.stream.stopped();
         async move {
             match stopped.await {
@@ -241,7 +292,7 @@ impl std::fmt::Debug for SendHalf {
 pub(crate) struct RecvHalf(quinn::RecvStream);
 
 impl RecvHalf {
-    pub(super) fn poll_read(
+    pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         take: impl FnMut(Bytes),
@@ -259,6 +310,12 @@ impl RecvHalf {
             Err(ReadError::ConnectionLost(error)) => Err(Ended::Lost(closed(&error))),
             Err(_) => Err(Ended::Aborted(AbortCode::Cancelled)),
         })
+    }
+
+    /// [`RecvHalf::stop`] in another protocol's words.
+    pub(crate) fn stop_as(&mut self, code: u32) {
+        // An error means that the stream is over already.
+        let _ = self.0.stop(VarInt::from_u32(code));
     }
 
     pub(super) fn stop(&mut self, code: AbortCode) {

@@ -4,7 +4,7 @@ use super::budget::{Budget, Held};
 
 /// The send window of one session.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(crate) struct Sending {
     /// Before it was ever found too small.
     first: usize,
     /// What was added since.
@@ -26,17 +26,17 @@ const PART: usize = 8;
 
 impl Sending {
     /// One of so many sessions.
-    pub(super) fn new(budget: &Budget, sessions: usize) -> Self {
+    pub(crate) fn new(budget: &Budget, sessions: usize) -> Self {
         let first = (budget.bytes() / PART / sessions.max(1)).clamp(LEAST_BYTES, FIRST_BYTES);
         Self { first, more: budget.none() }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.first + self.more.bytes()
     }
 
     /// Who writes had to wait, while the path had so much under way. What it is from now on, if that is another size.
-    pub(super) fn is_full(&mut self, under_way: u64) -> Option<usize> {
+    pub(crate) fn is_full(&mut self, under_way: u64) -> Option<usize> {
         let before = self.bytes();
         let under_way = usize::try_from(under_way).unwrap_or(MOST_BYTES);
         let wanted = under_way.saturating_mul(WIDTH).min(MOST_BYTES);
@@ -47,7 +47,7 @@ impl Sending {
     }
 
     /// Nothing is sent any more. What it is from now on, if that is another size.
-    pub(super) fn is_idle(&mut self) -> Option<usize> {
+    pub(crate) fn is_idle(&mut self) -> Option<usize> {
         (self.more.bytes() > 0).then(|| {
             self.more.resize(0);
             self.first

@@ -11,9 +11,10 @@ use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TokioRuntime, V
 
 use super::apart::{self, Watched};
 use super::{Connection, closed, transport};
-use crate::carrier::{Closed, Congestion};
+use crate::carrier::{ALPN, Closed, Congestion};
 use crate::code::CloseCode;
 use crate::flow::Budget;
+use crate::limits::Terms;
 
 pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
@@ -124,9 +125,25 @@ impl Attempt {
         None
     }
 
-    pub(crate) async fn connect(self) -> Result<Connection, Closed> {
-        let connection = self.0.await.map_err(|error| closed(&error))?;
-        Ok(Connection::new(connection, None))
+    /// The handshake. One who speaks another protocol than the tunnel's is granted these streams at once.
+    pub(crate) async fn connect(self, guests: Option<Terms>) -> Result<Connection, Closed> {
+        let mut connecting = self.0.accept().map_err(|error| closed(&error))?;
+        connecting.handshake_data().await.map_err(|error| closed(&error))?;
+        // Always there for a listener. Nothing that the peer says is acted on before its handshake is done.
+        let Ok((connection, done)) = connecting.into_0rtt() else {
+            return Err(Closed::Broken("the connection was not asked for by its peer".to_owned()));
+        };
+        let connection = Connection::new(connection, None);
+        if let Some(terms) = guests
+            && connection.protocol() != ALPN
+        {
+            connection.allow_guest(terms);
+        }
+        done.await;
+        match connection.lost() {
+            Some(closed) => Err(closed),
+            None => Ok(connection),
+        }
     }
 }
 

@@ -11,11 +11,16 @@ use crate::limits::{FIRST_STREAMS, IDLE_TIMEOUT, MAX_WINDOW_BYTES, STRANGER_WIND
 
 /// Nobody would read them.
 pub(super) const UNI_STREAMS: u32 = 0;
+/// On the edge's port nobody knows yet who speaks another protocol: to visitors so many are promised (RFC 9114 §6.2). A
+/// session ends with the first.
+const GUEST_UNI_STREAMS: u32 = 3;
 
 /// The edge takes one stream from a connector, the control stream; it opens all others itself.
 pub(super) fn edge(congestion: Congestion) -> Arc<TransportConfig> {
     let mut config = common(congestion);
-    config.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(GUEST_UNI_STREAMS));
     Arc::new(config)
 }
 
