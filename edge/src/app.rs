@@ -88,15 +88,14 @@ impl App {
         let (keeper, keeper_handle) = Keeper::new(store.clone(), Arc::clone(&registry)).await?;
         let budget = config.limits.budget();
         let answers = Answers::default();
+        let count = config.shards.count();
+        let (mut sockets, listening) = bind::bind(&config.listen, count)?;
         let mut front =
-            Front::new(&config, &registry, &metrics, identity.pin(), budget.clone(), answers.clone())?;
+            Front::new(&config, &registry, &metrics, identity.pin(), budget.clone(), answers.clone(), &listening)?;
         let (issuing, desk) =
             Issuing::open(config.issuing(), &store, &registry, front.tls(), answers.clone()).await?;
         front.issue_by(issuing.clone());
         metrics::certificates::register(&mut metrics_registry, issuing.clone());
-
-        let count = config.shards.count();
-        let (mut sockets, listening) = bind::bind(&config.listen, count)?;
         if let Some(first) = sockets.first_mut() {
             first.within = within;
         }
@@ -258,6 +257,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 11] {
         ("listen", format!("{:?}", config.listen)),
         ("admin", config.admin.to_string()),
         ("shards", format!("{:?}", config.shards)),
+        ("http3", config.http3.to_string()),
         ("httpsPort", format!("{:?}", config.https_port)),
         ("trustedProxies", format!("{:?}", config.trusted_proxies)),
         ("accessLog", format!("{:?}", config.access_log)),

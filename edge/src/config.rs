@@ -42,6 +42,8 @@ pub struct Config {
     pub acme: Acme,
     /// Threads that carry traffic, each with its own sockets and sessions. Default 1; one per core is the most that helps.
     pub shards: Shards,
+    /// HTTP/3 for visitors, on the UDP ports of `listen.tunnel`. Default true.
+    pub http3: bool,
     /// The port where visitors reach HTTPS, which is where who comes by plain HTTP is sent. Default: that of the first
     /// `listen.https`.
     pub https_port: Option<NonZeroU16>,
@@ -244,6 +246,7 @@ impl Default for Config {
             certificates: Vec::new(),
             acme: Acme::default(),
             shards: Shards(1),
+            http3: true,
             https_port: None,
             trusted_proxies: Vec::new(),
             grace: Duration::from_secs(30),

@@ -7,11 +7,13 @@
 //!                                         ├→ Tunnel         refused: no carrier over TCP yet
 //!                                         ├→ PassThrough ─→ door::passing ─ core, unread
 //!                                         └→ Cleartext ───→ is told the right address
-//!   UDP ─ ALPN (door::tunnels) ────────────────→ Tunnel ──────→ reception
+//!   UDP ─ ALPN (door::tunnels) ────────────┬→ Tunnel ──────→ reception
+//!                                         └→ Guest ───────→ door::guests ─ http::h3
 //! ```
 
 mod arrival;
 mod cleartext;
+pub(crate) mod guests;
 mod passing;
 pub(crate) mod tunnels;
 

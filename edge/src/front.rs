@@ -1,7 +1,7 @@
 //! The seam between the wiring and the public side: certificates, listeners, and the handler of their requests.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -14,10 +14,12 @@ use causeway_tunnel::{Host, Pin};
 use crate::access::AccessLog;
 use crate::certified::Certified;
 use crate::config::{self, CertificateFiles, Config};
+use crate::door::guests::Guests;
 use crate::door::{Door, Protocol, Secure};
 use crate::household::{Bounds, Households};
 use crate::http::entry::Service;
 use crate::http::forwarding::Forwarding;
+use crate::http::offer::Offer;
 use crate::http::timing::Limits;
 use crate::issuing::Issuing;
 use crate::listen;
@@ -26,6 +28,7 @@ use crate::observe::{Observer, Observers};
 use crate::registry::Registry;
 use crate::room::Room;
 use crate::shard::Shard;
+use crate::status::Listening;
 use crate::tls::{DevAuthority, PemFiles, Tls};
 
 /// Open files that are not visitors' connections: sockets, sessions, store, log.
@@ -44,6 +47,8 @@ pub(crate) struct Front {
     certified: Certified,
     /// What the process may have.
     memory_bytes: usize,
+    /// Where HTTP/3 is spoken, if it is.
+    offer: Option<Offer>,
 }
 
 impl Front {
@@ -56,6 +61,7 @@ impl Front {
         pin: Pin,
         budget: Budget,
         answers: Answers,
+        listening: &Listening,
     ) -> Result<Self> {
         let granted = Arc::clone(registry);
         let dev = config
@@ -77,7 +83,10 @@ impl Front {
         let trusted: Vec<_> = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
         let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
         let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone(), budget);
+        let is_spoken = config.http3 && !listening.https.is_empty() && !listening.tunnel.is_empty();
+        let offer = is_spoken.then(|| Offer::of(listening.tunnel.iter().map(SocketAddr::port)));
         Ok(Self {
+            offer,
             secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, answers, end_of },
             certified,
             room: Room::new(connections, households),
@@ -130,6 +139,26 @@ impl Front {
         Ok(self.secure.tls.reload(pem_files(&config.certificates))?)
     }
 
+    /// What all visitors of one shard are served by.
+    pub(crate) fn service(&self, shard: &Arc<Shard>) -> Arc<Service<Arc<Shard>>> {
+        Service::new(
+            Arc::clone(shard),
+            self.observers.clone(),
+            self.forwarding.clone(),
+            self.limits,
+            shard.drain.clone(),
+            &self.room,
+            self.offer.clone().unwrap_or_default(),
+        )
+    }
+
+    /// The door of a shard's HTTP/3, if it is spoken.
+    pub(crate) fn guests(&self, service: &Arc<Service<Arc<Shard>>>) -> Option<Guests<Arc<Shard>>> {
+        let offer = self.offer.clone()?;
+        let (tls, room) = (Arc::clone(&self.secure.tls), Arc::clone(&self.room));
+        Some(Guests::new(tls, room, Arc::clone(service), offer, self.visitors.clone()))
+    }
+
     /// Serves visitors on one shard. Must be called within its runtime.
     ///
     /// # Errors
@@ -137,23 +166,16 @@ impl Front {
     pub(crate) fn listen(
         &self,
         shard: &Arc<Shard>,
+        service: &Arc<Service<Arc<Shard>>>,
         https: Vec<TcpListener>,
         http: Vec<TcpListener>,
     ) -> io::Result<()> {
-        let service = Service::new(
-            Arc::clone(shard),
-            self.observers.clone(),
-            self.forwarding.clone(),
-            self.limits,
-            shard.drain.clone(),
-            &self.room,
-        );
         for (protocol, listeners) in [(Protocol::Https, https), (Protocol::Http, http)] {
             if listeners.is_empty() {
                 continue;
             }
             let (secure, visitors) = (self.secure.clone(), self.visitors.clone());
-            let door = Door::new(protocol, secure, Arc::clone(&service), visitors);
+            let door = Door::new(protocol, secure, Arc::clone(service), visitors);
             for listener in listeners {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 let accepting = listen::serve(listener, Arc::clone(&door), Arc::clone(&self.room));

@@ -64,6 +64,12 @@ impl Room {
         permit
     }
 
+    /// A place for one who is here already. None: the house is full, or his household has as many as it may have.
+    pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr, open: &Gauge) -> Option<Stay> {
+        let permit = Arc::clone(&self.total).try_acquire_owned().ok()?;
+        self.take(ip, permit, open)
+    }
+
     /// A place for a visitor from this address. None: his household has as many as it may have.
     pub(crate) fn take(
         self: &Arc<Self>,

@@ -81,7 +81,9 @@ fn listen(
 ) -> std::io::Result<Tunnels> {
     drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
     let of = listen::Shard { index: u32::from(shard.index), count: u32::from(count) };
-    let tunnels = Tunnels::open(shard, sockets.tunnel, sockets.within, identity, of)?;
-    front.listen(shard, sockets.https, sockets.http)?;
+    let service = front.service(shard);
+    let guests = front.guests(&service);
+    let tunnels = Tunnels::open(shard, sockets.tunnel, sockets.within, identity, of, guests)?;
+    front.listen(shard, &service, sockets.https, sockets.http)?;
     Ok(tunnels)
 }

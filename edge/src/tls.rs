@@ -168,6 +168,16 @@ impl Tls {
         Arc::clone(&self.chooser.issued)
     }
 
+    /// What is shown to whom, for handshakes that are shaken elsewhere.
+    pub(crate) fn certificates(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::clone(&self.chooser) as _
+    }
+
+    /// The names of the certificate that is shown for this one.
+    pub(crate) fn names(&self, name: &Host) -> Option<Arc<Names>> {
+        self.chooser.choose(name).map(|certificate| Arc::clone(&certificate.names))
+    }
+
     /// Shakes hands with a visitor who has said hello. Give it a deadline: it waits for him. Not cancel safe.
     pub(crate) async fn accept<T>(&self, hello: TlsHello, mut io: T) -> Result<Accepted<T>, HandshakeError>
     where

@@ -12,7 +12,9 @@ use causeway_tunnel::listen::{self, Knock, Listener};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
 
+use super::guests::Guests;
 use crate::doorman::Pass;
+use crate::http::h3;
 use crate::reception;
 use crate::shard::Shard;
 
@@ -34,10 +36,19 @@ impl Tunnels {
         within: Option<Network>,
         identity: &EdgeIdentity,
         of: listen::Shard,
+        guests: Option<Guests<Arc<Shard>>>,
     ) -> io::Result<Self> {
+        let guests = guests.map(Arc::new);
         let mut listeners = Vec::new();
         for socket in sockets {
-            listeners.push(Listener::new(socket, Certificates::of(identity), provider(), of)?);
+            let tunnels = Certificates::of(identity);
+            listeners.push(match &guests {
+                Some(guests) => {
+                    let both = tunnels.and(h3::ALPN, guests.certificates());
+                    Listener::new(socket, both, provider(), of)?.with_guests(h3::limits::TERMS)
+                }
+                None => Listener::new(socket, tunnels, provider(), of)?,
+            });
         }
         listeners.extend(within.map(|network| Listener::within(&network, of)));
         let configured = |listener: Listener| {
@@ -45,7 +56,7 @@ impl Tunnels {
         };
         let listeners: Vec<_> = listeners.into_iter().map(configured).collect();
         for listener in &listeners {
-            let connections = take(Arc::clone(shard), Arc::clone(listener));
+            let connections = take(Arc::clone(shard), Arc::clone(listener), guests.clone());
             drop(shard.drain.spawn_service("tunnel listener", connections));
         }
         Ok(Self(listeners))
@@ -60,7 +71,11 @@ impl Tunnels {
 }
 
 /// Until the listener is closed.
-pub(crate) async fn take(shard: Arc<Shard>, listener: Arc<Listener>) {
+pub(crate) async fn take(
+    shard: Arc<Shard>,
+    listener: Arc<Listener>,
+    guests: Option<Arc<Guests<Arc<Shard>>>>,
+) {
     while let Some(knock) = listener.accept().await {
         let from = knock.remote().ip();
         let Some(pass) = shard.doorman.admit(from, Instant::now()) else {
@@ -69,19 +84,27 @@ pub(crate) async fn take(shard: Arc<Shard>, listener: Arc<Listener>) {
             knock.refuse();
             continue;
         };
-        let served = Arc::clone(&shard);
-        drop(shard.drain.spawn_service("session", async move { enter(&served, knock, pass).await }));
+        let (served, guests) = (Arc::clone(&shard), guests.clone());
+        let entering = async move { enter(&served, knock, pass, guests.as_deref()).await };
+        drop(shard.drain.spawn_service("session", entering));
+    }
+    if let Some(guests) = guests {
+        guests.are_gone();
     }
 }
 
 /// Serves one connection to its end, by what it speaks.
-async fn enter(shard: &Shard, knock: Knock, pass: Pass) {
+async fn enter(shard: &Shard, knock: Knock, pass: Pass, guests: Option<&Guests<Arc<Shard>>>) {
     let remote = knock.remote();
     // A future of its own, so that the session's task does not keep the room that the handshake took.
     match Box::pin(knock.connect()).await {
-        Ok(stranger) => match stranger.protocol() {
-            TUNNEL => reception::receive(shard, stranger, pass).await,
-            // None is offered but the tunnel's.
+        Ok(stranger) => match (stranger.protocol(), guests) {
+            (TUNNEL, _) => reception::receive(shard, stranger, pass).await,
+            (h3::ALPN, Some(guests)) if !shard.drain.is_draining() => {
+                if let Some(guest) = stranger.into_guest() {
+                    guests.enter(guest);
+                }
+            }
             _ => stranger.refuse(),
         },
         Err(error) => reception::failed(shard, remote, &error),

@@ -8,13 +8,14 @@ use causeway_daemon::drain::Drain;
 use causeway_tunnel::flow::Budget;
 use causeway_tunnel::semantics::join_cookies;
 use causeway_tunnel::{Host, RequestId, Scheme, TlsEnd};
-use http::header::UPGRADE;
+use http::header::{ALT_SVC, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use parking_lot::Mutex;
 
 use super::forwarding::{Forwarder, Forwarding};
 use super::headers;
+use super::offer::Offer;
 use super::page::{Hop, Page, Pages, Style};
 use super::refusal::Refusal;
 use super::timing::Limits;
@@ -37,6 +38,7 @@ pub(crate) struct Service<H> {
     pub(crate) households: Arc<Households>,
     /// What the process may hold unread: windows are granted of it.
     pub(super) budget: Budget,
+    offer: Offer,
 }
 
 impl<H> std::fmt::Debug for Service<H> {
@@ -67,6 +69,8 @@ pub(crate) struct Entered {
     pub(crate) host: Host,
     pub(crate) parts: Parts,
     pub(crate) record: Record,
+    /// What its answer says of HTTP/3.
+    offer: Option<HeaderValue>,
 }
 
 /// A request that may not: its answer, and its record.
@@ -111,10 +115,11 @@ impl<H: Handler> Service<H> {
         limits: Limits,
         drain: Drain,
         room: &Room,
+        offer: Offer,
     ) -> Arc<Self> {
         let (pressure, households) = (Arc::clone(&room.pressure), Arc::clone(&room.households));
         let budget = room.households.budget().clone();
-        Arc::new(Self { handler, observers, forwarding, limits, drain, pressure, households, budget })
+        Arc::new(Self { handler, observers, forwarding, limits, drain, pressure, households, budget, offer })
     }
 
     /// Validates a request, cleans its fields and opens its record. Of an HTTP/2 request `parts` still has the
@@ -163,7 +168,9 @@ impl<H: Handler> Service<H> {
         };
         let record = Record::new(start, &parts.headers, self.observers.clone());
         record.set_ticket(ticket);
-        Ok(Entered { id, visitor, host, parts, record })
+        // Of a proxy's visitors nobody here knows what they reach.
+        let offer = if is_peer { self.offer.to(parts.version, peer.scheme, &parts.headers) } else { None };
+        Ok(Entered { id, visitor, host, parts, record, offer })
     }
 
     /// A place for a connection that passes through, and its record.
@@ -229,12 +236,14 @@ pub(crate) struct Asked {
     /// The visitor asked for a WebSocket.
     pub(crate) upgrade: bool,
     pub(crate) is_head: bool,
+    offer: Option<HeaderValue>,
 }
 
 impl Asked {
     pub(crate) fn new(entered: &Entered, upgrade: bool) -> Self {
         let is_head = entered.parts.method == Method::HEAD;
-        Self { pages: Pages::of(entered.id, &entered.parts), upgrade, is_head }
+        let offer = entered.offer.clone();
+        Self { pages: Pages::of(entered.id, &entered.parts), upgrade, is_head, offer }
     }
 
     /// Makes an answer fit to leave: hop-by-hop fields end here, and only an upgrade that was asked for is granted
@@ -251,6 +260,10 @@ impl Asked {
             }
         }
         headers::clean_response(response.headers_mut());
+        if let Some(offer) = &self.offer {
+            // An origin's own would name ports of a machine that nobody reaches.
+            response.headers_mut().insert(ALT_SVC, offer.clone());
+        }
         record.set_head(response.status(), response.headers());
         response
     }

@@ -4,7 +4,7 @@
 //! 68, 72, 74, 76, 77); what it cannot know is here: floods, age, and how a connection ends.
 
 mod backlog;
-mod body;
+pub(super) mod body;
 pub(crate) mod flood;
 mod intake;
 mod io;
@@ -13,7 +13,7 @@ mod limits;
 mod responder;
 mod sending;
 mod shared;
-mod stream;
+pub(super) mod stream;
 mod tuner;
 mod upgraded;
 mod uploads;

@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::entry::{Peer, Service};
 use super::forwarding::Forwarding;
 use super::h2;
+use super::offer::Offer;
 use super::page::Pages;
 use super::timing::Limits;
 use crate::door::{Door, Protocol, Secure};
@@ -307,7 +308,15 @@ impl Front {
         let room =
             Room::new(1000, Households::new(bounds, Arc::new([]), Visitors::default(), Budget::default()));
         let forwarding = Forwarding::new(vec![], "test");
-        let service = Service::new(handler, observers, forwarding, Limits::default(), drain.clone(), &room);
+        let service = Service::new(
+            handler,
+            observers,
+            forwarding,
+            Limits::default(),
+            drain.clone(),
+            &room,
+            Offer::default(),
+        );
         let handshake_timeout = Duration::from_secs(10);
         let end_of = Arc::new(|name: &Host| match name.as_str() {
             "home.example" => TlsEnd::Passthrough,

@@ -90,7 +90,7 @@ impl Bench {
         drop(
             shard
                 .drain
-                .spawn_service("listener", door::tunnels::take(Arc::clone(&shard), Arc::new(listener))),
+                .spawn_service("listener", door::tunnels::take(Arc::clone(&shard), Arc::new(listener), None)),
         );
         Self { shard, token, address, first: Arc::default(), next: Mutex::new(0) }
     }

@@ -25,7 +25,7 @@ pub(super) struct H2Body {
 }
 
 /// Gives up a body that comes too slowly (hazards 107 and 140).
-pub(super) struct Clock {
+pub(in crate::http) struct Clock {
     pace: Pace,
     limits: Limits,
     /// The answer's head is out.
@@ -36,7 +36,7 @@ pub(super) struct Clock {
 
 /// What a request's head says of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(in crate::http) enum Pace {
     /// Its length: nobody converses with a file.
     Declared,
     Open,
@@ -45,7 +45,7 @@ pub(super) enum Pace {
 }
 
 impl Pace {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Self {
         if headers::content_length(headers).is_some() {
             Self::Declared
         } else if is_long_silent(headers) || asks_for_event_stream(headers) {
@@ -57,16 +57,16 @@ impl Pace {
 }
 
 impl Clock {
-    pub(super) fn new(pace: Pace, limits: Limits, is_answered: Arc<AtomicBool>) -> Self {
+    pub(in crate::http) fn new(pace: Pace, limits: Limits, is_answered: Arc<AtomicBool>) -> Self {
         Self { pace, limits, is_answered, meter: limits.reading(), alarm: Alarm::default() }
     }
 
-    pub(super) fn moved(&mut self, bytes: usize) {
+    pub(in crate::http) fn moved(&mut self, bytes: usize) {
         self.meter.moved(bytes);
     }
 
     /// Nothing has come. Ready when that is so for too long.
-    pub(super) fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::http) fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.deadline();
         self.alarm.poll(deadline, cx)
     }

@@ -38,6 +38,7 @@ pub(super) async fn serve<H: Handler>(
     let (mut parts, recv) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>();
     parts.extensions.clear();
+    let protocol = protocol.as_ref().map(Protocol::as_str);
     let is_websocket = match websocket(&mut parts.method, &parts.headers, protocol) {
         Ok(is_websocket) => is_websocket,
         Err(refusal) => {
@@ -122,17 +123,21 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
-/// Whether a request is an extended CONNECT for a WebSocket (RFC 8441): for the core that is a GET (hazards 60, 62).
+/// Whether a request is an extended CONNECT for a WebSocket (RFC 8441, 9220): for the core that is a GET (hazards 60, 62).
 /// One that declares a body is refused, as over HTTP/1.1: its frames come instead of a body, and who believed the length
 /// would wait for it, or take it from somebody else.
-fn websocket(method: &mut Method, headers: &HeaderMap, protocol: Option<Protocol>) -> Result<bool, Refusal> {
+pub(in crate::http) fn websocket(
+    method: &mut Method,
+    headers: &HeaderMap,
+    protocol: Option<&str>,
+) -> Result<bool, Refusal> {
     let has_length = headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
     match protocol {
         None => Ok(false),
         Some(_) if has_length || headers.contains_key(TRANSFER_ENCODING) => {
             Err(Refusal::bad("WebSocket handshake with a body"))
         }
-        Some(protocol) if protocol.as_str().eq_ignore_ascii_case("websocket") => {
+        Some(protocol) if protocol.eq_ignore_ascii_case("websocket") => {
             *method = Method::GET;
             Ok(true)
         }
@@ -155,7 +160,7 @@ mod tests {
         let asked = |name: http::HeaderName, value: &'static str| {
             let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
             let mut method = Method::CONNECT;
-            let asked = websocket(&mut method, &headers, Some(Protocol::from_static("websocket")));
+            let asked = websocket(&mut method, &headers, Some("websocket"));
             asked.map_err(|refusal| refusal.status.as_u16())
         };
         assert_eq!(asked(CONTENT_LENGTH, "60"), Err(400));

@@ -1,0 +1,87 @@
+//! The door of visitors that come by UDP: HTTP/3, on the port of the tunnels.
+
+use std::sync::Arc;
+
+use causeway_tunnel::Host;
+use causeway_tunnel::guest::Guest;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::server::ResolvesServerCert;
+
+use crate::exchange::Handler;
+use crate::http::entry::{Peer, Service};
+use crate::http::h3;
+use crate::http::offer::Offer;
+use crate::metrics::{ListenerLabels, ReasonLabels, Visitors};
+use crate::room::Room;
+use crate::tls::Tls;
+
+/// What one shard needs for them.
+pub(crate) struct Guests<H> {
+    tls: Arc<Tls>,
+    room: Arc<Room>,
+    service: Arc<Service<H>>,
+    offer: Offer,
+    metrics: Visitors,
+    accepted: Counter,
+    open: Gauge,
+}
+
+impl<H: Handler> Guests<H> {
+    pub(crate) fn new(
+        tls: Arc<Tls>,
+        room: Arc<Room>,
+        service: Arc<Service<H>>,
+        offer: Offer,
+        metrics: Visitors,
+    ) -> Self {
+        let labels = ListenerLabels { listener: "http3" };
+        let accepted = metrics.accepted.get_or_create_owned(&labels);
+        let open = metrics.open.get_or_create_owned(&labels);
+        Self { tls, room, service, offer, metrics, accepted, open }
+    }
+
+    /// What is shown to who speaks HTTP/3.
+    pub(crate) fn certificates(&self) -> Arc<dyn ResolvesServerCert> {
+        self.tls.certificates()
+    }
+
+    /// The socket does not answer any more.
+    pub(crate) fn are_gone(&self) {
+        self.offer.withdraw();
+    }
+
+    /// Lets one in that has shaken hands: its connection is a task of its own.
+    pub(crate) fn enter(&self, guest: Guest) {
+        self.accepted.inc();
+        let name = guest.server_name().and_then(|name| Host::name(name).ok());
+        let shown = name.and_then(|name| Some((Arc::clone(name.shared()), self.tls.names(&name)?)));
+        let Some(shown) = shown else {
+            // The certificate was taken away since it was shown.
+            self.refused("unknown server name");
+            return guest.close(h3::code::EXCESSIVE_LOAD, "");
+        };
+        let addr = guest.remote();
+        let Some(stay) = self.room.enter(addr.ip(), &self.open) else {
+            self.refused("too many connections");
+            return guest.close(h3::code::EXCESSIVE_LOAD, "too many connections");
+        };
+        let peer = Peer::new(addr, Some(shown), &self.service.forwarding, Arc::clone(&stay.household));
+        let service = Arc::clone(&self.service);
+        let connection = async move {
+            let _stay = stay;
+            h3::serve(guest, peer, service).await;
+        };
+        drop(self.service.drain.spawn("visitor's connection", connection));
+    }
+
+    fn refused(&self, reason: &'static str) {
+        self.metrics.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
+impl<H> std::fmt::Debug for Guests<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guests").field("offer", &self.offer).finish_non_exhaustive()
+    }
+}
