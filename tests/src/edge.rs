@@ -236,6 +236,10 @@ impl Entrance for Edge {
         self.https
     }
 
+    fn http3(&self) -> SocketAddr {
+        self.tunnel
+    }
+
     fn ca(&self) -> PathBuf {
         self.ca()
     }

@@ -1,6 +1,6 @@
 //! A whole site: an edge, one tunnel, one connector with rules, and the ways in for a visitor.
 
-use crate::client::{Http1, Http2};
+use crate::client::{Http1, Http2, Http3};
 use crate::connector::Connector;
 use crate::edge::{Created, Edge, EdgeOptions};
 use crate::files::Folder;
@@ -66,6 +66,11 @@ impl Site {
     /// An HTTP/1.1 connection over TLS to the usual name.
     pub async fn http1(&self) -> Http1 {
         Http1::tls(&self.edge, APP).await
+    }
+
+    /// An HTTP/3 connection to the usual name.
+    pub async fn http3(&self) -> Http3 {
+        Http3::connect(&self.edge, APP).await
     }
 
     /// An HTTP/2 connection to the usual name.

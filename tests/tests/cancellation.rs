@@ -14,6 +14,7 @@ use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample};
 use causeway_tests::site::{APP, Site};
 use causeway_tests::{run, wait};
+use h3::error::Code;
 use http::Request;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +44,18 @@ fn hazard_147_a_visitor_who_leaves_during_a_download_is_told_to_the_origin_withi
                     let mut stream = client.open(request, true).await.unwrap();
                     assert_eq!(stream.head().await.unwrap().status(), 200);
                     stream.reset();
+                }
+                Protocol::Http3 => {
+                    let mut client = site.http3().await;
+                    let request = Request::get(url("/bytes/1000000000")).body(()).unwrap();
+                    let mut stream = client.open(request).await.unwrap();
+                    assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+                    stream.stop_sending(Code::H3_REQUEST_CANCELLED);
+                    // The connection stays: the stop alone must do it.
+                    wait::holds("the origin's request cancelled", SECOND, || {
+                        origin.counters().cancelled() > before
+                    })
+                    .await;
                 }
             }
             wait::holds("the origin's request cancelled", SECOND, || origin.counters().cancelled() > before)
@@ -74,6 +87,19 @@ fn hazard_147_a_visitor_who_leaves_before_the_answer_is_told_to_the_origin_withi
                         .await;
                     stream.reset();
                     // The connection stays: the reset alone must do it.
+                    wait::holds("the origin's request cancelled", SECOND, || {
+                        origin.counters().cancelled() > before
+                    })
+                    .await;
+                }
+                Protocol::Http3 => {
+                    let mut client = site.http3().await;
+                    let mut stream =
+                        client.open(Request::get(url("/slow/60000")).body(()).unwrap()).await.unwrap();
+                    stream.finish().await.unwrap();
+                    wait::holds("the request at the origin", SECOND, || origin.counters().running() > 0)
+                        .await;
+                    stream.stop_sending(Code::H3_REQUEST_CANCELLED);
                     wait::holds("the origin's request cancelled", SECOND, || {
                         origin.counters().cancelled() > before
                     })

@@ -35,6 +35,7 @@ async fn open(site: &Site, protocol: Protocol, path: &str) -> Result<Socket, u16
             std::mem::forget(client);
             socket
         }
+        Protocol::Http3 => unreachable!("the h3 crate cannot ask for one: aioquic does, in http3.rs"),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Visitors: raw HTTP/1.1, HTTP/2 by the h2 crate, and the answers both give.
+//! Visitors: raw HTTP/1.1, HTTP/2 by the h2 crate, HTTP/3 by h3 and quinn, and the answers they get.
 
 mod duplex;
 pub mod hello;
 mod http1;
 mod http2;
+mod http3;
 mod parse;
 mod tls;
 mod websocket;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 pub use duplex::Duplex;
 pub use http1::Http1;
 pub use http2::{Http2, Http2Stream};
+pub use http3::{Http3, Http3Stream, answer as http3_answer, dial as quic_dial};
 pub use parse::Head;
 pub use tls::{Entrance, client_config, connect as tls_connect, connect_from as tls_connect_from};
 pub use websocket::{over_http1, over_http2};
@@ -69,10 +71,11 @@ impl Answer {
 pub enum Protocol {
     Http1,
     Http2,
+    Http3,
 }
 
-/// Both, for tests that run over each.
-pub const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+/// All, for tests that run over each.
+pub const PROTOCOLS: [Protocol; 3] = [Protocol::Http1, Protocol::Http2, Protocol::Http3];
 
 /// One request on a connection of its own, to a name at an edge.
 pub async fn fetch(
@@ -84,6 +87,7 @@ pub async fn fetch(
     match protocol {
         Protocol::Http1 => Http1::tls(edge, &host).await.fetch(request).await,
         Protocol::Http2 => Http2::connect(edge, &host).await.fetch(request, None).await,
+        Protocol::Http3 => Http3::connect(edge, &host).await.fetch(request, None).await,
     }
 }
 

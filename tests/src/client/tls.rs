@@ -13,6 +13,9 @@ use tokio_rustls::client::TlsStream;
 pub trait Entrance {
     fn https(&self) -> SocketAddr;
 
+    /// Where HTTP/3 is spoken, over UDP.
+    fn http3(&self) -> SocketAddr;
+
     /// The certificate authority that visitors must trust.
     fn ca(&self) -> PathBuf;
 }
