@@ -13,7 +13,9 @@ fn cut(on: On, input: &[u8], step: usize) -> Result<(Vec<Frame>, bool), u32> {
         let mut piece = Bytes::copy_from_slice(piece);
         while let Some(frame) = frames.next(&mut piece).map_err(|fault| fault.code)? {
             match (seen.last_mut(), frame) {
-                (Some(Frame::Data(before)), Frame::Data(more)) => *before = [&before[..], &more[..]].concat().into(),
+                (Some(Frame::Data(before)), Frame::Data(more)) => {
+                    *before = [&before[..], &more[..]].concat().into()
+                }
                 (_, frame) => seen.push(frame),
             }
         }

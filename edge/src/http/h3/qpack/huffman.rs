@@ -35,6 +35,7 @@ struct Canon {
 
 static CANON: Canon = canon();
 
+#[expect(clippy::cast_possible_truncation, reason = "256 symbols, and codes of 30 bits left-aligned in 32")]
 const fn canon() -> Canon {
     let mut canon = Canon { symbols: [0; 256], rows: [Row { first: 0, end: 0, symbols: 0 }; MAX_LENGTH + 1] };
     let (mut code, mut filled, mut length) = (0u64, 0, 1);
