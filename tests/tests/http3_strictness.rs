@@ -17,7 +17,7 @@ const WAIVERS: [&str; 2] = [
     // Refused, by another alert: each protocol has its certificate, so who speaks none of ours is shown none, and rustls
     // looks for one before it looks at protocols.
     "no_application_protocol TLS alert",
-    // aioquic does not get so far: the same without the extension passes.
+    // No reaction within five seconds, and why is not known yet; without any such extension the case passes.
     "(draft's number)",
 ];
 /// As many as the list has that can be played while 0-RTT is off, and ours.
