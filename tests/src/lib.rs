@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod line;
 pub mod load;
 pub mod memory;
+pub mod named;
 mod names;
 pub mod neighbour;
 pub mod netns;
