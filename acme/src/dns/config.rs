@@ -232,7 +232,10 @@ mod tests {
             ("update: { server: 'http://a', keyFile: /k }", "`server`: `http://a` is not a nameserver"),
             ("update: { server: a, keyfile: /k }", "did you mean `keyFile`?"),
             ("update: { server: a, zone: 'a..b', keyFile: /k }", "`zone`: `a..b` is not the name of a zone"),
-            ("update: { server: a, key: { name: k, algorithm: hmac-md5, secretFile: /s } }", "hmac-sha256"),
+            (
+                "update: { server: a, key: { name: k, algorithm: hmac-md5, secretFile: /s } }",
+                "`hmac-md5` is not taken",
+            ),
             ("update: { server: a, key: { name: k } }", "`secretFile` is missing"),
             ("update: { keyFile: /k }", "`server` is missing"),
             ("{ hook: /a, wait: soon }", "not a duration"),

@@ -16,13 +16,11 @@ pub use self::file::{FileError, parse};
 
 /// How a key signs. Older ones (MD5, SHA-1) are not taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Algorithm {
     #[default]
-    #[serde(rename = "hmac-sha256")]
     HmacSha256,
-    #[serde(rename = "hmac-sha384")]
     HmacSha384,
-    #[serde(rename = "hmac-sha512")]
     HmacSha512,
 }
 
@@ -66,6 +64,20 @@ impl Algorithm {
             Self::HmacSha384 => "hmac-sha384",
             Self::HmacSha512 => "hmac-sha512",
         }
+    }
+}
+
+impl TryFrom<String> for Algorithm {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Algorithm> for String {
+    fn from(algorithm: Algorithm) -> Self {
+        algorithm.as_str().to_owned()
     }
 }
 
