@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "each of these files needs a part of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "it is the harness's, and each of these files needs a part of it"
+)]
 #[path = "../../tests/src/named.rs"]
 mod named;
 

@@ -107,7 +107,7 @@ fn configuration(folder: &Path, port: u16, difference: Difference<'_>) -> String
     let server = |address: SocketAddr| format!("{{ {} port {}; }};", address.ip(), address.port());
     let notify = difference
         .tells
-        .map_or("notify no;".to_owned(), |to| format!("notify explicit; also-notify {}", server(to)));
+        .map_or_else(|| "notify no;".to_owned(), |to| format!("notify explicit; also-notify {}", server(to)));
     let zone = match difference.secondary_of {
         Some(primary) => format!("type secondary; primaries {} file \"copy\";", server(primary)),
         None => format!(
