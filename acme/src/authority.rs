@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::certificate::Certificate;
 use crate::client::{Account, Trouble, Wanted};
+use crate::dns::persist::Persist;
 use crate::failure::Failure;
 use crate::http::Http;
 use crate::proof::Prover;
@@ -83,6 +84,12 @@ impl Authority {
         };
         let certificate = Certificate::new(name, url, chain, key, crate::unix_now());
         certificate.map_err(|error| Failure::Refused { directory: url.clone(), reason: error.to_string() })
+    }
+
+    /// See [`Account::persist`].
+    pub(crate) async fn persist(&self, name: &str) -> Result<Persist, Failure> {
+        let found = self.account().await?.persist(name).await;
+        found.map_err(|trouble| self.failure(trouble))
     }
 
     /// See [`Account::advice`].

@@ -22,6 +22,7 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 
+use crate::dns::persist::{self, Persist};
 use crate::failure::Failure;
 use crate::http::Http;
 use crate::proof::{Answer, Prover, Question};
@@ -108,6 +109,24 @@ impl Account {
         order.finalize_csr(csr.der()).await.map_err(|error| self.trouble(error))?;
         let chain = order.poll_certificate(&POLLS).await.map_err(|error| self.trouble(error))?;
         Ok((chain, Secret::new(key.serialize_pem())))
+    }
+
+    /// What the record must say that lets this account have certificates for a name (DNS-PERSIST-01).
+    pub(crate) async fn persist(&self, name: &str) -> Result<Persist, Trouble> {
+        let request = Request::get(&self.directory).body(Bytes::new());
+        let request = request.map_err(|error| refused(&self.directory, &error))?;
+        let unreachable = |reason: String| {
+            Trouble::Failure(Failure::Unreachable { directory: self.directory.clone(), reason })
+        };
+        let answer = self.http.send(request).await.map_err(|error| unreachable(error.to_string()))?;
+        // The protocol's crate keeps neither this nor the `issuer-domain-names` of the challenge, which are the same names.
+        let directory: serde_json::Value =
+            serde_json::from_slice(answer.body()).map_err(|error| unreachable(error.to_string()))?;
+        let issuer = directory["meta"]["caaIdentities"][0].as_str();
+        let issuer = issuer.ok_or_else(|| {
+            refused(&self.directory, &"its directory does not say how it calls itself (`caaIdentities`)")
+        })?;
+        Persist::new(name, issuer, self.account.id(), None).map_err(|error| refused(&self.directory, &error))
     }
 
     /// When the authority would like a certificate to be renewed, in Unix seconds, where it says that; and in how long to
@@ -230,6 +249,7 @@ fn of(challenge: Challenge) -> ChallengeType {
         Challenge::Http01 => ChallengeType::Http01,
         Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
         Challenge::Dns01 => ChallengeType::Dns01,
+        Challenge::DnsPersist01 => ChallengeType::Unknown(persist::CHALLENGE.to_owned()),
     }
 }
 

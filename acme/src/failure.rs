@@ -17,6 +17,9 @@ pub enum Failure {
     Unproven { directory: String, challenge: Challenge, reason: String },
     #[error("{directory} refused: {reason}")]
     Refused { directory: String, reason: String },
+    /// What only people can put into DNS is not there; the authority was not asked.
+    #[error("{reason}; put into DNS: {record}")]
+    NoRecord { record: String, reason: String },
     #[error("{0}")]
     Impossible(String),
 }
@@ -30,6 +33,8 @@ pub(crate) enum Kind {
     Costly,
     /// Not before.
     NotBefore(Duration),
+    /// Somebody is about to do something, and waits for us then.
+    Awaited,
 }
 
 impl Failure {
@@ -37,6 +42,7 @@ impl Failure {
         match self {
             Self::Unreachable { .. } => Kind::Passing,
             Self::Limited { wait, .. } => Kind::NotBefore(*wait),
+            Self::NoRecord { .. } => Kind::Awaited,
             Self::Unproven { .. } | Self::Refused { .. } | Self::Impossible(_) => Kind::Costly,
         }
     }
@@ -48,6 +54,7 @@ impl Failure {
             Self::Limited { .. } => "rate_limited",
             Self::Unproven { .. } => "unproven",
             Self::Refused { .. } => "refused",
+            Self::NoRecord { .. } => "no_record",
             Self::Impossible(_) => "impossible",
         }
     }
@@ -62,5 +69,6 @@ fn mend(challenge: Challenge) -> &'static str {
         Challenge::TlsAlpn01 => "does the name's DNS record point here, and is port 443 open?",
         Challenge::Http01 => "does the name's DNS record point here, and is port 80 open?",
         Challenge::Dns01 => "do the zone's public servers show the record?",
+        Challenge::DnsPersist01 => "does the authority see the same record as this machine?",
     }
 }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::dns::persist::Persist;
+use crate::failure::Failure;
+use crate::issuer::Issuer;
 use crate::view::{Overview, View};
 
 /// Cheap to clone; clones speak with the same manager.
@@ -14,6 +17,7 @@ pub struct Handle {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) wanted: watch::Sender<Arc<BTreeSet<String>>>,
     pub(crate) overview: watch::Receiver<Arc<Overview>>,
+    pub(crate) issuer: Arc<Issuer>,
 }
 
 /// Why a command was not carried out.
@@ -66,6 +70,14 @@ impl Handle {
     /// When the name is nobody's, or nothing can prove whose it is.
     pub async fn add(&self, name: &str) -> Result<(), CommandError> {
         self.ask(What::Add, name).await
+    }
+
+    /// What is to be put into DNS, once, so that a name is proved by DNS-PERSIST-01 from then on.
+    ///
+    /// # Errors
+    /// When the authority gives us no account.
+    pub async fn persist(&self, name: &str) -> Result<Persist, Failure> {
+        self.issuer.persist(name).await
     }
 
     /// Renews at once, whatever the schedule says.

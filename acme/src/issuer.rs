@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use crate::answers::Answers;
 use crate::authority::Authority;
 use crate::certificate::Certificate;
+use crate::dns::persist::{Persist, Standing};
 use crate::failure::{Failure, Kind};
 use crate::proof::Prover;
 use crate::settings::{Challenge, Settings, is_reserved};
@@ -40,7 +41,7 @@ impl Issuer {
             }
         }
         let soonest = failures.into_iter().min_by_key(|failure| match failure.kind() {
-            Kind::Passing => (0, std::time::Duration::ZERO),
+            Kind::Passing | Kind::Awaited => (0, std::time::Duration::ZERO),
             Kind::Costly => (1, std::time::Duration::ZERO),
             Kind::NotBefore(wait) => (2, wait),
         });
@@ -56,6 +57,12 @@ impl Issuer {
     ) -> Result<Certificate, Failure> {
         let mut last = None;
         for challenge in self.challenges(name) {
+            if challenge == Challenge::DnsPersist01
+                && let Err(failure) = self.find_record(authority, name).await
+            {
+                last.get_or_insert(failure);
+                continue;
+            }
             let prover = Prover { challenge, answers: &self.answers, settings: &self.settings };
             match authority.issue(name, old, &prover).await {
                 Ok(certificate) => {
@@ -70,6 +77,27 @@ impl Issuer {
             }
         }
         Err(last.unwrap_or_else(|| Failure::Impossible(no_way(name))))
+    }
+
+    /// What is to be put into DNS for DNS-PERSIST-01, at the first authority.
+    pub(crate) async fn persist(&self, name: &str) -> Result<Persist, Failure> {
+        match self.authorities.first() {
+            Some(authority) => authority.persist(name).await,
+            None => Err(Failure::Impossible("no authority is configured".to_owned())),
+        }
+    }
+
+    /// Whether that is there. Nobody but us is asked: an order in vain would count.
+    async fn find_record(&self, authority: &Authority, name: &str) -> Result<(), Failure> {
+        let wanted = authority.persist(name).await?;
+        let now = crate::unix_now().try_into().unwrap_or_default();
+        let reason = match wanted.look_up(&self.settings.resolvers, now).await {
+            Ok(Standing::Ready { .. }) => return Ok(()),
+            Ok(Standing::Missing) => format!("there is no record {}", wanted.name()),
+            Ok(Standing::Useless(reason)) => format!("the record {} does not serve: {reason}", wanted.name()),
+            Err(error) => error.to_string(),
+        };
+        Err(Failure::NoRecord { record: wanted.zone_line(), reason })
     }
 
     fn challenges(&self, name: &str) -> Vec<Challenge> {

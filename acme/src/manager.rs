@@ -20,7 +20,7 @@ use crate::answers::Answers;
 use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::entry::Entry;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::handle::{Command, CommandError, Handle, What};
 use crate::issuer::{Issuer, no_way};
 use crate::ledger::Ledger;
@@ -122,9 +122,15 @@ impl Manager {
         let (commands_to, commands) = mpsc::channel(16);
         let (wanted_to, wanted) = watch::channel(Arc::default());
         let (overview, overview_from) = watch::channel(Arc::default());
-        let handle = Handle { commands: commands_to, wanted: wanted_to, overview: overview_from };
+        let issuer = Arc::new(Issuer::new(settings, authorities, answers));
+        let handle = Handle {
+            commands: commands_to,
+            wanted: wanted_to,
+            overview: overview_from,
+            issuer: Arc::clone(&issuer),
+        };
         let manager = Self {
-            issuer: Arc::new(Issuer::new(settings, authorities, answers)),
+            issuer,
             entries,
             ledger: Ledger::new(storage),
             shelf,
@@ -370,13 +376,19 @@ impl Manager {
                 *self.counts.entry(failure.word()).or_default() += 1;
                 entry.failed(&failure, now, &mut rand::rng());
                 let (failures, next) = (entry.record.failures, entry.record.next_try.map(|at| at - now));
-                tracing::warn!(
-                    name,
-                    failures,
-                    next_try_seconds = next,
-                    has_certificate = entry.certificate.is_some(),
-                    "no certificate: {failure}"
-                );
+                let has_certificate = entry.certificate.is_some();
+                if failure.kind() == Kind::Awaited && failures > 1 {
+                    // Every few seconds, until somebody has done it.
+                    tracing::debug!(name, failures, "no certificate yet: {failure}");
+                } else {
+                    tracing::warn!(
+                        name,
+                        failures,
+                        next_try_seconds = next,
+                        has_certificate,
+                        "no certificate: {failure}"
+                    );
+                }
             }
         }
         self.ledger.name(entry.record.clone());

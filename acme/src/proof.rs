@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::answers::{Answers, Outstanding};
-use crate::dns::DnsSolver;
+use crate::dns::{DnsSolver, challenge_name};
 use crate::settings::{Challenge, Settings};
 
 /// How one order proves whose its name is.
@@ -30,6 +30,8 @@ pub(crate) struct Question {
 pub(crate) enum Answer<'a> {
     Here(#[expect(dead_code, reason = "held for its drop")] Outstanding),
     Dns { solver: &'a dyn DnsSolver, record: String, value: String },
+    /// It stands in DNS for as long as its owner likes.
+    Standing,
 }
 
 /// Records are seen by all of a zone's servers within seconds to minutes.
@@ -46,9 +48,11 @@ impl<'a> Prover<'a> {
                 let given = self.answers.add_tls(&name, &digest);
                 given.map(Answer::Here).map_err(|error| error.to_string())
             }
+            // Looked for before the order was made.
+            Challenge::DnsPersist01 => Ok(Answer::Standing),
             Challenge::Dns01 => {
                 let solver = self.settings.dns.as_deref().ok_or("no way to set DNS records is configured")?;
-                let record = format!("_acme-challenge.{name}");
+                let record = challenge_name(&name);
                 let given = timeout(DNS_TIMEOUT, solver.present(&record, &dns_value)).await;
                 match given {
                     Ok(Ok(())) => Ok(Answer::Dns { solver, record, value: dns_value }),

@@ -31,6 +31,10 @@ const CLOCK_TOLERANCE: i64 = 300;
 const PASSING_BASE: Duration = Duration::from_secs(5);
 /// Between attempts that count: 2, 4, 8, 16 minutes keep within the five failures an hour that public authorities allow.
 const COSTLY_BASE: Duration = Duration::from_secs(120);
+/// Between looks for what people were asked to do: they sit and wait for it. Whoever needs longer is looked after as rarely as
+/// all else.
+const AWAITED: Duration = Duration::from_secs(3);
+const AWAITED_LOOKS: u32 = 600;
 /// However long it fails: an hour later it is tried again (hazard 132).
 const CAP: Duration = Duration::from_secs(3600);
 /// What an authority asks for is believed up to a week: longer is its mistake.
@@ -70,6 +74,8 @@ impl Term {
 /// How long to wait after `failures` attempts in a row, this one included.
 pub(crate) fn retry_in(failures: u32, kind: Kind, rng: &mut impl Rng) -> Duration {
     let (base, least) = match kind {
+        Kind::Awaited if failures <= AWAITED_LOOKS => return AWAITED,
+        Kind::Awaited => (CAP, Duration::ZERO),
         Kind::Passing => (PASSING_BASE, Duration::ZERO),
         Kind::Costly => (COSTLY_BASE, Duration::ZERO),
         Kind::NotBefore(wait) => (PASSING_BASE, wait.min(LONGEST_WAIT)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dns::DnsSolver;
+use crate::dns::{DnsSolver, Resolvers, persist};
 
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 pub const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -23,6 +23,8 @@ pub struct Settings {
     pub challenges: Vec<Challenge>,
     /// Needed for DNS-01.
     pub dns: Option<Arc<dyn DnsSolver>>,
+    /// Whom to ask for the records of DNS-PERSIST-01.
+    pub resolvers: Resolvers,
 }
 
 /// One authority.
@@ -54,13 +56,16 @@ pub enum Challenge {
     Http01,
     #[serde(rename = "dns-01")]
     Dns01,
+    #[serde(rename = "dns-persist-01")]
+    DnsPersist01,
 }
 
 impl Settings {
     /// The proofs that can be given for this name: a wildcard is proved by DNS alone (RFC 8555 section 7.1.3).
     pub fn challenges_for(&self, name: &str) -> Vec<Challenge> {
-        let by_dns = |challenge: &Challenge| *challenge == Challenge::Dns01;
-        let all = self.challenges.iter().copied().filter(|one| !by_dns(one) || self.dns.is_some());
+        let by_dns = |challenge: &Challenge| matches!(challenge, Challenge::Dns01 | Challenge::DnsPersist01);
+        let all = self.challenges.iter().copied();
+        let all = all.filter(|challenge| *challenge != Challenge::Dns01 || self.dns.is_some());
         if name.starts_with("*.") { all.filter(by_dns).collect() } else { all.collect() }
     }
 }
@@ -82,6 +87,7 @@ impl Challenge {
             Self::TlsAlpn01 => "tls-alpn-01",
             Self::Http01 => "http-01",
             Self::Dns01 => "dns-01",
+            Self::DnsPersist01 => persist::CHALLENGE,
         }
     }
 }
@@ -111,9 +117,13 @@ mod tests {
     #[test]
     fn a_wildcard_is_proved_by_dns_alone_and_dns_needs_a_solver() {
         let all = vec![Challenge::TlsAlpn01, Challenge::Http01, Challenge::Dns01];
-        let settings = Settings { directories: vec![], contact: vec![], challenges: all, dns: None };
+        let resolvers = Resolvers::new(&[]);
+        let mut settings =
+            Settings { directories: vec![], contact: vec![], challenges: all, dns: None, resolvers };
         assert_eq!(settings.challenges_for("a.example"), [Challenge::TlsAlpn01, Challenge::Http01]);
         assert_eq!(settings.challenges_for("*.a.example"), []);
+        settings.challenges.push(Challenge::DnsPersist01);
+        assert_eq!(settings.challenges_for("*.a.example"), [Challenge::DnsPersist01]);
     }
 
     #[test]

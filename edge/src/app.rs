@@ -92,8 +92,12 @@ impl App {
         let (mut sockets, listening) = bind::bind(&config.listen, count)?;
         let mut front =
             Front::new(&config, &registry, &metrics, identity.pin(), budget.clone(), answers.clone(), &listening)?;
+        let mut settings = config.issuing();
+        if let Some(settings) = &mut settings {
+            settings.dns = config.acme.solver()?;
+        }
         let (issuing, desk) =
-            Issuing::open(config.issuing(), &store, &registry, front.tls(), answers.clone()).await?;
+            Issuing::open(settings, &store, &registry, front.tls(), answers.clone()).await?;
         front.issue_by(issuing.clone());
         metrics::certificates::register(&mut metrics_registry, issuing.clone());
         if let Some(first) = sockets.first_mut() {

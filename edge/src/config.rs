@@ -224,7 +224,7 @@ impl Config {
         let has = |challenge| match challenge {
             Challenge::TlsAlpn01 => !self.listen.https.is_empty(),
             Challenge::Http01 => !self.listen.http.is_empty(),
-            Challenge::Dns01 => true,
+            Challenge::Dns01 | Challenge::DnsPersist01 => true,
         };
         let is_on = self.acme.enabled && !self.dev && !self.listen.https.is_empty();
         is_on.then(|| self.acme.settings(has))

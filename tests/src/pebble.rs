@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
@@ -23,6 +24,10 @@ use crate::{needs, wait};
 pub struct Place {
     addr: SocketAddr,
     management: SocketAddr,
+    /// Where it asks for DNS.
+    dns: SocketAddr,
+    /// Its own DNS is asked there to know a record; none where another's is used.
+    ask_dns: Option<SocketAddr>,
     folder: Folder,
     programs: (PathBuf, PathBuf),
 }
@@ -43,7 +48,7 @@ pub struct Manners {
 #[derive(Debug)]
 pub struct Pebble {
     program: Program,
-    _dns: Program,
+    _dns: Option<Program>,
     place: Place,
     root: PathBuf,
 }
@@ -61,7 +66,20 @@ impl Place {
         let own = Certificate::for_names(&["localhost", "127.0.0.1"]);
         folder.write("cert.pem", &own.cert_pem);
         folder.write("key.pem", &own.key_pem);
-        Some(Self { addr: closed_port(), management: closed_port(), folder, programs })
+        let (addr, management) = (closed_port(), closed_port());
+        let (dns, ask_dns) = (closed_port(), Some(closed_port()));
+        Some(Self { addr, management, dns, ask_dns, folder, programs })
+    }
+
+    /// The same, but it asks the nameserver at `dns`.
+    #[must_use]
+    pub fn asking(self, dns: SocketAddr) -> Self {
+        Self { dns, ask_dns: None, ..self }
+    }
+
+    /// Where it asks for DNS.
+    pub fn dns(&self) -> SocketAddr {
+        self.dns
     }
 
     /// The lines of edge.yaml that name it, with further keys of the section `acme`.
@@ -77,7 +95,23 @@ impl Place {
 
     /// Starts it, and waits until it answers.
     pub async fn open(self, manners: &Manners) -> Pebble {
-        let (dns, ask_dns) = (closed_port(), closed_port());
+        let names = self.ask_dns.map(|ask_dns| self.names(ask_dns));
+        let config = self.folder.write("pebble.json", &self.manners(manners));
+        let mut command = Command::new(&self.programs.0);
+        command.arg("-strict").arg("-config").arg(config).arg("-dnsserver").arg(self.dns.to_string());
+        command.env("PEBBLE_VA_NOSLEEP", "1");
+        let program = Program::start("pebble", command);
+        for addr in [Some(self.management), Some(self.addr), self.ask_dns].into_iter().flatten() {
+            let look = || async move { TcpStream::connect(addr).await.ok() };
+            wait::until("pebble to listen", START, look).await;
+        }
+        let root = self.ask("GET", "/roots/0", "").await;
+        let root = self.folder.write("root.pem", &root);
+        Pebble { program, _dns: names, place: self, root }
+    }
+
+    /// A DNS in which every name is here.
+    fn names(&self, ask_dns: SocketAddr) -> Program {
         let mut command = Command::new(&self.programs.1);
         command.args([
             "-defaultIPv4",
@@ -91,20 +125,8 @@ impl Place {
             "-tlsalpn01",
             "",
         ]);
-        command.args(["-doh", "", "-dnsserver", &dns.to_string(), "-management", &ask_dns.to_string()]);
-        let names = Program::start("challtestsrv", command);
-        let config = self.folder.write("pebble.json", &self.manners(manners));
-        let mut command = Command::new(&self.programs.0);
-        command.arg("-strict").arg("-config").arg(config).arg("-dnsserver").arg(dns.to_string());
-        command.env("PEBBLE_VA_NOSLEEP", "1");
-        let program = Program::start("pebble", command);
-        for addr in [ask_dns, self.management, self.addr] {
-            let look = || async move { TcpStream::connect(addr).await.ok() };
-            wait::until("pebble to listen", START, look).await;
-        }
-        let root = self.ask("GET", "/roots/0", "").await;
-        let root = self.folder.write("root.pem", &root);
-        Pebble { program, _dns: names, place: self, root }
+        command.args(["-doh", "", "-dnsserver", &self.dns.to_string(), "-management", &ask_dns.to_string()]);
+        Program::start("challtestsrv", command)
     }
 
     fn manners(&self, manners: &Manners) -> String {
@@ -163,6 +185,21 @@ impl Pebble {
     /// What visitors must trust.
     pub fn root(&self) -> PathBuf {
         self.root.clone()
+    }
+
+    /// Puts a TXT record into its DNS.
+    pub async fn put_txt(&self, name: &str, value: &str) {
+        let body = json!({ "host": format!("{name}."), "value": value }).to_string();
+        let at = self.place.ask_dns.expect("its DNS is its own");
+        let head = format!(
+            "POST /set-txt HTTP/1.1\r\nhost: {at}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(at).await.expect("its DNS can be asked");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     /// What it did so far.

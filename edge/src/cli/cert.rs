@@ -8,6 +8,7 @@ use causeway_acme::{State, View};
 use causeway_daemon::unix_client;
 use clap::Subcommand;
 use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::text::{row, table, when};
@@ -29,6 +30,9 @@ pub(super) enum Command {
         /// Do not wait for the outcome
         #[arg(long)]
         no_wait: bool,
+        /// Print the TXT record that proves the name for as long as it stands (DNS-PERSIST-01); ordered once it is there
+        #[arg(long)]
+        persist: bool,
     },
     /// Renew one now
     Renew {
@@ -56,7 +60,8 @@ pub(super) async fn run(common: &Common, command: Command) -> Result<ExitCode, C
             let view = view(&config, &name).await?;
             common.output.print(&view, show)?;
         }
-        Command::Add { name, no_wait } => return order(common, &config, "add", &name, no_wait).await,
+        Command::Add { name, persist: true, .. } => persist(common, &config, &name).await?,
+        Command::Add { name, no_wait, .. } => return order(common, &config, "add", &name, no_wait).await,
         Command::Renew { name, no_wait } => return order(common, &config, "renew", &name, no_wait).await,
         Command::Remove { name } => {
             ask(&config, "remove", &name).await?;
@@ -65,6 +70,28 @@ pub(super) async fn run(common: &Common, command: Command) -> Result<ExitCode, C
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `persist` answers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    record: String,
+    value: String,
+    /// As a zone file has it.
+    line: String,
+}
+
+async fn persist(common: &Common, config: &Config, name: &str) -> Result<(), CliError> {
+    let answer = ask(config, "persist", name).await?;
+    let record: Record = serde_json::from_slice(&answer).map_err(|error| unlike(&error))?;
+    common.output.print(&record, |record| {
+        format!(
+            "Put this record into DNS and leave it there:\n\n{}\n\nThe certificate is ordered as soon as it is seen: \
+             `causeway-edge cert show '{name}'`.",
+            record.line
+        )
+    })?;
+    Ok(())
 }
 
 async fn order(
@@ -108,11 +135,13 @@ async fn views(config: &Config) -> Result<Vec<View>, CliError> {
     if status != StatusCode::OK {
         return Err(refused(&body));
     }
-    serde_json::from_slice(&body).map_err(|error| {
-        CliError::Other(format!(
-            "the running edge is of another version than this program ({error}): update the older"
-        ))
-    })
+    serde_json::from_slice(&body).map_err(|error| unlike(&error))
+}
+
+fn unlike(error: &serde_json::Error) -> CliError {
+    CliError::Other(format!(
+        "the running edge is of another version than this program ({error}): update the older"
+    ))
 }
 
 async fn view(config: &Config, name: &str) -> Result<View, CliError> {
@@ -125,12 +154,12 @@ async fn view(config: &Config, name: &str) -> Result<View, CliError> {
     })
 }
 
-async fn ask(config: &Config, command: &str, name: &str) -> Result<(), CliError> {
+async fn ask(config: &Config, command: &str, name: &str) -> Result<Bytes, CliError> {
     let name = Pattern::parse(name)?.to_string();
     let path = format!("/certificates/{command}");
     let answer =
         unix_client::request(&config.control_socket(), Method::POST, &path, Bytes::from(name)).await?;
-    if answer.0 == StatusCode::OK { Ok(()) } else { Err(refused(&answer.1)) }
+    if answer.0 == StatusCode::OK { Ok(answer.1) } else { Err(refused(&answer.1)) }
 }
 
 fn refused(body: &[u8]) -> CliError {

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use causeway_acme::dns::{DnsConfig, DnsSolver, Resolvers, SolverError};
 use causeway_acme::{Challenge, Directory, Eab, LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Settings};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
@@ -20,8 +22,10 @@ pub struct Acme {
     pub staging: bool,
     /// Mail addresses that authorities may write to. Default none.
     pub contact: Vec<String>,
-    /// The proofs that may be used, the best first; those whose listener is off are left out. Default both.
+    /// The proofs that may be used, the best first; those whose listener is off are left out. Default all.
     pub challenges: Vec<Challenge>,
+    /// How records come into DNS, for wildcards and for edges that an authority cannot reach. Default none.
+    pub dns: Option<DnsConfig>,
 }
 
 /// One authority.
@@ -66,6 +70,7 @@ struct Fields {
     staging: bool,
     contact: Vec<String>,
     challenges: Vec<Challenge>,
+    dns: Option<DnsConfig>,
 }
 
 /// How Let's Encrypt is called for short.
@@ -83,7 +88,16 @@ impl Acme {
             contact: self.contact.clone(),
             challenges: self.challenges.iter().copied().filter(|challenge| has(*challenge)).collect(),
             dns: None,
+            resolvers: self.dns.as_ref().map_or_else(|| Resolvers::new(&[]), DnsConfig::resolvers),
         }
+    }
+
+    /// What writes records, where something is to: reads its key.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(crate) fn solver(&self) -> Result<Option<Arc<dyn DnsSolver>>, SolverError> {
+        self.dns.as_ref().map_or(Ok(None), DnsConfig::solver)
     }
 }
 
@@ -94,15 +108,21 @@ impl Default for Acme {
             directory: vec![AcmeDirectory(Directory::of(LETS_ENCRYPT))],
             staging: false,
             contact: Vec::new(),
-            challenges: vec![Challenge::TlsAlpn01, Challenge::Http01],
+            challenges: vec![
+                Challenge::TlsAlpn01,
+                Challenge::Http01,
+                Challenge::Dns01,
+                Challenge::DnsPersist01,
+            ],
+            dns: None,
         }
     }
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        let Acme { enabled, directory, staging, contact, challenges } = Acme::default();
-        Self { enabled, directory, staging, contact, challenges }
+        let Acme { enabled, directory, staging, contact, challenges, dns } = Acme::default();
+        Self { enabled, directory, staging, contact, challenges, dns }
     }
 }
 
@@ -110,7 +130,7 @@ impl TryFrom<Fields> for Acme {
     type Error = String;
 
     fn try_from(fields: Fields) -> Result<Self, String> {
-        let Fields { enabled, directory, staging, contact, challenges } = fields;
+        let Fields { enabled, directory, staging, contact, challenges, dns } = fields;
         if directory.is_empty() {
             return Err(
                 "`directory` names no authority: leave it out for Let's Encrypt, or write `acme: off`"
@@ -128,7 +148,7 @@ impl TryFrom<Fields> for Acme {
         if let Some(wrong) = contact.iter().find(|address| !is_mail_address(address)) {
             return Err(format!("`contact`: `{wrong}` is no mail address, as in admin@example.dev"));
         }
-        Ok(Self { enabled, directory, staging, contact, challenges })
+        Ok(Self { enabled, directory, staging, contact, challenges, dns })
     }
 }
 
@@ -293,7 +313,8 @@ mod tests {
         );
         let text = "acme:\n  contact: [me@example.dev]\n  challenges: [http-01]\n  directory:\n    - letsencrypt\n    \
                     - url: https://ca.example/dir\n      caFile: /ca.pem\n      profile: short\n      \
-                    eab: { keyId: k, keyFile: /k }\n";
+                    eab: { keyId: k, keyFile: /k }\n  dns:\n    \
+                    update: { server: ns1.example.dev, keyFile: /k }\n    wait: 2m\n";
         let acme = read(text).unwrap();
         let settings = acme.settings(|_| true);
         assert_eq!(settings.challenges, [Challenge::Http01]);

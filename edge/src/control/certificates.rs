@@ -4,8 +4,11 @@
 //! |---|---|
 //! | `GET /certificates` | all names, as in `status` |
 //! | `POST /certificates/{add\|renew\|remove}` | does that with the name in the body |
+//! | `POST /certificates/persist` | adds it, and says what is to stand in DNS for it |
 
 use bytes::Bytes;
+use causeway_acme::Failure;
+use causeway_acme::dns::persist::Persist;
 use causeway_daemon::admin::{Admin, Reply, get, post};
 use http::StatusCode;
 
@@ -17,12 +20,14 @@ enum Command {
     Add,
     Renew,
     Remove,
+    Persist,
 }
 
-const COMMANDS: [(&str, Command); 3] = [
+const COMMANDS: [(&str, Command); 4] = [
     ("/certificates/add", Command::Add),
     ("/certificates/renew", Command::Renew),
     ("/certificates/remove", Command::Remove),
+    ("/certificates/persist", Command::Persist),
 ];
 
 /// For the socket alone: it changes something.
@@ -52,12 +57,27 @@ async fn obey(issuing: &Issuing, command: Command, body: &Bytes) -> Reply {
     let name = name.to_string();
     let done = match command {
         Command::Add => handle.add(&name).await,
+        Command::Persist => match handle.add(&name).await {
+            Ok(()) => return record(handle.persist(&name).await),
+            refused => refused,
+        },
         Command::Renew => handle.renew(&name).await,
         Command::Remove => handle.remove(&name).await,
     };
     match done {
         Ok(()) => Reply::plain(StatusCode::OK, "ok\n"),
         Err(error) => Reply::plain(StatusCode::CONFLICT, format!("{error}\n")),
+    }
+}
+
+fn record(found: Result<Persist, Failure>) -> Reply {
+    match found {
+        Ok(record) => {
+            let (name, value) = (record.name(), record.to_string());
+            let json = serde_json::json!({ "record": name, "value": value, "line": record.zone_line() });
+            Reply::json(StatusCode::OK, json.to_string())
+        }
+        Err(failure) => Reply::plain(StatusCode::CONFLICT, format!("{failure}\n")),
     }
 }
 
