@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use causeway_daemon::config::Secret;
 use http::Request;
+use http::header::USER_AGENT;
 use http_body_util::{BodyExt, Full};
 use instant_acme::{
     AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, CertificateIdentifier,
@@ -54,6 +55,8 @@ pub(crate) enum Trouble {
 
 /// A CSR is signed within seconds; validation from several places takes up to a minute.
 const POLLS: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
+/// Who asks, where the protocol's crate does not (RFC 8555 §6.1).
+const OURSELVES: &str = concat!("causeway-acme/", env!("CARGO_PKG_VERSION"));
 /// Where a rate limit does not say how long it lasts.
 const LIMITED: Duration = Duration::from_secs(3600);
 /// Where the authority does not say when to ask again for its advice.
@@ -113,7 +116,7 @@ impl Account {
 
     /// What the record must say that lets this account have certificates for a name (DNS-PERSIST-01).
     pub(crate) async fn persist(&self, name: &str) -> Result<Persist, Trouble> {
-        let request = Request::get(&self.directory).body(Bytes::new());
+        let request = Request::get(&self.directory).header(USER_AGENT, OURSELVES).body(Bytes::new());
         let request = request.map_err(|error| refused(&self.directory, &error))?;
         let unreachable = |reason: String| {
             Trouble::Failure(Failure::Unreachable { directory: self.directory.clone(), reason })

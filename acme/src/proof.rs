@@ -29,7 +29,11 @@ pub(crate) struct Question {
 /// An answer that stands until it is withdrawn; those at our own ports also end when it is dropped.
 pub(crate) enum Answer<'a> {
     Here(#[expect(dead_code, reason = "held for its drop")] Outstanding),
-    Dns { solver: &'a dyn DnsSolver, record: String, value: String },
+    Dns {
+        solver: &'a dyn DnsSolver,
+        record: String,
+        value: String,
+    },
     /// It stands in DNS for as long as its owner likes.
     Standing,
 }

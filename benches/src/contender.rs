@@ -39,6 +39,16 @@ impl Contender {
         edge.chain(self.programs.iter().map(|(name, program)| (*name, program.usage()))).collect()
     }
 
+    /// Where it speaks HTTP/3, if it does.
+    pub fn http3(&self) -> SocketAddr {
+        self.edge.as_ref().map_or(self.https, |edge| edge.tunnel)
+    }
+
+    /// What visitors trust.
+    pub fn ca(&self) -> &Path {
+        &self.ca
+    }
+
     /// Our edge, if this is ours.
     pub fn edge(&self) -> Option<&Edge> {
         self.edge.as_ref()
@@ -76,6 +86,33 @@ pub async fn causeway(origin: SocketAddr) -> Contender {
         _folder: folder,
         edge: Some(edge),
     };
+    contender.settled().await
+}
+
+/// caddy, which speaks HTTP/3 too, goes straight to the origin: no tunnel at all.
+pub async fn caddy(caddy: &Path, origin: SocketAddr) -> Contender {
+    let folder = Folder::default();
+    let https = closed_port();
+    let certificate = Certificate::for_names(&[HOST]);
+    let (cert, key) =
+        (folder.write("cert.pem", &certificate.cert_pem), folder.write("key.pem", &certificate.key_pem));
+    let config = folder.write(
+        "Caddyfile",
+        &format!(
+            "{{\n admin off\n auto_https off\n}}\nhttps://{HOST}:{} {{\n bind 127.0.0.1\n tls {} {}\n reverse_proxy {origin}\n}}\n",
+            https.port(),
+            cert.display(),
+            key.display()
+        ),
+    );
+    let mut command = Command::new(caddy);
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(config);
+    // One thread, as our one shard.
+    command.env("GOMAXPROCS", "1").env("HOME", folder.path()).env("XDG_DATA_HOME", folder.path());
+    let programs = vec![("caddy", Program::start("caddy", command))];
+    let ca = cert;
+    let contender =
+        Contender { name: "caddy", https, ca, programs, idle: Vec::new(), _folder: folder, edge: None };
     contender.settled().await
 }
 

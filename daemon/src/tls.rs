@@ -1,14 +1,16 @@
-//! The one place that picks the TLS provider and the order of its cipher suites.
+//! The one place that picks the TLS provider, and the order of its cipher suites and key exchanges.
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{CipherSuite, NamedGroup};
 
 /// aws-lc-rs, its cipher suites ordered for this machine: AES-GCM first when the processor has AES instructions,
 /// ChaCha20-Poly1305 first when it has not (small ARM boards), where it is several times faster and constant-time.
+/// Of key exchanges X25519MLKEM768 goes first: what is recorded today must not be read by a quantum computer later.
 ///
-/// Both ends of a tunnel use it: the connector's order decides there, the visitor's at the public listener.
+/// Both ends of a tunnel use it: the connector's order decides there, the visitor's at the public listener (browsers put
+/// the same one first).
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(ordered_for(aes_support()))))
@@ -27,6 +29,7 @@ fn ordered_for(aes: Aes) -> CryptoProvider {
     provider.cipher_suites.sort_by_key(|suite| {
         (suite.version().version != rustls::ProtocolVersion::TLSv1_3, rank(suite.suite(), aes))
     });
+    provider.kx_groups.sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
     provider
 }
 
@@ -70,8 +73,8 @@ fn aes_support() -> Aes {
 
 #[cfg(test)]
 mod tests {
-    use rustls::CipherSuite;
     use rustls::crypto::aws_lc_rs;
+    use rustls::{CipherSuite, NamedGroup};
 
     use super::{Aes, ordered_for, provider};
 
@@ -83,12 +86,19 @@ mod tests {
     }
 
     #[test]
+    fn the_first_key_exchange_outlives_quantum_computers() {
+        assert_eq!(provider().kx_groups[0].name(), NamedGroup::X25519MLKEM768);
+        assert_eq!(provider().kx_groups[1].name(), NamedGroup::X25519, "it rides along in the same hello");
+    }
+
+    #[test]
     fn nothing_is_added_or_lost() {
-        let default = aws_lc_rs::default_provider().cipher_suites;
+        let default = aws_lc_rs::default_provider();
         for aes in [Aes::Hardware, Aes::Software] {
-            let ordered = ordered_for(aes).cipher_suites;
-            assert_eq!(ordered.len(), default.len());
-            assert!(default.iter().all(|suite| ordered.contains(suite)));
+            let ordered = ordered_for(aes);
+            assert_eq!(ordered.cipher_suites.len(), default.cipher_suites.len());
+            assert!(default.cipher_suites.iter().all(|suite| ordered.cipher_suites.contains(suite)));
+            assert_eq!(ordered.kx_groups.len(), default.kx_groups.len());
         }
     }
 

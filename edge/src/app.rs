@@ -90,8 +90,15 @@ impl App {
         let answers = Answers::default();
         let count = config.shards.count();
         let (mut sockets, listening) = bind::bind(&config.listen, count)?;
-        let mut front =
-            Front::new(&config, &registry, &metrics, identity.pin(), budget.clone(), answers.clone(), &listening)?;
+        let mut front = Front::new(
+            &config,
+            &registry,
+            &metrics,
+            identity.pin(),
+            budget.clone(),
+            answers.clone(),
+            &listening,
+        )?;
         let mut settings = config.issuing();
         if let Some(settings) = &mut settings {
             settings.dns = config.acme.solver()?;
@@ -254,7 +261,7 @@ fn gate(config: &Config, listening: &Listening, certified: Certified) -> Gate {
 }
 
 /// What is fixed once the edge runs, by key.
-fn fixed(config: &Config) -> [(&'static str, String); 11] {
+fn fixed(config: &Config) -> [(&'static str, String); 12] {
     [
         ("data", format!("{:?}", config.data)),
         ("address", format!("{:?}", config.address)),

@@ -39,6 +39,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Certificate chains and keys as PEM files; chosen by SNI, read again on SIGHUP and when they change.
     pub certificates: Vec<CertificateFiles>,
+    /// Folders of them, such as certbot's `live`: every certificate in it, or in a folder right in it, whose key lies beside it.
+    pub certificate_folders: Vec<PathBuf>,
     pub acme: Acme,
     /// Threads that carry traffic, each with its own sockets and sessions. Default 1; one per core is the most that helps.
     pub shards: Shards,
@@ -244,6 +246,7 @@ impl Default for Config {
             listen: Listen::default(),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)),
             certificates: Vec::new(),
+            certificate_folders: Vec::new(),
             acme: Acme::default(),
             shards: Shards(1),
             http3: true,

@@ -13,7 +13,7 @@ use causeway_tunnel::{Host, Pin};
 
 use crate::access::AccessLog;
 use crate::certified::Certified;
-use crate::config::{self, CertificateFiles, Config};
+use crate::config::{self, Config};
 use crate::door::guests::Guests;
 use crate::door::{Door, Protocol, Secure};
 use crate::household::{Bounds, Households};
@@ -29,7 +29,7 @@ use crate::registry::Registry;
 use crate::room::Room;
 use crate::shard::Shard;
 use crate::status::Listening;
-use crate::tls::{DevAuthority, PemFiles, Tls};
+use crate::tls::{DevAuthority, PemFiles, PemSources, Tls};
 
 /// Open files that are not visitors' connections: sockets, sessions, store, log.
 const RESERVED_FILES: u64 = 256;
@@ -73,7 +73,7 @@ impl Front {
             0 => usize::try_from(raise_nofile().saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1),
             connections => connections,
         };
-        let tls = Arc::new(Tls::new(pem_files(&config.certificates), dev)?);
+        let tls = Arc::new(Tls::new(sources(config), dev)?);
         let certified = match config.listen.https.as_slice() {
             [] => Certified::default(),
             _ => Certified::by(Arc::clone(&tls)),
@@ -136,7 +136,7 @@ impl Front {
     /// # Errors
     /// When one of them cannot be used.
     pub(crate) fn reload(&self, config: &Config) -> Result<()> {
-        Ok(self.secure.tls.reload(pem_files(&config.certificates))?)
+        Ok(self.secure.tls.reload(sources(config))?)
     }
 
     /// What all visitors of one shard are served by.
@@ -155,8 +155,9 @@ impl Front {
     /// The door of a shard's HTTP/3, if it is spoken.
     pub(crate) fn guests(&self, service: &Arc<Service<Arc<Shard>>>) -> Option<Guests<Arc<Shard>>> {
         let offer = self.offer.clone()?;
-        let (tls, room) = (Arc::clone(&self.secure.tls), Arc::clone(&self.room));
-        Some(Guests::new(tls, room, Arc::clone(service), offer, self.visitors.clone()))
+        let Secure { tls, end_of, .. } = self.secure.clone();
+        let room = Arc::clone(&self.room);
+        Some(Guests::new(tls, end_of, room, Arc::clone(service), offer, self.visitors.clone()))
     }
 
     /// Serves visitors on one shard. Must be called within its runtime.
@@ -197,7 +198,7 @@ impl std::fmt::Debug for Front {
 /// # Errors
 /// For the first that cannot.
 pub(crate) fn check_certificates(config: &Config) -> Result<Certified> {
-    let tls = Tls::new(pem_files(&config.certificates), None)?;
+    let tls = Tls::new(sources(config), None)?;
     let is_needed = !config.listen.https.is_empty() && !config.dev;
     Ok(if is_needed { Certified::by(Arc::new(tls)) } else { Certified::default() })
 }
@@ -207,6 +208,8 @@ fn observers(log: &config::AccessLog) -> Observers {
     Observers::new(log)
 }
 
-fn pem_files(certificates: &[CertificateFiles]) -> Vec<PemFiles> {
-    certificates.iter().map(|files| PemFiles { cert: files.cert.clone(), key: files.key.clone() }).collect()
+fn sources(config: &Config) -> PemSources {
+    let pairs = config.certificates.iter();
+    let pairs = pairs.map(|files| PemFiles { cert: files.cert.clone(), key: files.key.clone() }).collect();
+    PemSources { pairs, folders: config.certificate_folders.clone() }
 }

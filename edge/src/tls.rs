@@ -6,6 +6,7 @@
 
 mod dev;
 mod files;
+mod folder;
 mod hello;
 mod issued;
 mod names;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use causeway_daemon::tls::provider;
+use causeway_daemon::watch::Watch;
 use causeway_tunnel::{Host, Pattern};
+use parking_lot::Mutex;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
@@ -26,7 +29,7 @@ use tokio_rustls::server::TlsStream;
 
 pub(crate) use dev::DevAuthority;
 use files::Loaded;
-pub(crate) use files::{CertificateError, PemFiles};
+pub(crate) use files::{CertificateError, PemFiles, PemSources};
 #[cfg(test)]
 pub(crate) use hello::tests::hello as said_by_client;
 pub(crate) use hello::{Alert, Spoken, TlsHello};
@@ -37,7 +40,9 @@ pub(crate) use names::Names;
 pub(crate) struct Tls {
     chooser: Arc<Chooser>,
     config: Arc<ServerConfig>,
-    files: ArcSwap<Vec<PemFiles>>,
+    sources: ArcSwap<PemSources>,
+    /// Of what was read last, for [`Tls::watch`] to take up.
+    watch: Mutex<Watch>,
     /// That other files are to be watched.
     reloaded: Notify,
 }
@@ -77,8 +82,13 @@ impl Tls {
     ///
     /// # Errors
     /// When a file cannot be used: names it, and what is wrong with it.
-    pub(crate) fn new(files: Vec<PemFiles>, dev: Option<DevAuthority>) -> Result<Self, CertificateError> {
-        let table = Loaded::read(&files)?;
+    pub(crate) fn new(
+        sources: impl Into<PemSources>,
+        dev: Option<DevAuthority>,
+    ) -> Result<Self, CertificateError> {
+        let sources = sources.into();
+        let (watch, table) = Loaded::read(&sources);
+        let table = table?;
         let issued = Arc::new(Issued::default());
         let chooser = Arc::new(Chooser { table: ArcSwap::from_pointee(table), issued, dev });
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -96,7 +106,8 @@ impl Tls {
         Ok(Self {
             chooser,
             config: Arc::new(config),
-            files: ArcSwap::from_pointee(files),
+            sources: ArcSwap::from_pointee(sources),
+            watch: Mutex::new(watch),
             reloaded: Notify::new(),
         })
     }
@@ -105,10 +116,12 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Tls::new`].
-    pub(crate) fn reload(&self, files: Vec<PemFiles>) -> Result<(), CertificateError> {
-        let table = Loaded::read(&files)?;
-        self.chooser.table.store(Arc::new(table));
-        self.files.store(Arc::new(files));
+    pub(crate) fn reload(&self, sources: impl Into<PemSources>) -> Result<(), CertificateError> {
+        let sources = sources.into();
+        let (watch, table) = Loaded::read(&sources);
+        self.chooser.table.store(Arc::new(table?));
+        self.sources.store(Arc::new(sources));
+        *self.watch.lock() = watch;
         self.reloaded.notify_one();
         Ok(())
     }
@@ -116,32 +129,35 @@ impl Tls {
     /// Reads the files again whenever they change, for ever. What is wrong is logged once, and the certificates that
     /// were read before stay.
     pub(crate) async fn watch(&self) {
-        let mut watch = self.chooser.table.load().watch.clone();
+        let mut watch = self.watch.lock().clone();
         loop {
             tokio::select! {
                 () = watch.changed() => {}
                 () = self.reloaded.notified() => {
-                    watch = self.chooser.table.load().watch.clone();
+                    watch = self.watch.lock().clone();
                     continue;
                 }
             }
-            let files = self.files.load_full();
-            let read =
-                tokio::task::spawn_blocking(move || Loaded::read(&files).map(|table| (table, files))).await;
-            match read {
-                Ok(Ok((table, files))) if Arc::ptr_eq(&files, &self.files.load()) => {
-                    watch = table.watch.clone();
+            let sources = self.sources.load_full();
+            let read = tokio::task::spawn_blocking(move || (Loaded::read(&sources), sources)).await;
+            let (next, table) = match read {
+                Ok((read, sources)) if Arc::ptr_eq(&sources, &self.sources.load()) => read,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "reading certificates failed");
+                    continue;
+                }
+            };
+            watch = next;
+            match table {
+                Ok(table) => {
                     self.chooser.table.store(Arc::new(table));
                     tracing::info!("certificates read again");
                 }
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(
-                        error = format_args!("{error:#}"),
-                        "changed certificate files cannot be used: the old ones stay"
-                    );
-                }
-                Err(error) => tracing::error!(%error, "reading certificates failed"),
+                Err(error) => tracing::error!(
+                    error = format_args!("{error:#}"),
+                    "changed certificate files cannot be used: the old ones stay"
+                ),
             }
         }
     }
@@ -210,7 +226,7 @@ impl Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("files", &self.files.load()).finish_non_exhaustive()
+        f.debug_struct("Tls").field("sources", &self.sources.load()).finish_non_exhaustive()
     }
 }
 

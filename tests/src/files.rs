@@ -44,6 +44,7 @@ pub struct Certificate {
     pub key_pem: String,
     cert: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+    public: Vec<u8>,
 }
 
 impl std::fmt::Debug for Certificate {
@@ -64,11 +65,18 @@ impl Certificate {
             key_pem: made.signing_key.serialize_pem(),
             cert: made.cert.der().clone(),
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)),
+            public: rcgen::PublicKeyData::subject_public_key_info(&made.signing_key),
         }
     }
 
     pub fn der(&self) -> CertificateDer<'static> {
         self.cert.clone()
+    }
+
+    /// The public key as browsers are told to trust it: the SHA-256 of its SPKI, in Base64.
+    pub fn pin(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.public);
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, digest)
     }
 
     /// A server's configuration that offers these protocols by ALPN.

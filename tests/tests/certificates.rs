@@ -233,9 +233,10 @@ fn nothing_is_ordered_for_a_name_that_nobody_was_granted() {
         let _connector = connect(&edge, &[ONE, "other.test", "*.wide.example.test"], "hello_world").await;
         let visitors = Visitors::of(&edge, &pebble);
         visitors.served(ONE, ORDER).await;
-        for (name, word) in
-            [("other.test", "granted to no tunnel"), ("*.wide.example.test", "proved by DNS alone")]
-        {
+        for (name, word) in [
+            ("other.test", "granted to no tunnel"),
+            ("*.wide.example.test", "no record _validation-persist.wide.example.test"),
+        ] {
             let refused = edge.cli(&["cert", "add", name]).await;
             assert_eq!(refused.code, 1);
             assert!(refused.text().contains(word), "{}", refused.text());

@@ -48,7 +48,10 @@ fn a_wildcard_is_served_within_ten_seconds_of_its_lasting_record() {
 
         pebble.put_txt(name, value).await;
         let began = Instant::now();
-        wait::until("the certificate", WITHIN, || async { is_served(&edge, &pebble.root()).await.then_some(()) }).await;
+        wait::until("the certificate", WITHIN, || async {
+            is_served(&edge, &pebble.root()).await.then_some(())
+        })
+        .await;
         assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
         let view = edge.cli(&["cert", "show", WILDCARD, "--output", "json"]).await.json();
         assert_eq!((&view["state"], &view["lastError"]), (&Value::from("VALID"), &Value::Null), "{view}");

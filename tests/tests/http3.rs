@@ -8,7 +8,6 @@
     reason = "a test fails by panicking, and makes its own numbers"
 )]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
 use causeway_tests::origin::content::pattern_sum;
 use causeway_tests::origin::scripted::Scripted;
-use causeway_tests::origin::{http, sample};
+use causeway_tests::origin::{http, sample, tcp_and_udp_port};
 use causeway_tests::site::{APP, Site, to};
 use causeway_tests::{needs, run, wait};
 use futures_util::future::join_all;
@@ -39,20 +38,9 @@ fn get(path: &str) -> Request<Bytes> {
     Request::get(url(path)).body(Bytes::new()).unwrap()
 }
 
-/// A port that is free for TCP and UDP.
-fn port() -> SocketAddr {
-    loop {
-        let tcp = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let addr = tcp.local_addr().unwrap();
-        if std::net::UdpSocket::bind(addr).is_ok() {
-            return addr;
-        }
-    }
-}
-
 /// A site that speaks HTTPS over TCP and UDP on one port.
 async fn on_one_port(service: impl std::fmt::Display, config: &str) -> Site {
-    let port = port();
+    let port = tcp_and_udp_port();
     let options = EdgeOptions {
         config: config.to_owned(),
         https: Some(port),
@@ -198,20 +186,6 @@ fn hazard_095_requests_that_are_given_up_at_once_end_the_connection_and_no_other
         assert!(why.contains("H3_EXCESSIVE_LOAD"), "{why}");
         neighbour.fetch(get("/bytes/10"), None).await.unwrap().ok();
         wait::holds("nothing running at the origin", 5 * SECOND, || origin.counters().running() == 0).await;
-    });
-}
-
-#[test]
-fn hazard_138_an_answer_that_breaks_off_at_the_origin_is_reset() {
-    run(async {
-        let origin = Scripted::start(|mut connection| async move {
-            connection.request().await;
-            connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
-        })
-        .await;
-        let site = Site::of(origin.service()).await;
-        let answer = site.http3().await.fetch(get("/"), None).await.unwrap();
-        assert_eq!((answer.status, answer.end), (200, End::Cut));
     });
 }
 

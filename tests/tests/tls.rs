@@ -184,3 +184,37 @@ fn hazard_101_records_that_carry_nothing_end_the_connection() {
         visit(&site.edge, &client_config(&site.edge.ca(), &["http/1.1"]), APP).await;
     });
 }
+
+#[test]
+fn sslyze_finds_what_mozilla_calls_intermediate() {
+    let Some(python) = needs("python") else { return };
+    run(async move {
+        let site = Site::of("hello_world").await;
+        let there = site.edge.https;
+        let mut command = Command::new(python);
+        command.args([
+            "-m",
+            "sslyze",
+            "--mozilla_config=intermediate",
+            "--sslv2",
+            "--sslv3",
+            "--tlsv1",
+            "--tlsv1_1",
+        ]);
+        command.args([
+            "--tlsv1_2",
+            "--tlsv1_3",
+            "--reneg",
+            "--resum",
+            "--compression",
+            "--heartbleed",
+            "--robot",
+        ]);
+        command.args(["--early_data", "--elliptic_curves", "--openssl_ccs", "--fallback", "--certinfo"]);
+        command.arg(format!("--certinfo_ca_file={}", site.edge.ca().display()));
+        command.arg(format!("{APP}:{}{{{}}}", there.port(), there.ip()));
+        let seen = output(command).await;
+        let verdict = format!("{APP}:{}: OK - Compliant", there.port());
+        assert!(seen.code == 0 && seen.text().contains(&verdict), "{}", seen.text());
+    });
+}

@@ -14,7 +14,9 @@ pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliErr
     let mut warnings = Vec::new();
     let certified = crate::front::check_certificates(&config)
         .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
+    config.acme.solver().map_err(|error| CliError::Other(format!("{}: acme.{error}", file.display())))?;
     if config.certificates.is_empty()
+        && config.certificate_folders.is_empty()
         && config.issuing().is_none()
         && !config.listen.https.is_empty()
         && !config.dev

@@ -1,13 +1,16 @@
 //! The door of visitors that come by UDP: HTTP/3, on the port of the tunnels.
 
+use std::fmt;
 use std::sync::Arc;
 
 use causeway_tunnel::Host;
 use causeway_tunnel::guest::Guest;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use rustls::server::ResolvesServerCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
+use crate::door::EndOf;
 use crate::exchange::Handler;
 use crate::http::entry::{Peer, Service};
 use crate::http::h3;
@@ -19,6 +22,7 @@ use crate::tls::Tls;
 /// What one shard needs for them.
 pub(crate) struct Guests<H> {
     tls: Arc<Tls>,
+    end_of: EndOf,
     room: Arc<Room>,
     service: Arc<Service<H>>,
     offer: Offer,
@@ -30,6 +34,7 @@ pub(crate) struct Guests<H> {
 impl<H: Handler> Guests<H> {
     pub(crate) fn new(
         tls: Arc<Tls>,
+        end_of: EndOf,
         room: Arc<Room>,
         service: Arc<Service<H>>,
         offer: Offer,
@@ -38,12 +43,13 @@ impl<H: Handler> Guests<H> {
         let labels = ListenerLabels { listener: "http3" };
         let accepted = metrics.accepted.get_or_create_owned(&labels);
         let open = metrics.open.get_or_create_owned(&labels);
-        Self { tls, room, service, offer, metrics, accepted, open }
+        Self { tls, end_of, room, service, offer, metrics, accepted, open }
     }
 
     /// What is shown to who speaks HTTP/3.
     pub(crate) fn certificates(&self) -> Arc<dyn ResolvesServerCert> {
-        self.tls.certificates()
+        let (certificates, end_of) = (self.tls.certificates(), Arc::clone(&self.end_of));
+        Arc::new(OfTheEdge { certificates, end_of })
     }
 
     /// The socket does not answer any more.
@@ -80,8 +86,30 @@ impl<H: Handler> Guests<H> {
     }
 }
 
-impl<H> std::fmt::Debug for Guests<H> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// The certificates of names whose TLS ends here: by UDP none passes through, and a browser that cannot shake hands comes by TCP.
+struct OfTheEdge {
+    certificates: Arc<dyn ResolvesServerCert>,
+    end_of: EndOf,
+}
+
+impl ResolvesServerCert for OfTheEdge {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = Host::name(hello.server_name()?).ok()?;
+        if !(self.end_of)(&name).is_edge() {
+            return None;
+        }
+        self.certificates.resolve(hello)
+    }
+}
+
+impl fmt::Debug for OfTheEdge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfTheEdge").field("certificates", &self.certificates).finish_non_exhaustive()
+    }
+}
+
+impl<H> fmt::Debug for Guests<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guests").field("offer", &self.offer).finish_non_exhaustive()
     }
 }

@@ -37,6 +37,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::entry::{Peer, Service};
+use super::sizes::MAX_REQUESTS;
 use crate::exchange::Handler;
 use code::Fault;
 use shared::{Running, Shared};
@@ -200,7 +201,7 @@ impl<H: Handler> Connection<H> {
         let (service, peer) = (Arc::clone(&self.service), Arc::clone(&self.peer));
         let answer = stream::serve(service, peer, running, (sender, receiver));
         drop(self.service.drain.spawn("http/3 request", answer));
-        self.shared.requests() >= limits::MAX_REQUESTS
+        self.shared.requests() >= MAX_REQUESTS
     }
 
     fn leave(&mut self) {

@@ -32,7 +32,7 @@ use crate::listen;
 use crate::metrics::{ReasonLabels, Visitors};
 use crate::observe::{Finished, Observer, Observers};
 use crate::room::Room;
-use crate::tls::{DevAuthority, Tls};
+use crate::tls::{DevAuthority, PemSources, Tls};
 
 type Answering = Pin<Box<dyn Future<Output = Response<OutBody>> + Send>>;
 
@@ -248,14 +248,14 @@ impl Fake {
 impl Front {
     /// A plain listener.
     pub(crate) async fn start(fake: Fake) -> Self {
-        Self::listen(fake, Protocol::Http, Arc::new(Tls::new(vec![], None).unwrap())).await
+        Self::listen(fake, Protocol::Http, Arc::new(Tls::new(PemSources::default(), None).unwrap())).await
     }
 
     /// A TLS listener with a development certificate for `a.example`.
     pub(crate) async fn tls(fake: Fake) -> Self {
         let folder = TempDir::new().unwrap();
         let dev = DevAuthority::open(folder.path(), Arc::new(|name| name == "a.example")).unwrap();
-        let tls = Arc::new(Tls::new(vec![], Some(dev)).unwrap());
+        let tls = Arc::new(Tls::new(PemSources::default(), Some(dev)).unwrap());
         Self { folder: Some(folder), ..Self::listen(fake, Protocol::Https, tls).await }
     }
 

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
 
+use super::folder::{self, Listed};
 use super::{Certificate, Names};
 
 /// Where a certificate chain (the leaf first) and its key are.
@@ -18,6 +19,19 @@ use super::{Certificate, Names};
 pub(crate) struct PemFiles {
     pub cert: PathBuf,
     pub key: PathBuf,
+}
+
+/// Where certificates are: pairs of files, and folders of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PemSources {
+    pub pairs: Vec<PemFiles>,
+    pub folders: Vec<PathBuf>,
+}
+
+impl From<Vec<PemFiles>> for PemSources {
+    fn from(pairs: Vec<PemFiles>) -> Self {
+        Self { pairs, folders: Vec::new() }
+    }
 }
 
 /// Why certificate files cannot be used.
@@ -31,6 +45,8 @@ pub(crate) enum CertificateError {
     Encrypted(PathBuf),
     #[error("{} holds no private key: it needs one in PEM form", .0.display())]
     NoKey(PathBuf),
+    #[error("no file beside {} holds its key: put it into the same folder", .0.display())]
+    NoKeyBeside(PathBuf),
     #[error("the chain in {} is in the wrong order: certificate {number} of it belongs to the key and must come first", path.display())]
     Order { path: PathBuf, number: usize },
     #[error("{} holds no certificate: it needs the chain in PEM form, the leaf first", .0.display())]
@@ -51,14 +67,34 @@ pub(super) struct Loaded {
     exact: HashMap<String, Arc<Certificate>>,
     wildcards: HashMap<String, Arc<Certificate>>,
     all: Vec<(Arc<Certificate>, PathBuf, i64)>,
-    /// Of the files, from just before they were read: whatever changes from then on is a change.
-    pub(super) watch: Watch,
 }
 
 impl Loaded {
-    pub(super) fn read(files: &[PemFiles]) -> Result<Self, CertificateError> {
-        let paths = files.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]);
-        let mut loaded = Self { watch: Watch::of(paths), ..Self::default() };
+    /// Also a watch of the files and folders, from just before they were read: whatever changes from then on is a change,
+    /// of what could not be used too.
+    pub(super) fn read(sources: &PemSources) -> (Watch, Result<Self, CertificateError>) {
+        let mut listed = Vec::new();
+        let mut unlisted = None;
+        for folder in &sources.folders {
+            match folder::list(folder) {
+                Ok(found) => listed.extend(found),
+                Err(error) => unlisted = Some(error),
+            }
+        }
+        let named = sources.pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]).chain(&sources.folders);
+        let watch = Watch::of(named.chain(listed.iter().flat_map(Listed::paths)).cloned());
+        let read = || {
+            let mut pairs = sources.pairs.clone();
+            for folder in listed {
+                pairs.extend(folder.pairs()?);
+            }
+            Self::of(&pairs)
+        };
+        (watch, unlisted.map_or_else(read, Err))
+    }
+
+    fn of(files: &[PemFiles]) -> Result<Self, CertificateError> {
+        let mut loaded = Self::default();
         for pair in files {
             let (certificate, not_after) = read(pair)?;
             loaded.all.push((Arc::new(certificate), pair.cert.clone(), not_after));
@@ -131,7 +167,7 @@ fn read(files: &PemFiles) -> Result<(Certificate, i64), CertificateError> {
     Ok((certificate, not_after))
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let bytes = read_pem(
         path,
         "`openssl x509 -inform der -in FILE` (or `openssl pkcs12 -in FILE -nokeys`) writes PEM",
@@ -140,7 +176,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
     chain.map_err(|source| CertificateError::Read { path: path.to_owned(), source })
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let bytes = read_pem(
         path,
         "`openssl pkey -inform der -in FILE` (or `openssl pkcs12 -in FILE -nocerts -nodes`) writes PEM",

@@ -29,6 +29,11 @@ impl Names {
         Some((names, certificate.validity().not_after.timestamp()))
     }
 
+    /// Whether it is an authority's certificate, which sites show only behind their own.
+    pub(super) fn is_authority(der: &[u8]) -> bool {
+        X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
+    }
+
     pub(super) fn one(name: &str) -> Self {
         let mut names = Self::default();
         names.add(name);

@@ -63,7 +63,7 @@ async fn shake(
 async fn the_development_authority_signs_what_is_granted() {
     let folder = TempDir::new().unwrap();
     let root = folder.path().join("dev-ca.pem");
-    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let tls = Tls::new(PemSources::default(), Some(dev(folder.path()))).unwrap();
     for name in ["a.example", "x.apps.example"] {
         let (visitor, accepted) = shake(&tls, &root, name, &[H2, HTTP_11]).await;
         visitor.unwrap();
@@ -71,7 +71,7 @@ async fn the_development_authority_signs_what_is_granted() {
         assert!(accepted.is_h2 && &*accepted.sni == name && accepted.names.covers(name));
     }
     // The same authority after a restart.
-    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let tls = Tls::new(PemSources::default(), Some(dev(folder.path()))).unwrap();
     let (visitor, accepted) = shake(&tls, &root, "a.example", &[]).await;
     visitor.unwrap();
     assert!(!accepted.unwrap().is_h2);
@@ -81,7 +81,7 @@ async fn the_development_authority_signs_what_is_granted() {
 async fn hazard_043_an_unknown_name_gets_an_alert_and_no_certificate() {
     let folder = TempDir::new().unwrap();
     let root = folder.path().join("dev-ca.pem");
-    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let tls = Tls::new(PemSources::default(), Some(dev(folder.path()))).unwrap();
     for name in ["b.example", "apps.example", "127.0.0.1"] {
         let (visitor, accepted) = shake(&tls, &root, name, &[]).await;
         let error = visitor.unwrap_err().to_string();
@@ -93,7 +93,7 @@ async fn hazard_043_an_unknown_name_gets_an_alert_and_no_certificate() {
 #[tokio::test]
 async fn hazard_102_an_unknown_protocol_is_refused() {
     let folder = TempDir::new().unwrap();
-    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let tls = Tls::new(PemSources::default(), Some(dev(folder.path()))).unwrap();
     let (visitor, accepted) =
         shake(&tls, &folder.path().join("dev-ca.pem"), "a.example", &[b"causeway/1"]).await;
     assert!(visitor.is_err() && matches!(accepted, Err(HandshakeError::Failed(_))));
@@ -171,6 +171,37 @@ async fn other_files_are_watched_once_they_were_named() {
     drain.force();
 }
 
+#[tokio::test(start_paused = true)]
+async fn folders_are_watched_for_what_comes_new_and_what_was_bad_at_first() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().to_owned();
+    let tls = Arc::new(Tls::new(PemSources { pairs: vec![], folders: vec![root.clone()] }, None).unwrap());
+    let drain = Drain::new();
+    watch(&tls, &drain);
+    tokio::time::sleep(LOOKED).await;
+    let first = write(&root, "a", &["a.example"]);
+    tokio::time::sleep(LOOKED).await;
+    shake(&tls, &first.cert, "a.example", &[]).await.0.unwrap();
+    std::fs::create_dir(root.join("b")).unwrap();
+    let second = write(&root.join("b"), "b", &["b.example"]);
+    let good = std::fs::read(&second.key).unwrap();
+    std::fs::write(&second.key, "rubbish").unwrap();
+    tokio::time::sleep(LOOKED).await;
+    shake(&tls, &first.cert, "a.example", &[]).await.0.unwrap();
+    std::fs::write(&second.key, good).unwrap();
+    tokio::time::sleep(LOOKED).await;
+    for (files, name) in [(&first, "a.example"), (&second, "b.example")] {
+        shake(&tls, &files.cert, name, &[]).await.0.unwrap();
+    }
+    let elsewhere = TempDir::new().unwrap();
+    let kept = elsewhere.path().join("b.pem");
+    std::fs::copy(&second.cert, &kept).unwrap();
+    std::fs::remove_dir_all(root.join("b")).unwrap();
+    tokio::time::sleep(LOOKED).await;
+    shake(&tls, &kept, "b.example", &[]).await.0.unwrap_err();
+    drain.force();
+}
+
 #[test]
 fn bad_certificate_files_are_named_with_their_mend() {
     let folder = TempDir::new().unwrap();
@@ -238,7 +269,7 @@ fn a_name_is_covered_by_what_a_visitor_would_be_shown() {
     {
         assert!(!covers(name), "{name}");
     }
-    let tls = Tls::new(vec![], Some(dev(folder.path()))).unwrap();
+    let tls = Tls::new(PemSources::default(), Some(dev(folder.path()))).unwrap();
     let covers = |text: &str| tls.covers(&Pattern::parse(text).unwrap());
     assert!(covers("a.example") && covers("*.apps.example") && !covers("b.example"));
 }

@@ -13,8 +13,10 @@ use tokio_rustls::client::TlsStream;
 pub trait Entrance {
     fn https(&self) -> SocketAddr;
 
-    /// Where HTTP/3 is spoken, over UDP.
-    fn http3(&self) -> SocketAddr;
+    /// Where HTTP/3 is spoken, over UDP: by most on the port of the same number.
+    fn http3(&self) -> SocketAddr {
+        self.https()
+    }
 
     /// The certificate authority that visitors must trust.
     fn ca(&self) -> PathBuf;

@@ -51,3 +51,16 @@ pub fn closed_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind(ANY).expect("a free port");
     listener.local_addr().expect("a bound socket has an address")
 }
+
+/// The same for TCP and UDP.
+///
+/// # Panics
+/// As [`closed_port`].
+pub fn tcp_and_udp_port() -> SocketAddr {
+    loop {
+        let addr = closed_port();
+        if std::net::UdpSocket::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+}

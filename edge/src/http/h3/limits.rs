@@ -11,8 +11,6 @@ pub(super) const TAKEN_IN_BYTES: usize = 64 * 1024;
 /// How long a request without a length, of a method that has no body, may take to say that it has none: the end often
 /// comes in a packet of its own.
 pub(super) const END_PATIENCE: Duration = Duration::from_millis(100);
-/// After so many requests a connection is replaced, so that none lives for ever (hazard 78).
-pub(super) const MAX_REQUESTS: u64 = 10_000;
 /// Between two signs of life while a request runs: less than half of what the carrier takes for death.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// For the first GOAWAY to arrive, and what was asked before to come: several round trips of the worst lines.

@@ -1,0 +1,211 @@
+//! Thousands of visitors who take their time, at every place where one can, leave the ordinary ones alone (hazards 106 to 109).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use causeway_tests::child::output;
+use causeway_tests::connector::Connector;
+use causeway_tests::edge::{Edge, EdgeOptions};
+use causeway_tests::files::Folder;
+use causeway_tests::neighbour::{Neighbour, elsewhere};
+use causeway_tests::origin::{Origin, http, sample};
+use causeway_tests::site::{APP, NAMES};
+use causeway_tests::{long, needs, run_within, wait};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+const SOON: Duration = Duration::from_secs(30);
+/// Between two bytes of a slow visitor, and before he comes again.
+const PACE: Duration = Duration::from_secs(2);
+/// What a slow visitor may cost the edge: the socket's memory is the kernel's.
+const BYTES_EACH: u64 = 40 * 1024;
+/// Below this a machine that does something else beside shows no difference; the long form has it for itself.
+const FLOOR: Duration = Duration::from_millis(25);
+const FLOOR_ALONE: Duration = Duration::from_millis(2);
+
+/// Where a slow visitor takes his time.
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    Head,
+    Body,
+    Reading,
+}
+
+/// A site that everybody may visit as often as he likes: the attack is one of many addresses.
+async fn site() -> (Origin, Edge, Connector) {
+    let origin = sample().await;
+    let config = "limits: { connections: 30000, connectionsPerIp: 30000, requestsPerIp: 30000 }".to_owned();
+    let edge = Edge::with(EdgeOptions { config, ..Default::default() }).await;
+    // slowhttptest knows the site by a name that resolves.
+    let names: Vec<&str> = NAMES.into_iter().chain(["localhost"]).collect();
+    let tunnel = edge.create("site", &names).await;
+    let rules = format!(
+        "originRequest: {{ maxConnections: 20000 }}\ningress:\n  - service: {}\n    http: serve\n",
+        http(&origin)
+    );
+    let mut connector = Connector::start_in(Folder::default(), &tunnel.token, &rules, &[]);
+    connector.ready(SOON).await;
+    (origin, edge, connector)
+}
+
+fn how_many(short: usize) -> usize {
+    if long() { 10_000 } else { short }
+}
+
+/// Compares a neighbour's time with what it was before. Of several looks one suffices: what else a machine does comes and goes,
+/// an attack stays.
+async fn judge(neighbour: &Neighbour, before: Duration, what: &str) {
+    let most = before.mul_f64(1.2) + if long() { FLOOR_ALONE } else { FLOOR };
+    for _ in 0..5 {
+        let during = neighbour.p99(400).await;
+        println!("{what}: a neighbour's p99: {before:?} before, {during:?} during");
+        if during <= most {
+            return;
+        }
+    }
+    panic!("{what}: a neighbour, at {before:?} before, waits for more than {most:?}");
+}
+
+async fn undisturbed(neighbour: &Neighbour) -> Duration {
+    neighbour.p99(100).await;
+    neighbour.p99(400).await
+}
+
+/// One slow visitor after another on this place, for ever: who is given up comes again.
+async fn dawdle(edge: SocketAddr, slow: Slow, index: usize, here: Arc<AtomicUsize>) {
+    let source =
+        Ipv4Addr::new(127, 2, u8::try_from(index / 250).unwrap(), u8::try_from(index % 250).unwrap() + 1);
+    loop {
+        if let Ok(stream) = arrive(edge, source, slow).await {
+            here.fetch_add(1, Relaxed);
+            drip(stream, slow).await;
+            here.fetch_sub(1, Relaxed);
+        }
+        // Without a pause somebody who is turned away at once would keep all others from coming.
+        sleep(PACE).await;
+    }
+}
+
+async fn arrive(edge: SocketAddr, source: Ipv4Addr, slow: Slow) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if let Slow::Reading = slow {
+        socket.set_recv_buffer_size(4096)?;
+    }
+    socket.bind((source, 0).into())?;
+    let mut stream = socket.connect(edge).await?;
+    let head = match slow {
+        Slow::Head => format!("GET /bytes/1 HTTP/1.1\r\nhost: {APP}\r\nx: "),
+        Slow::Body => format!("POST /sink HTTP/1.1\r\nhost: {APP}\r\ncontent-length: 1000000\r\n\r\n"),
+        Slow::Reading => format!("GET /bytes/100000 HTTP/1.1\r\nhost: {APP}\r\n\r\n"),
+    };
+    stream.write_all(head.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// A byte now and then, until the edge has enough of it.
+async fn drip(mut stream: TcpStream, slow: Slow) {
+    let mut byte = [0];
+    loop {
+        sleep(PACE).await;
+        let is_borne = match slow {
+            // An answer means that it was given up.
+            Slow::Head | Slow::Body => {
+                stream.write_all(b"x").await.is_ok()
+                    && timeout(Duration::from_millis(1), stream.read(&mut byte)).await.is_err()
+            }
+            Slow::Reading => matches!(stream.read(&mut byte).await, Ok(1)),
+        };
+        if !is_borne {
+            return;
+        }
+    }
+}
+
+fn slow_visitors(slow: Slow, count: usize) {
+    run_within(Duration::from_secs(180), async move {
+        let (_origin, edge, _connector) = site().await;
+        let neighbour = Neighbour::of(&edge);
+        let before = undisturbed(&neighbour).await;
+        let start = edge.program.usage().resident_bytes;
+        let here = Arc::<AtomicUsize>::default();
+        let (there, stop) = (Arc::clone(&here), Arc::new(tokio::sync::Notify::new()));
+        let (target, stopping) = (edge.http, Arc::clone(&stop));
+        let mut attack = JoinSet::new();
+        attack.spawn(elsewhere(move || async move {
+            let mut all = JoinSet::new();
+            for index in 0..count {
+                all.spawn(dawdle(target, slow, index, Arc::clone(&there)));
+                // As many a second as the queue of a listener holds.
+                if index % 100 == 0 {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+            stopping.notified().await;
+        }));
+        wait::holds("the slow visitors to be there", SOON, || here.load(Relaxed) > count * 9 / 10).await;
+        judge(&neighbour, before, &format!("{count} slow in {slow:?}")).await;
+        let each = edge.program.usage().resident_bytes.saturating_sub(start) / count as u64;
+        println!("{count} slow in {slow:?}: {each} bytes of the edge each");
+        assert!(each < BYTES_EACH, "{each} bytes each");
+        // And beyond the deadlines of all of them.
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(if long() { 60 } else { 12 }) {
+            neighbour.p99(100).await;
+        }
+        judge(&neighbour, before, "after the first deadlines").await;
+        stop.notify_one();
+        attack.join_next().await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn hazard_106_heads_that_drip_from_thousands_leave_ordinary_visitors_alone() {
+    slow_visitors(Slow::Head, how_many(4_000));
+}
+
+#[test]
+fn hazard_107_bodies_that_drip_from_thousands_leave_ordinary_visitors_alone() {
+    slow_visitors(Slow::Body, how_many(1_500));
+}
+
+#[test]
+fn hazard_108_thousands_who_read_byte_by_byte_leave_ordinary_visitors_alone() {
+    slow_visitors(Slow::Reading, how_many(1_500));
+}
+
+#[test]
+fn slowhttptest_finds_the_site_available_in_all_its_modes() {
+    let Some(tool) = needs("slowhttptest") else { return };
+    run_within(Duration::from_secs(240), async move {
+        let (_origin, edge, _connector) = site().await;
+        let neighbour = Neighbour::of(&edge);
+        let before = undisturbed(&neighbour).await;
+        let (count, seconds) = if long() { (4_000, 60) } else { (1_000, 12) };
+        for (mode, path) in [
+            ("-H -i 2", "/bytes/10"),
+            ("-B -i 2 -s 100000", "/sink"),
+            ("-R -a 1 -b 3000", "/bytes/10000"),
+            ("-X -n 2 -z 1 -w 1 -y 512", "/bytes/100000"),
+        ] {
+            let mut command = tokio::process::Command::new(&tool);
+            command.args(mode.split(' ')).args(["-c", &count.to_string(), "-r", "1000", "-p", "3"]);
+            command.args(["-l", &seconds.to_string()]);
+            command.args(["-u", &format!("http://localhost:{}{path}", edge.http.port())]);
+            let attack = output(command);
+            let visits = async {
+                sleep(Duration::from_secs(3)).await;
+                judge(&neighbour, before, mode).await;
+            };
+            let (seen, ()) = tokio::join!(attack, visits);
+            let text = seen.text();
+            assert!(text.contains("service available"), "{mode}: {text}");
+            assert!(!text.contains("service available:   NO"), "{mode}: the service went away: {text}");
+        }
+    });
+}
