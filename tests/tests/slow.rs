@@ -17,14 +17,15 @@ use causeway_tests::site::{APP, NAMES};
 use causeway_tests::{long, needs, run_within, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const SOON: Duration = Duration::from_secs(30);
 /// Between two bytes of a slow visitor, and before he comes again.
 const PACE: Duration = Duration::from_secs(2);
-/// What a slow visitor may cost the edge: the socket's memory is the kernel's.
-const BYTES_EACH: u64 = 40 * 1024;
+/// What a slow visitor may cost the edge, an upload's place in the tunnel included: the socket's memory is the kernel's.
+const BYTES_EACH: u64 = 96 * 1024;
 /// Below this a machine that does something else beside shows no difference; the long form has it for itself.
 const FLOOR: Duration = Duration::from_millis(25);
 const FLOOR_ALONE: Duration = Duration::from_millis(2);
@@ -134,8 +135,9 @@ fn slow_visitors(slow: Slow, count: usize) {
         let before = undisturbed(&neighbour).await;
         let start = edge.program.usage().resident_bytes;
         let here = Arc::<AtomicUsize>::default();
-        let (there, stop) = (Arc::clone(&here), Arc::new(tokio::sync::Notify::new()));
-        let (target, stopping) = (edge.http, Arc::clone(&stop));
+        // Dropped when the test fails, too: a thread that went on would keep it from ending.
+        let (stop, stopping) = oneshot::channel::<()>();
+        let (target, there) = (edge.http, Arc::clone(&here));
         let mut attack = JoinSet::new();
         attack.spawn(elsewhere(move || async move {
             let mut all = JoinSet::new();
@@ -146,9 +148,12 @@ fn slow_visitors(slow: Slow, count: usize) {
                     sleep(Duration::from_millis(50)).await;
                 }
             }
-            stopping.notified().await;
+            let _ = stopping.await;
         }));
-        wait::holds("the slow visitors to be there", SOON, || here.load(Relaxed) > count * 9 / 10).await;
+        wait::holds(&format!("the slow visitors to be there: {}", here.load(Relaxed)), SOON, || {
+            here.load(Relaxed) > count * 9 / 10
+        })
+        .await;
         judge(&neighbour, before, &format!("{count} slow in {slow:?}")).await;
         let each = edge.program.usage().resident_bytes.saturating_sub(start) / count as u64;
         println!("{count} slow in {slow:?}: {each} bytes of the edge each");
@@ -159,7 +164,7 @@ fn slow_visitors(slow: Slow, count: usize) {
             neighbour.p99(100).await;
         }
         judge(&neighbour, before, "after the first deadlines").await;
-        stop.notify_one();
+        drop(stop);
         attack.join_next().await.unwrap().unwrap();
     });
 }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use causeway_tests::client::{Http1, Http2, tls_connect};
+use causeway_tests::client::{Http1, Http2, quic_dial, tls_connect};
 use causeway_tests::connector::Connector;
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::{Certificate, Folder};
@@ -77,8 +77,13 @@ fn of_two_connectors_that_differ_the_one_wins_that_keeps_the_edge_from_reading()
         let site = Site::of(http(&origin)).await;
         assert_eq!(home.shown(&site.edge).await, Some(Shown::Edge));
 
+        let by_udp = async || quic_dial(site.edge.tunnel, &site.edge.ca(), APP, "h3").await.map(drop);
+        by_udp().await.unwrap();
+
         let mut other = site.replica(&home.rules("")).await;
         wait_shown(&home, &site.edge, Some(Shown::Home)).await;
+        let refused = by_udp().await.unwrap_err();
+        assert!(refused.contains("no server certificate"), "{refused}");
         for _ in 0..10 {
             assert_eq!(home.shown(&site.edge).await, Some(Shown::Home), "whichever connector is idler");
         }

@@ -169,19 +169,19 @@ impl Encoder {
         &self.section
     }
 
+    /// Writes an integer behind the `mark` of its first byte, of which `bits` are its own (RFC 7541 §5.1).
     fn integer(&mut self, mark: u8, bits: u32, value: usize) {
-        let mask = (1usize << bits) - 1;
-        if value < mask {
-            self.section.push(mark | (value & 0xff) as u8);
-            return;
-        }
-        self.section.push(mark | (mask & 0xff) as u8);
-        let mut left = value - mask;
+        let low = |of: usize, mask: u8| of.to_le_bytes()[0] & mask;
+        let mask = low((1 << bits) - 1, u8::MAX);
+        let Some(mut left) = value.checked_sub(usize::from(mask)) else {
+            return self.section.push(mark | low(value, u8::MAX));
+        };
+        self.section.push(mark | mask);
         while left >= 0x80 {
-            self.section.push(0x80 | (left & 0x7f) as u8);
+            self.section.push(0x80 | low(left, 0x7f));
             left >>= 7;
         }
-        self.section.push((left & 0x7f) as u8);
+        self.section.push(low(left, 0x7f));
     }
 }
 
