@@ -106,7 +106,7 @@ impl App {
         let (issuing, desk) =
             Issuing::open(settings, &store, &registry, front.tls(), answers.clone()).await?;
         front.issue_by(issuing.clone());
-        metrics::certificates::register(&mut metrics_registry, issuing.clone());
+        metrics::certificates::register(&mut metrics_registry, issuing.clone(), Arc::clone(front.tls()));
         if let Some(first) = sockets.first_mut() {
             first.within = within;
         }
@@ -247,6 +247,7 @@ impl App {
             tracing::warn!(keys = changed.join(", "), "these keys take effect at the next start only");
         }
         self.config.certificates = new.certificates;
+        self.config.certificate_folders = new.certificate_folders;
         self.config.log = new.log;
         self.config.grace = new.grace;
         tracing::info!("the configuration was read again");

@@ -10,7 +10,9 @@ mod folder;
 mod hello;
 mod issued;
 mod names;
+mod pem;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -29,12 +31,12 @@ use tokio_rustls::server::TlsStream;
 
 pub(crate) use dev::DevAuthority;
 use files::Loaded;
-pub(crate) use files::{CertificateError, PemFiles, PemSources};
 #[cfg(test)]
 pub(crate) use hello::tests::hello as said_by_client;
 pub(crate) use hello::{Alert, Spoken, TlsHello};
 pub(crate) use issued::Issued;
 pub(crate) use names::Names;
+pub(crate) use pem::{CertificateError, PemFiles, PemSources};
 
 /// Certificates and what is needed to shake hands with them. Shared by all listeners of the process.
 pub(crate) struct Tls {
@@ -177,6 +179,11 @@ impl Tls {
     /// [`Tls::covers`], by a file of the configuration.
     pub(crate) fn files_cover(&self, pattern: &Pattern) -> bool {
         self.chooser.table.load().covers(pattern)
+    }
+
+    /// The names that files are good for, and when those end that are shown, in Unix seconds.
+    pub(crate) fn ends_of_files(&self) -> BTreeMap<String, i64> {
+        self.chooser.table.load().ends()
     }
 
     /// Where certificates go that were ordered.

@@ -301,6 +301,8 @@ fn files_come_first_and_nothing_is_ordered_beside_them() {
         Visitors::of(&edge, &pebble).served(ONE, ORDER).await;
         let by_file = Visitors { https: edge.https, root: cert };
         assert_eq!(by_file.shake("filed.example.test").await.unwrap(), own.der());
+        let of_file = ["hostname=\"filed.example.test\"", "source=\"file\""];
+        assert!(edge.metric("causeway_edge_certificate_days_left", &of_file).await > 1000.0);
         assert!(!pebble.log().contains("filed.example.test"), "{}", pebble.log());
     });
 }

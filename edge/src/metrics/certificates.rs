@@ -1,7 +1,10 @@
-//! Automatic certificates as metrics: read when somebody looks, so that days pass by themselves. The names are granted ones.
+//! Certificates as metrics: read when somebody looks, so that days pass by themselves. The names are granted ones, or the
+//! operator's.
 
 use std::fmt;
+use std::sync::Arc;
 
+use causeway_acme::Handle;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -9,29 +12,40 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::issuing::Issuing;
+use crate::tls::Tls;
 use crate::unix_now;
 
-/// Registers `causeway_edge_certificate_…`, where certificates are ordered.
-pub(crate) fn register(registry: &mut Registry, issuing: Issuing) {
-    registry.sub_registry_with_prefix("causeway_edge").register_collector(Box::new(Certificates { issuing }));
+/// Registers `causeway_edge_certificate_…`.
+pub(crate) fn register(registry: &mut Registry, issuing: Issuing, tls: Arc<Tls>) {
+    let certificates = Box::new(Certificates { issuing, tls });
+    registry.sub_registry_with_prefix("causeway_edge").register_collector(certificates);
 }
 
 #[derive(Debug)]
 struct Certificates {
     issuing: Issuing,
+    tls: Arc<Tls>,
 }
+
+const DAY: i64 = 86_400;
 
 impl Collector for Certificates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(handle) = self.issuing.handle() else { return Ok(()) };
-        let (overview, now) = (handle.overview(), unix_now());
+        let (overview, now) = (self.issuing.handle().map(Handle::overview), unix_now());
         let kind = ConstGauge::new(0_i64).metric_type();
         let help = "Whole days until a certificate ends; negative when it has";
         let mut family = encoder.encode_descriptor("certificate_days_left", help, None, kind)?;
+        let mut days_left = |hostname: &str, source, days: i64| {
+            let labels = [("hostname", hostname), ("source", source)];
+            ConstGauge::new(days).encode(family.encode_family(&labels)?)
+        };
+        for (name, not_after) in self.tls.ends_of_files() {
+            days_left(&name, "file", (not_after - now).div_euclid(DAY))?;
+        }
+        let Some(overview) = overview else { return Ok(()) };
         for view in &overview.names {
             if let Some(days) = view.days_left(now) {
-                let labels = [("hostname", view.name.as_str())];
-                ConstGauge::new(days).encode(family.encode_family(&labels)?)?;
+                days_left(&view.name, "acme", days)?;
             }
         }
         let help = "Attempts in vain since a certificate was last obtained; the reason is in status";

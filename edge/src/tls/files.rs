@@ -1,6 +1,6 @@
-//! Certificates from PEM files: read and checked as a whole, so that a bad file never replaces a good one.
+//! All certificates from files, by name: read and checked as a whole, so that a bad file never replaces a good one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,58 +8,11 @@ use causeway_daemon::tls::provider;
 use causeway_daemon::watch::Watch;
 use causeway_tunnel::{Host, Pattern};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::folder::{self, Listed};
+use super::pem::{CertificateError, PemFiles, PemSources, read_chain, read_key};
 use super::{Certificate, Names};
-
-/// Where a certificate chain (the leaf first) and its key are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PemFiles {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-}
-
-/// Where certificates are: pairs of files, and folders of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PemSources {
-    pub pairs: Vec<PemFiles>,
-    pub folders: Vec<PathBuf>,
-}
-
-impl From<Vec<PemFiles>> for PemSources {
-    fn from(pairs: Vec<PemFiles>) -> Self {
-        Self { pairs, folders: Vec::new() }
-    }
-}
-
-/// Why certificate files cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CertificateError {
-    #[error("cannot read {}: {source} (it must be PEM, and readable by the user that runs the edge)", path.display())]
-    Read { path: PathBuf, source: pem::Error },
-    #[error("{} is not PEM but DER or PKCS#12: {}", path.display(), mend)]
-    Der { path: PathBuf, mend: &'static str },
-    #[error("the key in {} is encrypted with a password, which nobody is there to type: `openssl pkey -in KEY -out NEW` takes it off", .0.display())]
-    Encrypted(PathBuf),
-    #[error("{} holds no private key: it needs one in PEM form", .0.display())]
-    NoKey(PathBuf),
-    #[error("no file beside {} holds its key: put it into the same folder", .0.display())]
-    NoKeyBeside(PathBuf),
-    #[error("the chain in {} is in the wrong order: certificate {number} of it belongs to the key and must come first", path.display())]
-    Order { path: PathBuf, number: usize },
-    #[error("{} holds no certificate: it needs the chain in PEM form, the leaf first", .0.display())]
-    NoCertificate(PathBuf),
-    #[error("{} is no X.509 certificate", .0.display())]
-    NotX509(PathBuf),
-    #[error("{} is good for no host name: it has no DNS name as subject alternative name", .0.display())]
-    NoNames(PathBuf),
-    #[error("the key in {} cannot be used: {source} (it must be RSA, ECDSA or Ed25519, without a password)", path.display())]
-    Key { path: PathBuf, source: rustls::Error },
-    #[error("the key in {} does not belong to the certificate in {}", key.display(), cert.display())]
-    Mismatch { key: PathBuf, cert: PathBuf },
-}
 
 /// All certificates, by name.
 #[derive(Debug, Default)]
@@ -116,6 +69,19 @@ impl Loaded {
         Ok(loaded)
     }
 
+    /// Each name, and when the certificate ends that lasts longest of those that are good for it.
+    pub(super) fn ends(&self) -> BTreeMap<String, i64> {
+        let mut ends = BTreeMap::new();
+        for (certificate, _, not_after) in &self.all {
+            let wildcards = certificate.names.wildcards().map(|suffix| format!("*.{suffix}"));
+            for name in certificate.names.exact().cloned().chain(wildcards) {
+                let end = ends.entry(name).or_insert(*not_after);
+                *end = (*end).max(*not_after);
+            }
+        }
+        ends
+    }
+
     /// Exact before wildcard.
     pub(super) fn find(&self, name: &Host) -> Option<Arc<Certificate>> {
         let by_wildcard = || name.split_once('.').and_then(|(_, suffix)| self.wildcards.get(suffix));
@@ -165,39 +131,6 @@ fn read(files: &PemFiles) -> Result<(Certificate, i64), CertificateError> {
         source => CertificateError::Key { path: files.key.clone(), source },
     })?;
     Ok((certificate, not_after))
-}
-
-pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let bytes = read_pem(
-        path,
-        "`openssl x509 -inform der -in FILE` (or `openssl pkcs12 -in FILE -nokeys`) writes PEM",
-    )?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    chain.map_err(|source| CertificateError::Read { path: path.to_owned(), source })
-}
-
-pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let bytes = read_pem(
-        path,
-        "`openssl pkey -inform der -in FILE` (or `openssl pkcs12 -in FILE -nocerts -nodes`) writes PEM",
-    )?;
-    let has = |text: &str| memchr::memmem::find(&bytes, text.as_bytes()).is_some();
-    // The two forms of PKCS#8 and of the older PEM.
-    if has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
-        return Err(CertificateError::Encrypted(path.to_owned()));
-    }
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| match source {
-        pem::Error::NoItemsFound => CertificateError::NoKey(path.to_owned()),
-        source => CertificateError::Read { path: path.to_owned(), source },
-    })
-}
-
-fn read_pem(path: &Path, mend: &'static str) -> Result<Vec<u8>, CertificateError> {
-    let unreadable = |error| CertificateError::Read { path: path.to_owned(), source: pem::Error::Io(error) };
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    // DER begins with a SEQUENCE of a length that takes two bytes: nothing of ours is shorter.
-    let is_der = matches!(bytes.as_slice(), [0x30, 0x81..=0x84, ..]);
-    if is_der { Err(CertificateError::Der { path: path.to_owned(), mend }) } else { Ok(bytes) }
 }
 
 /// Makes a certificate ready to use, and checks that the key is its own.

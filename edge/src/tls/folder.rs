@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
 
-use super::files::{CertificateError, PemFiles, read_chain, read_key};
+use super::pem::{CertificateError, PemFiles, read_chain, read_key};
 use super::{Names, provider};
 
 /// The PEM files right in one folder.
