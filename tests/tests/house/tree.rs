@@ -78,8 +78,9 @@ impl Tree {
             let next = tokens.get(at + 1);
             match (token.word(), next.and_then(Placed::word)) {
                 (Some("mod"), Some(name)) if tokens.get(at + 2).is_some_and(|token| token.is(';')) => {
-                    let child = self.declared(name, folder, this);
-                    self.modules[this].children.insert(name.to_owned(), child);
+                    if let Some(child) = self.declared(name, folder, this) {
+                        self.modules[this].children.insert(name.to_owned(), child);
+                    }
                     at += 3;
                 }
                 (Some("mod"), Some(name)) if tokens.get(at + 2).is_some_and(|token| token.is('{')) => {
@@ -104,12 +105,12 @@ impl Tree {
         this
     }
 
-    /// `mod name;`
-    fn declared(&mut self, name: &str, folder: &Path, parent: usize) -> usize {
+    /// `mod name;`. None: its file stands elsewhere (`#[path]`), and is looked at there.
+    fn declared(&mut self, name: &str, folder: &Path, parent: usize) -> Option<usize> {
         let inside = folder.join(name);
-        let beside = folder.join(format!("{name}.rs"));
-        let path = if beside.exists() { beside } else { inside.join("mod.rs") };
-        self.file(&path, &inside, parent)
+        let places = [folder.join(format!("{name}.rs")), inside.join("mod.rs")];
+        let path = places.iter().find(|path| path.exists())?;
+        Some(self.file(path, &inside, parent))
     }
 
     /// What each file takes from others of this crate. To declare a module is to take nothing, and so is to name a module
