@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, and makes its own numbers"
 )]
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -204,7 +205,7 @@ fn check_peaks(watches: &[Watch]) {
 
 /// Waits until the attack has had its effect: so many requests were refused or given up, and no more for a while. How many.
 async fn settled(edge: &Edge, least: f64) -> f64 {
-    let last = std::cell::Cell::new((0.0, Instant::now()));
+    let last = Cell::new((0.0, Instant::now()));
     let look = || async {
         let page = edge.metrics().await;
         let of = |name| causeway_tests::edge::sample(&page, name, &[]);
@@ -659,16 +660,20 @@ fn hazard_199_uploads_that_an_origin_does_not_take_stay_within_the_budget() {
                 while stream.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
             });
         }
+        // On a slow machine windows stay small, and nothing need be given up.
+        let (all_wait, last) = (Cell::new(0), Cell::new(0.0));
         let evicted = || async {
             let page = site.connector.metrics().await;
             let of = |name| causeway_tests::edge::sample(&page, name, &[]);
             let (evicted, held) =
                 (of("causeway_connector_bodies_evicted_total"), of("causeway_connector_buffers_held_bytes"));
             println!("{evicted} uploads given up, {} MiB held", held as u64 / MIB);
-            (evicted > 20.0).then_some(held)
+            assert!(held as u64 <= BUDGET_BYTES / 2, "{held}");
+            let is_still = origin.heads().len() >= 700 && held <= last.replace(held);
+            all_wait.set(if is_still { all_wait.get() + 1 } else { 0 });
+            (evicted > 5.0 || all_wait.get() > 50).then_some(())
         };
-        let held = wait::until("uploads to be given up", Duration::from_secs(100), evicted).await.0;
-        assert!(held as u64 <= BUDGET_BYTES / 2, "{held}");
+        wait::until("uploads to be given up, or to be few enough", Duration::from_secs(100), evicted).await;
         // The edge holds what the visitors' connections read ahead, which no budget counts.
         check_peaks(&watches[1..]);
     });
