@@ -54,7 +54,7 @@ impl Overload {
         }
     }
 
-    fn set(&self, step: Step) {
+    pub(crate) fn set(&self, step: Step) {
         self.0.store(step as u8, Ordering::Relaxed);
     }
 

@@ -64,8 +64,12 @@ impl Room {
         permit
     }
 
-    /// A place for one who is here already. None: the house is full, or his household has as many as it may have.
+    /// A place for one who is here already. None: the house or the memory is full, or his household has as many as it may
+    /// have.
     pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr, open: &Gauge) -> Option<Stay> {
+        if self.pressure.overload.step() == Step::Full {
+            return None;
+        }
         let permit = Arc::clone(&self.total).try_acquire_owned().ok()?;
         self.take(ip, permit, open)
     }
@@ -162,5 +166,17 @@ mod tests {
         assert_eq!(room.pressure.idle(calm), IDLE_UNDER_PRESSURE);
         stays.pop();
         assert_eq!(room.pressure.idle(calm), calm);
+    }
+
+    #[test]
+    fn hazard_112_without_memory_nobody_who_is_here_already_is_let_in_either() {
+        let (room, open) = (room(10, 10), Gauge::default());
+        let enter = || room.enter("192.0.2.1".parse().unwrap(), &open);
+        assert!(enter().is_some());
+        room.pressure.overload.set(Step::Full);
+        assert!(enter().is_none());
+        room.pressure.overload.set(Step::Refusing);
+        assert!(enter().is_some());
+        assert_eq!((room.total.available_permits(), open.get()), (10, 0));
     }
 }
