@@ -5,12 +5,14 @@
 //! |---|---|---|---|---|
 //! | [`quic`] | machines | STOP_SENDING (RFC 9000 §3.5) | DATAGRAM (RFC 9221), off until a kind uses it | UDP |
 //! | [`memory`] | two ends in one process, over a line with delay and loss | as QUIC | as QUIC | a [`memory::Network`] |
+//! | [`local`] | two ends in one process, without a line | at once | none | [`crate::Session::within`] |
 //!
 //! What a carrier may lack, and what it must make of it: HTTP/2 over TLS and TCP has no STOP_SENDING (its RST_STREAM ends
 //! both directions), so its `stop` has to be a message on the stream's other direction; it has no datagrams, so
 //! [`Connection::max_datagram_bytes`] is `None`; and what it lost holds up every stream. None may lack an end that is told
 //! apart from a reset: a [`SendHalf`] that is dropped may finish, so its owner resets it first where that would be a lie.
 
+pub(crate) mod local;
 pub mod memory;
 pub(crate) mod quic;
 
@@ -62,6 +64,7 @@ pub(crate) enum Class {
 pub(crate) enum Connection {
     Quic(quic::Connection),
     Memory(memory::Connection),
+    Local(local::Connection),
 }
 
 /// The sending direction of a stream.
@@ -69,6 +72,7 @@ pub(crate) enum Connection {
 pub(crate) enum SendHalf {
     Quic(quic::SendHalf),
     Memory(memory::SendHalf),
+    Local(local::SendHalf),
 }
 
 /// The receiving direction of a stream. Dropped before its end it tells the peer to stop.
@@ -76,6 +80,7 @@ pub(crate) enum SendHalf {
 pub(crate) enum RecvHalf {
     Quic(quic::RecvHalf),
     Memory(memory::RecvHalf),
+    Local(local::RecvHalf),
 }
 
 /// Takes connections.
@@ -132,6 +137,9 @@ impl Connection {
             Self::Memory(connection) => {
                 connection.open().await.map(|(send, recv)| (SendHalf::Memory(send), RecvHalf::Memory(recv)))
             }
+            Self::Local(connection) => {
+                connection.open().map(|(send, recv)| (SendHalf::Local(send), RecvHalf::Local(recv)))
+            }
         }
     }
 
@@ -144,6 +152,9 @@ impl Connection {
             Self::Memory(connection) => {
                 connection.accept().await.map(|(send, recv)| (SendHalf::Memory(send), RecvHalf::Memory(recv)))
             }
+            Self::Local(connection) => {
+                connection.accept().await.map(|(send, recv)| (SendHalf::Local(send), RecvHalf::Local(recv)))
+            }
         }
     }
 
@@ -152,6 +163,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.allow_streams(count),
             Self::Memory(connection) => connection.allow_streams(count),
+            Self::Local(_) => {}
         }
     }
 
@@ -159,7 +171,7 @@ impl Connection {
     pub(crate) fn set_send_window(&self, bytes: u64) {
         match self {
             Self::Quic(connection) => connection.set_send_window(bytes),
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Local(_) => {}
         }
     }
 
@@ -167,7 +179,7 @@ impl Connection {
     pub(crate) fn set_receive_window(&self, bytes: u64) {
         match self {
             Self::Quic(connection) => connection.set_receive_window(bytes),
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Local(_) => {}
         }
     }
 
@@ -175,14 +187,14 @@ impl Connection {
     pub(crate) fn congestion_window(&self) -> u64 {
         match self {
             Self::Quic(connection) => connection.congestion_window(),
-            Self::Memory(_) => 0,
+            Self::Memory(_) | Self::Local(_) => 0,
         }
     }
 
     /// The time on its line: tokio's, but in a simulation.
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::Quic(_) => Instant::now(),
+            Self::Quic(_) | Self::Local(_) => Instant::now(),
             Self::Memory(connection) => connection.now(),
         }
     }
@@ -192,6 +204,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.send_datagram(bytes),
             Self::Memory(connection) => connection.send_datagram(bytes),
+            Self::Local(_) => Err(DatagramError::None),
         }
     }
 
@@ -200,6 +213,8 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.recv_datagram().await,
             Self::Memory(connection) => connection.recv_datagram().await,
+            // None ever comes.
+            Self::Local(connection) => Err(connection.closed().await),
         }
     }
 
@@ -208,6 +223,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.max_datagram_bytes(),
             Self::Memory(connection) => Some(connection.max_datagram_bytes()),
+            Self::Local(_) => None,
         }
     }
 
@@ -216,6 +232,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.close(code, reason),
             Self::Memory(connection) => connection.close(code, reason),
+            Self::Local(connection) => connection.close(code, reason),
         }
     }
 
@@ -223,7 +240,7 @@ impl Connection {
     pub(crate) async fn settled(&self) {
         match self {
             Self::Quic(connection) => connection.settled().await,
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Local(_) => {}
         }
     }
 
@@ -232,6 +249,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.closed().await,
             Self::Memory(connection) => connection.closed().await,
+            Self::Local(connection) => connection.closed().await,
         }
     }
 
@@ -239,6 +257,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.is_open(),
             Self::Memory(connection) => connection.is_open(),
+            Self::Local(connection) => connection.is_open(),
         }
     }
 
@@ -246,6 +265,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.exporter(label, context),
             Self::Memory(connection) => connection.exporter(),
+            Self::Local(connection) => connection.exporter(),
         }
     }
 
@@ -253,7 +273,7 @@ impl Connection {
     pub(crate) fn protocol(&self) -> Vec<u8> {
         match self {
             Self::Quic(connection) => connection.protocol(),
-            Self::Memory(_) => ALPN.to_vec(),
+            Self::Memory(_) | Self::Local(_) => ALPN.to_vec(),
         }
     }
 
@@ -261,6 +281,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.remote(),
             Self::Memory(connection) => connection.remote(),
+            Self::Local(connection) => connection.remote(),
         }
     }
 
@@ -269,6 +290,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.rtt(),
             Self::Memory(connection) => connection.rtt(),
+            Self::Local(connection) => connection.rtt(),
         }
     }
 
@@ -276,6 +298,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.traffic(),
             Self::Memory(connection) => connection.traffic(),
+            Self::Local(_) => Traffic::default(),
         }
     }
 
@@ -284,6 +307,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.arrivals(),
             Self::Memory(connection) => connection.arrivals(),
+            Self::Local(connection) => connection.arrivals(),
         }
     }
 
@@ -292,8 +316,8 @@ impl Connection {
     pub(crate) fn allow_probe(&self) {
         match self {
             Self::Quic(connection) => connection.allow_probe(),
-            // It has no congestion control.
-            Self::Memory(_) => {}
+            // They have no congestion control.
+            Self::Memory(_) | Self::Local(_) => {}
         }
     }
 }
@@ -309,6 +333,7 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.poll_write(cx, chunks),
             Self::Memory(send) => send.poll_write(cx, chunks),
+            Self::Local(send) => Poll::Ready(send.write(chunks)),
         }
     }
 
@@ -317,6 +342,7 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.finish(),
             Self::Memory(send) => send.finish(),
+            Self::Local(send) => send.finish(),
         }
     }
 
@@ -325,6 +351,7 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.number(),
             Self::Memory(send) => send.number(),
+            Self::Local(send) => send.number(),
         }
     }
 
@@ -332,7 +359,7 @@ impl SendHalf {
     pub(crate) fn set_class(&self, class: Class) {
         match self {
             Self::Quic(send) => send.set_class(class),
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Local(_) => {}
         }
     }
 
@@ -340,7 +367,7 @@ impl SendHalf {
     pub(crate) fn set_urgent(&self) {
         match self {
             Self::Quic(send) => send.set_urgent(),
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Local(_) => {}
         }
     }
 
@@ -349,6 +376,7 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.poll_broken(cx),
             Self::Memory(send) => send.poll_broken(cx),
+            Self::Local(send) => send.poll_broken(cx),
         }
     }
 
@@ -357,24 +385,28 @@ impl SendHalf {
         match self {
             Self::Quic(send) => send.reset(code),
             Self::Memory(send) => send.reset(code),
+            Self::Local(send) => send.reset(code),
         }
     }
 
     /// Resolves when the peer stops reading, with its code, when the connection is lost ([`AbortCode::Cancelled`]), and with
     /// `None` when the peer has everything. Independent of the stream's borrow and cancel safe.
     pub(crate) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
-        enum Stopped<Q, M> {
+        enum Stopped<Q, M, L> {
             Quic(Q),
             Memory(M),
+            Local(L),
         }
         let stopped = match self {
             Self::Quic(send) => Stopped::Quic(send.stopped()),
             Self::Memory(send) => Stopped::Memory(send.stopped()),
+            Self::Local(send) => Stopped::Local(send.stopped()),
         };
         async move {
             match stopped {
                 Stopped::Quic(stopped) => stopped.await,
                 Stopped::Memory(stopped) => stopped.await,
+                Stopped::Local(stopped) => stopped.await,
             }
         }
     }
@@ -390,6 +422,7 @@ impl RecvHalf {
         match self {
             Self::Quic(recv) => recv.poll_read(cx, take),
             Self::Memory(recv) => recv.poll_read(cx, take),
+            Self::Local(recv) => recv.poll_read(cx, take),
         }
     }
 
@@ -398,6 +431,7 @@ impl RecvHalf {
         match self {
             Self::Quic(recv) => recv.stop(code),
             Self::Memory(recv) => recv.stop(code),
+            Self::Local(recv) => recv.stop(code),
         }
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::carrier::{Closed, Connection, DatagramError, Traffic};
+use crate::carrier::local;
+use crate::carrier::{Closed, Connection, DatagramError, RecvHalf, SendHalf, Traffic};
 use crate::code::CloseCode;
 use crate::flow::{Budget, Courier, Flow, Inlet, NoCredit, Outlet, Sizes};
 use crate::limits::{FIRST_STREAMS, KEEP_ALIVE, MAX_STREAMS, STANDBY_KEEP_ALIVE};
@@ -118,6 +119,37 @@ impl Session {
         let flow = Flow::new(connection.clone(), budget, sizes);
         let courier = Courier::accept(&connection, &flow).await?;
         Ok((Self::new(info, connection, flow), courier))
+    }
+
+    /// Two ends of one within this process: what the first opens, the second accepts. Must be called within the runtime that is
+    /// to carry it.
+    pub fn within(tunnel: TunnelId, connector: ConnectorId, budget: &Budget) -> (Self, Self) {
+        let (one, other) = local::pair();
+        let (credit, answer) = one.open().ok().zip(other.take()).expect("nobody has closed it");
+        let credit = (SendHalf::Local(credit.0), RecvHalf::Local(credit.1));
+        let answer = (SendHalf::Local(answer.0), RecvHalf::Local(answer.1));
+        let end = |connection: local::Connection, credit| {
+            let info = SessionInfo {
+                id: SessionId(0),
+                tunnel,
+                tunnel_name: String::new(),
+                connector,
+                role: Role::Primary,
+                shard: 0,
+                shards: 1,
+                // Nobody negotiates.
+                version: 0,
+                peer_software: String::new(),
+                peer_host: String::new(),
+                remote: connection.remote(),
+                since: Instant::now(),
+            };
+            let connection = Connection::Local(connection);
+            let flow = Flow::new(connection.clone(), budget.clone(), Sizes::default());
+            Courier::over(credit, &flow).spawn();
+            Self::new(info, connection, flow)
+        };
+        (end(one, credit), end(other, answer))
     }
 
     pub(crate) fn new(info: SessionInfo, connection: Connection, flow: Arc<Flow>) -> Self {

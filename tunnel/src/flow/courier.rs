@@ -78,6 +78,11 @@ impl Courier {
         Ok(courier)
     }
 
+    /// Over a credit stream that both ends know as such.
+    pub(crate) fn over((send, recv): (SendHalf, RecvHalf), flow: &Arc<Flow>) -> Self {
+        Self::new(send, recv, flow, Bytes::new())
+    }
+
     fn new(send: SendHalf, recv: RecvHalf, flow: &Arc<Flow>, first: Bytes) -> Self {
         // Whoever waits for credit has bytes that others' bytes must not hold up.
         send.set_urgent();

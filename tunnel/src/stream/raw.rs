@@ -38,10 +38,25 @@ impl RawSend {
     /// # Errors
     /// When the peer gave up or the session is lost.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        self.give(bytes);
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// [`RawSend::write`] for those who poll: takes `bytes`, which [`RawSend::poll_flush`] sends.
+    pub fn give(&mut self, bytes: Bytes) {
         self.chunks.push(bytes);
-        poll_fn(|cx| self.half.poll_write(cx, &mut self.chunks)).await?;
-        self.chunks.clear();
-        Ok(())
+    }
+
+    /// Sends what it was given.
+    ///
+    /// # Errors
+    /// As [`RawSend::write`].
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if !self.chunks.is_empty() {
+            ready!(self.half.poll_write(cx, &mut self.chunks))?;
+            self.chunks.clear();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Closes this direction; the other one stays open. Behind a write that was cancelled it aborts: an end would lie.
