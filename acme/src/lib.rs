@@ -14,6 +14,7 @@ mod answers;
 mod authority;
 mod certificate;
 mod client;
+pub mod config;
 pub mod dns;
 mod entry;
 mod failure;

@@ -36,12 +36,14 @@ use crate::front::Front;
 use crate::gate::Gate;
 use crate::issuing::Issuing;
 use crate::keeper::Keeper;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::shard::{Patience, Shard};
+use crate::shard::Shard;
 use crate::status::{Listening, Status};
 use crate::store::Store;
 use crate::thread::Thread;
+use causeway_front::forward::Patience;
+use causeway_front::metrics::certificates;
 
 /// A running edge.
 #[derive(Debug)]
@@ -106,7 +108,11 @@ impl App {
         let (issuing, desk) =
             Issuing::open(settings, &store, &registry, front.tls(), answers.clone()).await?;
         front.issue_by(issuing.clone());
-        metrics::certificates::register(&mut metrics_registry, issuing.clone(), Arc::clone(front.tls()));
+        certificates::register(
+            metrics_registry.sub_registry_with_prefix("causeway_edge"),
+            issuing.handle().cloned(),
+            Arc::clone(front.tls()),
+        );
         if let Some(first) = sockets.first_mut() {
             first.within = within;
         }

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::issuing::Issuing;
 use crate::registry::Registry;
 use crate::route::Pattern;
-use crate::tls::Tls;
+use causeway_front::tls::Tls;
 
 /// Cheap to clone.
 #[derive(Clone, Default)]

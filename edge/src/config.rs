@@ -2,14 +2,13 @@
 //!
 //! Every key is optional. After [`Config::load`] a wrong configuration cannot exist.
 
-mod acme;
-
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use causeway_acme::config::Acme;
 use causeway_acme::{Challenge, Settings};
 use causeway_daemon::config::{ConfigError, duration, load_with_env};
 use causeway_daemon::telemetry::Format;
@@ -17,8 +16,6 @@ use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::{Budget, available_memory};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
-
-pub use acme::{Acme, AcmeDirectory};
 
 /// Variables that override the file: `CAUSEWAY_EDGE_GRACE`, `CAUSEWAY_EDGE_LISTEN_HTTPS`, …
 pub const ENV_PREFIX: &str = "CAUSEWAY_EDGE";

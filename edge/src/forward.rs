@@ -10,35 +10,28 @@
 //! (hazards 135-137, 152): the connector said so, or the method is idempotent, no answer came, and the body so far is at
 //! hand ([`Upload`]). When the visitor goes away the future is dropped, which resets both directions of the stream.
 
-mod attempt;
-mod body;
-mod failure;
 mod pass;
-mod pump;
-mod raw;
-mod upload;
 
 use std::sync::Arc;
 
+use causeway_front::forward::{Attempt, Failure, Upload, request_head};
+use causeway_front::http::hsts;
 use causeway_tunnel::semantics::is_idempotent;
-use causeway_tunnel::{ConnectorId, RequestHead, Scheme, SessionId};
+use causeway_tunnel::{ConnectorId, Scheme, SessionId};
 use http::Response;
 
 use crate::balance;
-use crate::challenge;
-use crate::exchange::{Exchange, Handler, OutBody, Passing, Refused};
 use crate::gate::{self, Verdict};
-use crate::http::page::Pages;
 use crate::registry::{Live, Route, Tunnel};
 use crate::shard::Shard;
-pub(crate) use attempt::Attempt;
-pub(crate) use failure::Failure;
-use upload::Upload;
+use causeway_front::challenge;
+use causeway_front::exchange::{Exchange, Handler, OutBody, Passing, Refused};
+use causeway_front::http::page::Pages;
 
 /// The first attempt and what may follow it: with two replicas that both die, a third try finds nobody anyway.
 const MAX_ATTEMPTS: usize = 3;
 
-impl Handler for Arc<Shard> {
+impl Handler for Shard {
     async fn handle(&self, exchange: Exchange) -> Response<OutBody> {
         forward(self, exchange).await
     }
@@ -66,7 +59,7 @@ impl Way {
 }
 
 /// Carries one request. Never fails: failures become pages.
-pub(crate) async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<OutBody> {
+pub(crate) async fn forward(shard: &Shard, exchange: Exchange) -> Response<OutBody> {
     let pages = Pages::of(exchange.id, &exchange.head);
     let record = exchange.record.clone();
     let route = match route(shard, &exchange) {
@@ -77,7 +70,9 @@ pub(crate) async fn forward(shard: &Arc<Shard>, exchange: Exchange) -> Response<
         return response;
     }
     let tunnel = &route.tunnel;
-    if let Verdict::Answer(response) = shard.gate.ask(&exchange, || tunnel.plain_http(&exchange.host)) {
+    if let Verdict::Answer(response) =
+        shard.gate.ask(&exchange, tunnel.end_of(&exchange.host), || tunnel.plain_http(&exchange.host))
+    {
         return response;
     }
     match carry(shard, tunnel, exchange).await {
@@ -104,11 +99,7 @@ fn route(shard: &Shard, exchange: &Exchange) -> Result<Arc<Route>, Failure> {
     Ok(Arc::clone(route))
 }
 
-async fn carry(
-    shard: &Arc<Shard>,
-    tunnel: &Tunnel,
-    mut exchange: Exchange,
-) -> Result<Response<OutBody>, Failure> {
+async fn carry(shard: &Shard, tunnel: &Tunnel, mut exchange: Exchange) -> Result<Response<OutBody>, Failure> {
     let host = exchange.host.clone();
     let is_encrypted = !gate::came_in_clear(&exchange);
     let is_idempotent = is_idempotent(&exchange.head.method);
@@ -121,8 +112,15 @@ async fn carry(
     }) {
         return Err(Failure::Share);
     }
-    let mut attempt =
-        Attempt::new(shard, head, upload, exchange.upgrade, exchange.interim, exchange.record.clone());
+    let mut attempt = Attempt::new(
+        &shard.drain,
+        shard.patience,
+        head,
+        upload,
+        exchange.upgrade,
+        exchange.interim,
+        exchange.record.clone(),
+    );
     let mut tried = Tried::default();
     let mut last = None;
     while tried.sessions.len() < MAX_ATTEMPTS {
@@ -141,10 +139,10 @@ async fn carry(
                 && tried.may_leave(&live)
                 && has_better(shard, tunnel, Way::Request, &host, &tried, &live)
         };
-        match attempt.run(&live, offer.id, elsewhere).await {
+        match attempt.run(live.line(), offer.id, elsewhere).await {
             Ok(mut response) => {
                 if let Some(seconds) = offer.hsts.filter(|_| is_encrypted) {
-                    gate::promise_encryption(response.headers_mut(), seconds);
+                    hsts::promise_encryption(response.headers_mut(), seconds);
                 }
                 return Ok(response);
             }
@@ -157,23 +155,6 @@ async fn carry(
         }
     }
     Err(last.unwrap_or(Failure::NoConnector))
-}
-
-fn request_head(exchange: &mut Exchange) -> RequestHead {
-    let authority = exchange.authority().to_owned();
-    RequestHead {
-        method: exchange.head.method.clone(),
-        scheme: exchange.visitor.scheme,
-        authority,
-        path: exchange.path().to_owned(),
-        headers: std::mem::take(&mut exchange.head.headers),
-        visitor: exchange.visitor.addr,
-        route: 0,
-        request_id: exchange.id,
-        upgrade: exchange.upgrade.as_ref().map(|upgrade| upgrade.protocol().to_owned()),
-        body: exchange.body_kind,
-        expect_continue: exchange.expect_continue,
-    }
 }
 
 fn choose(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {

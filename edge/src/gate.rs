@@ -4,12 +4,12 @@
 use std::num::NonZeroU16;
 
 use causeway_tunnel::semantics::elements;
-use causeway_tunnel::{Pattern, PlainHttp, Scheme};
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use causeway_tunnel::{Pattern, PlainHttp, Scheme, TlsEnd};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, LOCATION};
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::certified::Certified;
-use crate::exchange::{Exchange, OutBody};
+use causeway_front::exchange::{Exchange, OutBody};
 
 /// What is known here of the way that requests should have come.
 #[derive(Clone, Debug, Default)]
@@ -33,13 +33,21 @@ const HTTPS: NonZeroU16 = NonZeroU16::new(443).expect("it is not zero");
 const ACME_PATH: &str = "/.well-known/acme-challenge/";
 
 impl Gate {
-    /// `plain_http` is what the route says of unencrypted requests; None: nobody is there to say it.
-    pub(crate) fn ask(&self, exchange: &Exchange, plain_http: impl FnOnce() -> Option<PlainHttp>) -> Verdict {
+    /// `end` is where TLS of the name ends; `plain_http` what the route says of unencrypted requests, None: nobody is there to
+    /// say it.
+    pub(crate) fn ask(
+        &self,
+        exchange: &Exchange,
+        end: TlsEnd,
+        plain_http: impl FnOnce() -> Option<PlainHttp>,
+    ) -> Verdict {
         let Some(port) = self.https else { return Verdict::Pass };
         let redirects = came_in_clear(exchange)
             && !exchange.path().starts_with(ACME_PATH)
             && plain_http() == Some(PlainHttp::Redirect)
-            && self.certified.covers(&Pattern::Exact(exchange.host.shared().clone()));
+            // A connector that ends it has rules for what comes in the clear because it has them for both.
+            && (end == TlsEnd::Connector
+                || self.certified.covers(&Pattern::Exact(exchange.host.shared().clone())));
         if redirects { redirect(exchange, port) } else { Verdict::Pass }
     }
 }
@@ -52,14 +60,6 @@ pub(crate) fn came_in_clear(exchange: &Exchange) -> bool {
     // Of several proxies the first one met him.
     let told = elements(&exchange.head.headers, &X_FORWARDED_PROTO).next();
     told.is_none_or(|proto| !proto.eq_ignore_ascii_case("https"))
-}
-
-/// HSTS (RFC 6797): tells the browser to come encrypted only. What the origin says of it itself goes before.
-pub(crate) fn promise_encryption(headers: &mut HeaderMap, seconds: u32) {
-    if !headers.contains_key(STRICT_TRANSPORT_SECURITY) {
-        let value = HeaderValue::try_from(format!("max-age={seconds}"));
-        headers.insert(STRICT_TRANSPORT_SECURITY, value.expect("a number is a field's value"));
-    }
 }
 
 /// With 308 method and body stay what they are.
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn location(gate: &Gate, said: Option<PlainHttp>, exchange: &Exchange) -> Option<String> {
-        match gate.ask(exchange, || said) {
+        match gate.ask(exchange, TlsEnd::Edge, || said) {
             Verdict::Pass => None,
             Verdict::Answer(response) => {
                 assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
@@ -140,14 +140,5 @@ mod tests {
         assert_eq!(location(&gate(443), REDIRECT, &behind_proxy), None);
         behind_proxy.head.headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
         assert!(location(&gate(443), REDIRECT, &behind_proxy).is_some());
-    }
-
-    #[test]
-    fn what_the_origin_says_of_hsts_goes_before() {
-        let mut headers = HeaderMap::new();
-        promise_encryption(&mut headers, 60);
-        assert_eq!(headers[STRICT_TRANSPORT_SECURITY], "max-age=60");
-        promise_encryption(&mut headers, 0);
-        assert_eq!(headers[STRICT_TRANSPORT_SECURITY], "max-age=60");
     }
 }

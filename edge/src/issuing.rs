@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::registry::Registry;
 use crate::route::Pattern;
 use crate::store::Store;
-use crate::tls::Tls;
+use causeway_front::tls::Tls;
 
 /// What others need of it; empty where certificates are not ordered.
 #[derive(Clone, Debug, Default)]

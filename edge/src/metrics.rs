@@ -2,7 +2,6 @@
 //!
 //! A request touches only handles resolved beforehand ([`RouteMetrics`]); names that visitors invent never become labels.
 
-pub(crate) mod certificates;
 mod passing;
 mod route;
 
@@ -12,6 +11,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use causeway_front::metrics::{ReasonLabels, Visitors};
 
 pub(crate) use passing::PassingMetrics;
 pub(crate) use route::RouteMetrics;
@@ -37,28 +38,6 @@ pub(crate) struct Metrics {
     pub store_errors: Counter,
     pub reload_errors: Counter,
     pub visitors: Visitors,
-}
-
-/// Connections of visitors; for the listeners.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Visitors {
-    pub accepted: Family<ListenerLabels, Counter>,
-    pub open: Family<ListenerLabels, Gauge>,
-    pub refused: Family<ReasonLabels, Counter>,
-    pub requests_refused: Family<ReasonLabels, Counter>,
-    pub readers_evicted: Family<ReasonLabels, Counter>,
-    pub overload: Gauge,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ListenerLabels {
-    /// `https` or `http`.
-    pub listener: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ReasonLabels {
-    pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -178,32 +157,7 @@ impl Metrics {
             "Reloads that changed nothing because something was wrong",
             self.reload_errors.clone(),
         );
-        edge.register(
-            "connections_accepted",
-            "Visitors' connections accepted",
-            self.visitors.accepted.clone(),
-        );
-        edge.register("connections_open", "Visitors' connections open now", self.visitors.open.clone());
-        edge.register(
-            "connections_refused",
-            "Visitors' connections closed at once",
-            self.visitors.refused.clone(),
-        );
-        edge.register(
-            "requests_refused",
-            "Requests of visitors that have as much in flight as one address may have",
-            self.visitors.requests_refused.clone(),
-        );
-        edge.register(
-            "readers_evicted",
-            "Downloads given up because their visitors took nothing and too much waited for them",
-            self.visitors.readers_evicted.clone(),
-        );
-        edge.register(
-            "overload_step",
-            "How near memory is to its end: 1 closes what idles, 2 answers 503, 3 lets nobody in",
-            self.visitors.overload.clone(),
-        );
+        self.visitors.register(edge);
     }
 
     pub(crate) fn failure(&self, tunnel: &str, reason: &'static str) {

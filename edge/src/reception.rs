@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 use crate::doorman::Pass;
 use crate::keeper::Note;
 use crate::registry::Live;
-use crate::session::Session;
 use crate::shard::Shard;
 use crate::silence;
+use causeway_front::session::Session;
 
 /// A connector that does not read its control stream for so long is broken. Longer than a silence may be, which is not for
 /// this to end.

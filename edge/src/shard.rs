@@ -2,11 +2,11 @@
 //! lives and dies on one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use causeway_acme::Answers;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::pulse::Pulse;
+use causeway_front::forward::Patience;
 use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::Budget;
 
@@ -33,14 +33,6 @@ pub(crate) struct Shard {
     pub(crate) pulse: Pulse,
     /// What authorities look for now.
     pub(crate) answers: Answers,
-}
-
-/// What waits of a request's life may take; from the configuration.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub response_header: Duration,
-    /// Zero is for ever.
-    pub body_idle: Duration,
 }
 
 impl Shard {

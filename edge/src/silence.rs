@@ -1,6 +1,6 @@
 //! What the edge makes of a session that falls silent: it is suspected and probed, heard again or given up.
 //!
-//! Who chooses a session asks [`Session::is_suspected`](crate::session::Session::is_suspected); requests that wait on one go
+//! Who chooses a session asks [`Session::is_suspected`](causeway_front::session::Session::is_suspected); requests that wait on one go
 //! elsewhere by themselves ([`crate::forward`]).
 
 use causeway_tunnel::limits::SUCCESSION;

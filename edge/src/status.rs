@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::certified::Certified;
 use crate::registry::{Connector, Registry, Tunnel, ago};
 use crate::route::Pattern;
-use crate::session::Session;
 use crate::unix_now;
+use causeway_front::session::Session;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -8,9 +8,9 @@ use causeway_tunnel::listen;
 use tokio::sync::oneshot;
 
 use crate::bind::Sockets;
-use crate::door::tunnels::Tunnels;
 use crate::front::Front;
 use crate::shard::Shard;
+use crate::tunnels::Tunnels;
 
 /// A running shard. Dropped without [`Thread::stop`], its thread ends as well.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Chunked bodies: the same verdict and the same end, however the bytes are cut.
 #![no_main]
 
-use causeway_edge::http::guard::Chunks;
+use causeway_front::http::guard::Chunks;
 use libfuzzer_sys::fuzz_target;
 
 /// The length of the body, if it ended; on a refusal, the place of the byte that broke it.

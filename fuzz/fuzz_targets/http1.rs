@@ -1,7 +1,7 @@
 //! The strict HTTP/1.1 scanner: however a connection's bytes are cut, it finds the same messages, and passes no byte twice.
 #![no_main]
 
-use causeway_edge::http::guard::{Scanner, Step};
+use causeway_front::http::guard::{Scanner, Step};
 use libfuzzer_sys::fuzz_target;
 
 /// What a scanner found: heads with their place, bodies' lengths joined, and where it refused.

@@ -2,8 +2,8 @@
 #![no_main]
 
 use bytes::Bytes;
-use causeway_edge::http::h3::frames::{Frame, Frames, MAX_SECTION_BYTES, On};
-use causeway_edge::http::h3::qpack::{SectionError, decode};
+use causeway_front::http::h3::frames::{Frame, Frames, MAX_SECTION_BYTES, On};
+use causeway_front::http::h3::qpack::{SectionError, decode};
 use libfuzzer_sys::fuzz_target;
 
 /// All frames, the pieces of a DATA frame joined; or the code that ends the connection.

@@ -10,14 +10,15 @@ use causeway_tunnel::{Passage, RequestId};
 use http::HeaderMap;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::attempt::{OPEN_TIMEOUT, overtaken};
-use super::raw::{Ahead, relay};
-use super::{Failure, MAX_ATTEMPTS, Tried, Way, choose, has_better};
-use crate::exchange::{InError, Passing, RawIn, Refused};
-use crate::record::Record;
+use super::{MAX_ATTEMPTS, Tried, Way, choose, has_better};
 use crate::registry::{Live, Tunnel};
-use crate::session::{RawRecvHalf, RawSendHalf};
 use crate::shard::Shard;
+use causeway_front::exchange::{InError, Passing, RawIn, Refused};
+use causeway_front::forward::Failure;
+use causeway_front::forward::attempt::{OPEN_TIMEOUT, overtaken};
+use causeway_front::forward::raw::{Ahead, relay};
+use causeway_front::record::Record;
+use causeway_front::session::{RawRecvHalf, RawSendHalf};
 
 /// A connection on its way through a session that has taken it.
 struct Begun {
@@ -37,7 +38,7 @@ struct Words {
 ///
 /// # Errors
 /// When nothing went back to the visitor.
-pub(super) async fn pass(shard: &Arc<Shard>, passing: Passing) -> Result<(), Refused> {
+pub(super) async fn pass(shard: &Shard, passing: Passing) -> Result<(), Refused> {
     let Passing { id, visitor, name, end, hello, mut from_visitor, to_visitor, record } = passing;
     let found = shard.registry.table().find(&name).map(Arc::clone);
     let Some(route) = found else {
@@ -126,7 +127,7 @@ async fn attempt(
     let (to_connector, mut from_connector) = tokio::select! {
         biased;
         began = began => began?,
-        () = overtaken(live, &elsewhere) => return Err(Failure::Silent),
+        () = overtaken(&live.session, &elsewhere) => return Err(Failure::Silent),
     };
     let mut ahead = Ahead::default();
     let mut due = Instant::now() + limit;
@@ -142,7 +143,7 @@ async fn attempt(
                 ahead.from_visitor = more.map_err(|_| Failure::Visitor(InError::Gone))?;
                 break;
             }
-            () = overtaken(live, &elsewhere) => return Err(Failure::Silent),
+            () = overtaken(&live.session, &elsewhere) => return Err(Failure::Silent),
             () = sleep_until(due) => {
                 if !live.session.is_suspected() {
                     return Err(Failure::HeaderTimeout);

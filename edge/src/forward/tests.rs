@@ -10,12 +10,12 @@ use causeway_tunnel::{BodyKind, Host, Scheme};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
-use crate::exchange::InBody;
 use crate::gate::Gate;
-use crate::shard::Patience;
 use bench::{Bench, full, get, post, trickle};
+use causeway_front::exchange::InBody;
+use causeway_front::forward::Patience;
 
-async fn text(response: http::Response<crate::exchange::OutBody>) -> Result<String, String> {
+async fn text(response: http::Response<causeway_front::exchange::OutBody>) -> Result<String, String> {
     let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
     Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
 }
@@ -112,7 +112,7 @@ async fn hazard_147_a_visitor_who_goes_away_cancels_the_origin() {
         _ = &mut pending => panic!("the body is not whole"),
         () = connector.saw("/echo") => {}
     }
-    sender.send(Err(crate::exchange::InError::Gone)).await.unwrap();
+    sender.send(Err(causeway_front::exchange::InError::Gone)).await.unwrap();
     assert_eq!(pending.await.status(), StatusCode::BAD_REQUEST);
     connector.cancelled("/echo").await;
 }

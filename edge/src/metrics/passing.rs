@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Metrics;
-use crate::observe::{Finished, Observer, Start};
+use causeway_front::observe::{Finished, Observer, Start};
 
 /// Of all routes.
 #[derive(Clone, Debug, Default)]

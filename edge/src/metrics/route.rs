@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::{ClassLabels, DirectionLabels, Metrics, RouteLabels};
-use crate::observe::{Finished, Observer, Start};
+use causeway_front::observe::{Finished, Observer, Start};
 
 /// The handles of one route, resolved once.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use causeway_tunnel::{ConnectorId, KeyId, Kind, PlainHttp, RefusedRoute, Role, R
 use parking_lot::Mutex;
 
 use crate::balance::{self, Candidate, Place};
-use crate::household::Stalled;
 use crate::route::{Pattern, Table};
-use crate::session::Session;
+use causeway_front::forward::Line;
+use causeway_front::household::Stalled;
+use causeway_front::session::Session;
 
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -81,6 +82,11 @@ pub(crate) struct Offer {
 }
 
 impl Live {
+    /// As what carries a request.
+    pub(crate) fn line(&self) -> Line<'_> {
+        Line { session: &self.session, stalled: &self.stalled }
+    }
+
     pub(crate) fn new(session: Session, key: KeyId) -> Self {
         let info = session.info();
         let place = match info.role {

@@ -12,10 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::{Connector, Live};
 use crate::balance::{Candidate, Place};
 use crate::metrics::{Metrics, PassingMetrics, RouteMetrics};
-use crate::observe::Observers;
 use crate::route::{Pattern, Table};
 use crate::store::TunnelRecord;
 use crate::unix_now;
+use causeway_front::observe::Observers;
 
 const MAX_STREAMS: usize = limits::MAX_STREAMS as usize;
 

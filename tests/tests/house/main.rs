@@ -17,12 +17,13 @@ use crate::reader::tokens;
 use crate::tree::{Imports, Tree};
 
 /// Each package, and which of ours it may take from; all others may take from all.
-const PACKAGES: [(&str, Option<&[&str]>); 10] = [
+const PACKAGES: [(&str, Option<&[&str]>); 11] = [
     ("daemon", Some(&[])),
     ("tunnel", Some(&[])),
     ("acme", Some(&["causeway-daemon"])),
-    ("connector", Some(&["causeway-daemon", "causeway-tunnel"])),
-    ("edge", Some(&["causeway-daemon", "causeway-tunnel", "causeway-acme"])),
+    ("front", Some(&["causeway-daemon", "causeway-tunnel", "causeway-acme"])),
+    ("connector", Some(&["causeway-daemon", "causeway-tunnel", "causeway-acme", "causeway-front"])),
+    ("edge", Some(&["causeway-daemon", "causeway-tunnel", "causeway-acme", "causeway-front"])),
     ("l2", Some(&["causeway-daemon"])),
     ("deploy/sample", Some(&[])),
     ("tests", None),

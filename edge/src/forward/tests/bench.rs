@@ -23,20 +23,21 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::certified::Certified;
-use crate::door;
 use crate::doorman::Doorman;
-use crate::exchange::{Arriving, Exchange, InBody, InError, Interim, OutBody, Visitor};
 use crate::forward::forward;
 use crate::gate::Gate;
 use crate::keeper::KeeperHandle;
 use crate::metrics::Metrics;
-use crate::observe::{Observers, Start};
-use crate::record::Record;
 use crate::registry::Registry;
 use crate::route::Pattern;
-use crate::shard::{Patience, Shard};
+use crate::shard::Shard;
 use crate::status::{TunnelStatus, tunnels};
 use crate::store::{KeyRecord, TunnelRecord};
+use crate::tunnels;
+use causeway_front::exchange::{Arriving, Exchange, InBody, InError, Interim, OutBody, Visitor};
+use causeway_front::forward::Patience;
+use causeway_front::observe::{Observers, Start};
+use causeway_front::record::Record;
 
 pub(super) const HOST: &str = "a.example";
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -90,7 +91,7 @@ impl Bench {
         drop(
             shard
                 .drain
-                .spawn_service("listener", door::tunnels::take(Arc::clone(&shard), Arc::new(listener), None)),
+                .spawn_service("listener", tunnels::take(Arc::clone(&shard), Arc::new(listener), None)),
         );
         Self { shard, token, address, first: Arc::default(), next: Mutex::new(0) }
     }
