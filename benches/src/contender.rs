@@ -1,4 +1,4 @@
-//! The ways that are compared: haproxy alone, haproxy in front of rathole, and ours; each with its processes to weigh.
+//! The ways that are compared: haproxy alone, haproxy in front of rathole, and ours, with TLS that ends at the edge or at home; each with its processes to weigh.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -71,16 +71,36 @@ impl Contender {
 
 /// Ours: the real edge and the real connector, full features, logs at their default.
 pub async fn causeway(origin: SocketAddr) -> Contender {
+    ours("causeway", Folder::default(), &to(format!("http://{origin}")), None).await
+}
+
+/// The same with TLS that ends in the connector.
+pub async fn causeway_at_home(origin: SocketAddr) -> Contender {
+    let folder = Folder::default();
+    let certificate = Certificate::for_names(&[HOST]);
+    let certificates = folder.join("certificates");
+    std::fs::create_dir(&certificates).expect("a folder can be made in a temporary one");
+    let ca = folder.write("certificates/cert.pem", &certificate.cert_pem);
+    folder.write("certificates/key.pem", &certificate.key_pem);
+    let rules = format!(
+        "certificateFolders: ['{}']\ningress:\n  - {{ service: 'http://{origin}', tls: connector }}\n",
+        certificates.display()
+    );
+    ours("causeway-at-home", folder, &rules, Some(ca)).await
+}
+
+/// `ca` is whom visitors trust, if it is not the edge's own authority.
+async fn ours(name: &'static str, folder: Folder, rules: &str, ca: Option<PathBuf>) -> Contender {
     let config = "log: { format: text, level: info }\n";
     let edge = Edge::with(EdgeOptions { config: config.into(), ..Default::default() }).await;
     let created = edge.create("bench", &[HOST]).await;
-    let mut connector = Connector::start(&created.token, &to(format!("http://{origin}")));
+    let mut connector = Connector::start_in(folder, &created.token, rules, &[]);
     connector.ready(Duration::from_secs(20)).await;
     let (program, folder) = connector.into_parts();
     let contender = Contender {
-        name: "causeway",
+        name,
         https: edge.https,
-        ca: edge.ca(),
+        ca: ca.unwrap_or_else(|| edge.ca()),
         programs: vec![("causeway-connector", program)],
         idle: Vec::new(),
         _folder: folder,

@@ -21,6 +21,9 @@ struct Options {
     /// Length of one run.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Only those whose name begins so.
+    #[arg(long, default_value = "")]
+    only: String,
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -39,7 +42,8 @@ async fn main() -> anyhow::Result<()> {
     nginx.put("1k.bin", &vec![b'x'; 1024]);
     nginx.put("bulk.bin", &vec![b'y'; usize::try_from(BULK_BYTES)?]);
 
-    let contenders = start(&nginx, &mut report).await;
+    let mut contenders = start(&nginx, &mut report).await;
+    contenders.retain(|contender| contender.name.starts_with(&options.only));
     for contender in &contenders {
         same_bytes(&tools.curl, contender).await?;
         report.contenders.push(contender.name);
@@ -75,7 +79,8 @@ async fn main() -> anyhow::Result<()> {
 
 /// Every contender whose programs are installed; the others are named.
 async fn start(nginx: &Nginx, report: &mut Report) -> Vec<Contender> {
-    let mut contenders = vec![contender::causeway(nginx.addr).await];
+    let mut contenders =
+        vec![contender::causeway(nginx.addr).await, contender::causeway_at_home(nginx.addr).await];
     let Some(haproxy) = causeway_tests::needs("haproxy") else {
         report.missing.push("haproxy is not installed (tests/prepare installs it)".into());
         return contenders;

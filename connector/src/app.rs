@@ -13,12 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use causeway_acme::Handle;
 use causeway_daemon::admin::{Admin, BoundAdmin, Reply, get};
 use causeway_daemon::drain::{Drain, Finished};
 use causeway_daemon::pulse::Pulse;
 use causeway_daemon::readiness::Readiness;
 use causeway_daemon::signals::{Signals, Stopping};
 use causeway_daemon::telemetry::Levels;
+use causeway_front::metrics::{Visitors, certificates as of_certificates};
 use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::flow::Budget;
@@ -29,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::home::{Home, certificates};
 use crate::metrics::Metrics;
 use crate::origin::Egress;
 use crate::reload::{self, Reloader, Source};
@@ -82,6 +85,7 @@ struct View {
     budget: Budget,
     drain: Drain,
     started: Instant,
+    orders: Option<Handle>,
     admin: Option<SocketAddr>,
 }
 
@@ -121,6 +125,8 @@ impl App {
         let admin_address = admin_address.or(config.metrics);
         let (grace, congestion) = (config.grace, config.congestion);
         let stalls = Stalls::new(budget.clone(), metrics.bodies_evicted.clone());
+        let at_home = config.home.clone();
+        let tls = certificates::from_files(&at_home)?;
         let rules = RuleSet::build(config, None, &ground)?;
         reload::note(&ground, &rules);
         let rules = Arc::new(ArcSwap::from_pointee(rules));
@@ -136,6 +142,15 @@ impl App {
         .with_budget(budget.clone())
         .with_congestion(congestion);
         let reloaded = watch::Sender::new(1);
+        let visitors = Visitors::default();
+        let home = Home::new(Arc::clone(&tls), visitors.clone(), budget.clone(), (token.tunnel, id));
+        let orders =
+            certificates::order(&at_home, &home, &rules, &board, reloaded.subscribe(), &drain).await?;
+        let of_home = registry.sub_registry_with_prefix("causeway_connector");
+        visitors.register(of_home);
+        of_certificates::register(of_home, orders.clone(), Arc::clone(&tls));
+        let watched = Arc::clone(&tls);
+        drop(drain.spawn_service("certificates", async move { watched.watch().await }));
         let ties = Arc::new(Ties {
             dialer,
             rules: Arc::clone(&rules),
@@ -172,20 +187,26 @@ impl App {
             budget,
             drain: drain.clone(),
             started: Instant::now(),
+            orders,
             admin: bound_to,
         });
         showing.send_replace(Some(Arc::clone(&view)));
 
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
-            let shard = Shard {
-                index,
-                drain: drain.child(),
-                rules: Arc::clone(&rules),
-                metrics: metrics.clone(),
-                stalls: stalls.clone(),
+            let shard = || {
+                let drain = drain.child();
+                Shard {
+                    index,
+                    home: home.of_shard(&rules, &drain),
+                    drain,
+                    rules: Arc::clone(&rules),
+                    metrics: metrics.clone(),
+                    challenges: home.challenges.clone(),
+                    stalls: stalls.clone(),
+                }
             };
-            let thread = Thread::start(Arc::new(shard), &pulse);
+            let thread = Thread::start(index, shard, &pulse);
             threads.push(thread.with_context(|| format!("cannot start the thread of shard {index}"))?);
         }
         let threads_of_slots: Arc<[ShardThread]> = threads.iter().map(ShardThread::of).collect();
@@ -194,7 +215,7 @@ impl App {
             drop(drain.spawn_service("edge manager", manager));
         }
         let reloader = file.map(|Source { path, watch, text }| {
-            let reloader = Arc::new(Reloader::new(path, text, rules, ground, reloaded, board));
+            let reloader = Arc::new(Reloader::new(path, text, rules, ground, reloaded, board, tls));
             drop(drain.spawn_service("reload", Arc::clone(&reloader).run(watch)));
             reloader
         });
@@ -280,6 +301,11 @@ impl View {
                 .iter()
                 .map(|edge| self.board.edge(&edge.name.name, edge.name.trouble.lock().clone()))
                 .collect(),
+            certificates: self
+                .orders
+                .as_ref()
+                .map(|handle| handle.overview().names.clone())
+                .unwrap_or_default(),
             requests,
             in_flight,
             origin_errors,

@@ -40,7 +40,12 @@ pub(crate) fn status(status: StatusCode, method: &Method) -> (ResponseHead, Firs
     (ResponseHead { status, headers, body }, First::Only(Bytes::new()))
 }
 
-fn page(status: StatusCode, kind: &'static str, body: String, method: &Method) -> (ResponseHead, First) {
+pub(crate) fn page(
+    status: StatusCode,
+    kind: &'static str,
+    body: String,
+    method: &Method,
+) -> (ResponseHead, First) {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

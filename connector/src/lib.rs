@@ -19,6 +19,7 @@ mod exchange;
 mod explain;
 mod failure;
 mod headers;
+mod home;
 mod metrics;
 mod origin;
 mod passing;

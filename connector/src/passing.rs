@@ -1,4 +1,5 @@
-//! The life of a connection that passes through: to the rule's service and back, byte for byte.
+//! The life of a connection that the edge does not read: to the rule's service and back, byte for byte, or to our own door where
+//! its TLS ends here.
 
 use std::sync::Arc;
 
@@ -18,6 +19,10 @@ use crate::upgrade;
 /// Serves one connection, from its opening to its end.
 pub(crate) async fn serve(shard: &Shard, passage: Passage, mut send: SendStream, mut recv: RecvStream) {
     let rule = shard.rules.load().choose_passing(passage.route, &passage.name).cloned();
+    if let Some(rule) = rule.as_ref().filter(|rule| rule.tls == TlsEnd::Connector) {
+        shard.metrics.passed(&rule.label, rule.tls);
+        return shard.home.serve(send.into_raw(), recv.into_raw(), passage.visitor).await;
+    }
     let Some((rule, origin)) = rule.as_ref().and_then(|rule| Some((rule, origin(rule)?))) else {
         tracing::warn!(request = %passage.request_id, route = passage.route, host = passage.name.escape_default().to_string(),
             "the edge passed a connection on that was not asked for: refused");
@@ -25,7 +30,7 @@ pub(crate) async fn serve(shard: &Shard, passage: Passage, mut send: SendStream,
         recv.stop(AbortCode::UnknownRoute);
         return send.abort(AbortCode::UnknownRoute);
     };
-    shard.metrics.passed(&rule.label, TlsEnd::Passthrough);
+    shard.metrics.passed(&rule.label, rule.tls);
     let gone = send.stopped();
     let connected = tokio::select! {
         biased;

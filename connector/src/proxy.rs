@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use causeway_tunnel::{AbortCode, BodyKind, Kind, Opening, RecvStream, RequestHead, SendStream};
+use causeway_tunnel::{
+    AbortCode, Authority, BodyKind, First, Kind, Opening, RecvStream, RequestHead, ResponseHead, SendStream,
+};
 use http::StatusCode;
 use tokio::time::{Instant, timeout};
 
@@ -22,8 +24,16 @@ use crate::shard::Shard;
 use crate::upgrade;
 use crate::upload::Upload;
 
-/// Serves one stream that the edge opened, from its head to its end.
-pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: RecvStream) {
+/// Who opened a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Edge,
+    /// We ourselves, for a visitor whose TLS ended here.
+    Home,
+}
+
+/// Serves one stream, from its head to its end.
+pub(crate) async fn serve(shard: Arc<Shard>, from: From, mut send: SendStream, mut recv: RecvStream) {
     let _in_flight = InFlight::new(&shard.metrics);
     let begun = Instant::now();
     let opening = match timeout(OPENING_TIMEOUT, recv.opening()).await {
@@ -44,7 +54,18 @@ pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: Rec
         Opening::Unknown(_) => return refuse(&shard, send, recv, &kind, AbortCode::UnknownKind),
     };
     shard.metrics.requests_total.inc();
-    let rule = shard.rules.load().choose(head.route, head.scheme, &head.authority, &head.path).cloned();
+    if let Some(answer) = challenge(&shard, &head) {
+        // An error means that nobody waits for it any more.
+        let _ = send.response(&answer.0, answer.1).await;
+        return;
+    }
+    let rules = shard.rules.load();
+    let rule = match from {
+        From::Edge => rules.choose(head.route, head.scheme, &head.authority, &head.path),
+        From::Home => rules.choose_at_home(&head.authority, &head.path),
+    };
+    let rule = rule.cloned();
+    drop(rules);
     match rule {
         Ok(rule) => answer(&shard, &rule, head, send, recv, begun).await,
         Err(NoRule::UnknownRoute) => {
@@ -60,6 +81,13 @@ pub(crate) async fn serve(shard: Arc<Shard>, mut send: SendStream, mut recv: Rec
             let _ = send.response(&answer, first).await;
         }
     }
+}
+
+/// HTTP-01: what to answer an authority that looks, by plain HTTP, whether a name whose TLS ends here is ours.
+fn challenge(shard: &Shard, head: &RequestHead) -> Option<(ResponseHead, First)> {
+    let Authority { host, .. } = Authority::parse(head.authority.as_bytes()).ok()?;
+    let text = shard.challenges.http(&host, &head.path)?;
+    Some(builtin::page(StatusCode::OK, "text/plain; charset=utf-8", text, &head.method))
 }
 
 /// Turns away a stream of a kind that no rule of ours takes.

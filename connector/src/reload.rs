@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use causeway_daemon::watch::Watch;
+use causeway_front::tls::Tls;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::config;
+use crate::home::certificates;
 use crate::rules::{Ground, RuleSet};
 use crate::status::Board;
 
@@ -41,6 +43,7 @@ pub(crate) struct Reloader {
     ground: Ground,
     reloaded: watch::Sender<u64>,
     board: Arc<Board>,
+    tls: Arc<Tls>,
     asked: Notify,
 }
 
@@ -52,8 +55,9 @@ impl Reloader {
         ground: Ground,
         reloaded: watch::Sender<u64>,
         board: Arc<Board>,
+        tls: Arc<Tls>,
     ) -> Self {
-        Self { path, text: Mutex::new(text), rules, ground, reloaded, board, asked: Notify::new() }
+        Self { path, text: Mutex::new(text), rules, ground, reloaded, board, tls, asked: Notify::new() }
     }
 
     /// SIGHUP: read the file, whether it changed or not (a `caPool` may have).
@@ -81,13 +85,22 @@ impl Reloader {
             known.clone_from(text);
         }
         let before = self.rules.load_full();
-        let built =
-            config::load(&self.path).and_then(|config| RuleSet::build(config, Some(&before), &self.ground));
+        let built = config::load(&self.path).map_err(anyhow::Error::from).and_then(|config| {
+            let rules = RuleSet::build(config, Some(&before), &self.ground)?;
+            // Read anew, whether their list changed or not: this may be why somebody asked.
+            certificates::reload(&self.tls, &rules.config.home)?;
+            Ok(rules)
+        });
         match built {
             Ok(rules) => {
                 let (generation, count) = (rules.generation, rules.config.rules.len());
                 for warning in &rules.config.warnings {
                     tracing::warn!("{}:{warning}", rules.config.file);
+                }
+                if (&rules.config.home.data, &rules.config.home.acme)
+                    != (&before.config.home.data, &before.config.home.acme)
+                {
+                    tracing::warn!("`data` and `acme` take effect at the next start");
                 }
                 note(&self.ground, &rules);
                 self.rules.store(Arc::new(rules));

@@ -1,6 +1,6 @@
 //! The rules in force: the checked file with its table, its origins and its routes; swapped whole on reload.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use causeway_daemon::config::ConfigError;
@@ -21,7 +21,7 @@ pub(crate) struct RuleSet {
     pub(crate) generation: u64,
     pub(crate) config: Config,
     table: Table,
-    /// Of connections that pass through, if any do.
+    /// Of connections that the edge does not read, if there are any.
     passing: Option<Table>,
     rules: Vec<Arc<ActiveRule>>,
     origins: HashMap<String, Vec<Arc<Origin>>>,
@@ -37,6 +37,8 @@ pub(crate) struct ActiveRule {
     /// `hostname path`, for logs and labels.
     pub(crate) label: String,
     pub(crate) handler: Handler,
+    /// Where TLS of its visitors ends.
+    pub(crate) tls: TlsEnd,
     pub(crate) host_header: Option<HeaderValue>,
     pub(crate) visitor_ip_header: Option<HeaderName>,
     pub(crate) metrics: RuleMetrics,
@@ -126,11 +128,12 @@ impl RuleSet {
             }
             let label = match &rule.path {
                 Some(path) => format!("{} {path}", rule.hostname),
-                None if rule.tls.is_edge() => rule.hostname.to_string(),
-                None => format!("{} tls:{}", rule.hostname, rule.tls.as_str()),
+                None if rule.tls == TlsEnd::Passthrough => format!("{} tls:passthrough", rule.hostname),
+                None => rule.hostname.to_string(),
             };
             rules.push(Arc::new(ActiveRule {
                 handler,
+                tls: rule.tls,
                 host_header: rule
                     .origin
                     .http_host_header
@@ -189,11 +192,23 @@ impl RuleSet {
             return Err(NoRule::UnknownRoute);
         };
         // An edge that has read what came by TLS to a name that passes through was not asked to.
-        let is_read = scheme == Scheme::Https && self.passes_through(&host);
+        let is_read = scheme == Scheme::Https && self.unread_by(&host).is_some();
         if !pattern.matches(&host) || is_read {
             return Err(NoRule::UnknownRoute);
         }
-        match self.table.find(&host, target) {
+        self.find(&host, target)
+    }
+
+    /// The rule for a request whose TLS ended here.
+    pub(crate) fn choose_at_home(&self, authority: &str, target: &str) -> Result<&Arc<ActiveRule>, NoRule> {
+        match Authority::parse(authority.as_bytes()) {
+            Ok(Authority { host, .. }) if self.at_home(&host).is_some() => self.find(&host, target),
+            _ => Err(NoRule::UnknownRoute),
+        }
+    }
+
+    fn find(&self, host: &Host, target: &str) -> Result<&Arc<ActiveRule>, NoRule> {
+        match self.table.find(host, target) {
             Choice::Rule(index) => Ok(&self.rules[index]),
             Choice::Ambiguous => Err(NoRule::AmbiguousPath),
             // The last rule takes everything; without rules nothing was announced.
@@ -201,14 +216,23 @@ impl RuleSet {
         }
     }
 
-    /// The rule for a connection that came in by a route and passes through.
+    /// What the visitors of a name are told whose TLS ends here.
+    pub(crate) fn at_home(&self, host: &Host) -> Option<Visitors> {
+        let rule = self.unread_by(host).map(|index| &self.config.rules[index])?;
+        (rule.tls == TlsEnd::Connector).then_some(rule.visitors)
+    }
+
+    /// All names whose TLS ends here.
+    pub(crate) fn names_at_home(&self) -> BTreeSet<Pattern> {
+        let offers = self.routes.values().filter(|offer| offer.tls == TlsEnd::Connector);
+        offers.map(|offer| offer.pattern.clone()).collect()
+    }
+
+    /// The rule for a connection that came in by a route and is not read at the edge.
     pub(crate) fn choose_passing(&self, route: u32, name: &str) -> Option<&Arc<ActiveRule>> {
         let pattern = self.offered(route, |tls| !tls.is_edge())?;
-        let name = Host::name(name).ok().filter(|name| pattern.matches(name) && self.passes_through(name))?;
-        match self.passing.as_ref()?.find(&name, "/") {
-            Choice::Rule(index) => Some(&self.rules[index]),
-            Choice::Ambiguous | Choice::Nothing => None,
-        }
+        let name = Host::name(name).ok().filter(|name| pattern.matches(name))?;
+        self.unread_by(&name).map(|index| &self.rules[index])
     }
 
     /// Names whose TLS does not end at the edge.
@@ -223,10 +247,10 @@ impl RuleSet {
         is_fit(&offer.tls).then_some(&offer.pattern)
     }
 
-    /// Whether the first rule that takes a name passes its TLS through.
-    fn passes_through(&self, host: &Host) -> bool {
-        let passing = self.passing.as_ref().and_then(|passing| passing.first(host));
-        passing.is_some_and(|rule| self.table.first(host).is_none_or(|other| rule < other))
+    /// The first rule that takes a name, if the edge does not read what its TLS holds.
+    fn unread_by(&self, host: &Host) -> Option<usize> {
+        let rule = self.passing.as_ref()?.first(host)?;
+        self.table.first(host).is_none_or(|other| rule <= other).then_some(rule)
     }
 
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
@@ -234,11 +258,12 @@ impl RuleSet {
     }
 }
 
-/// What is announced for a rule. A name that passes through, and has a rule for what comes in the clear, is announced for both.
+/// What is announced for a rule. A name whose TLS the edge does not read, and has a rule for what comes in the clear, is
+/// announced for both.
 fn offers(config: &Config, rule: &Rule) -> impl Iterator<Item = Offer> {
     let offer = |tls| Offer { pattern: rule.hostname.clone(), tls, visitors: rule.visitors };
     let end = end_of(&config.rules, &rule.hostname);
-    let requests = rule.tls.is_edge().then(|| offer(TlsEnd::Edge));
+    let requests = (rule.tls != TlsEnd::Passthrough).then(|| offer(TlsEnd::Edge));
     requests.into_iter().chain((!end.is_edge()).then(|| offer(end)))
 }
 
@@ -348,6 +373,38 @@ mod tests {
         assert_eq!(choose(any, Scheme::Https, "c.a.dev"), Err(NoRule::UnknownRoute));
         assert_eq!(choose(edge, Scheme::Https, "x.a.dev"), Ok("x.a.dev"));
         assert_eq!(choose(wide, Scheme::Http, "c.a.dev"), Err(NoRule::UnknownRoute), "a connection's route");
+    }
+
+    #[test]
+    fn a_name_that_ends_at_home_is_announced_for_connections_and_for_what_comes_in_the_clear() {
+        let text = "data: /d\ningress:\n  - { hostname: a.dev, path: ^/x, service: 'http://10.0.0.1', tls: connector }\n  - { hostname: a.dev, service: 'http://10.0.0.2', tls: connector }\n  - service: http_status:404\n";
+        let rules = build(text, None, &ground());
+        let announced = rules.announcement();
+        let told: Vec<_> = announced
+            .iter()
+            .map(|route| (route.hostname.as_str(), route.kind.to_string(), route.tls.as_str()))
+            .collect();
+        let expected =
+            [("a.dev", "request", "edge"), ("a.dev", "connect", "connector"), ("*", "request", "edge")];
+        assert_eq!(told, expected.map(|(name, kind, tls)| (name, kind.to_owned(), tls)));
+        let [clear, whole, any] = [0, 1, 2].map(|at| announced[at].id);
+        assert_eq!(rules.choose_passing(whole, "a.dev").unwrap().tls, TlsEnd::Connector);
+        assert!(
+            rules.choose_passing(clear, "a.dev").is_none() && rules.choose_passing(whole, "b.dev").is_none()
+        );
+        let at_home = |host, path| rules.choose_at_home(host, path).map(|rule| rule.label.as_str());
+        assert_eq!([at_home("A.dev:443", "/x"), at_home("a.dev", "/y")], [Ok("a.dev ^/x"), Ok("a.dev")]);
+        assert_eq!(at_home("b.dev", "/"), Err(NoRule::UnknownRoute), "its TLS ends at the edge");
+        assert!(rules.choose(clear, Scheme::Http, "a.dev", "/x").is_ok());
+        assert_eq!(
+            rules.choose(any, Scheme::Https, "a.dev", "/x").unwrap_err(),
+            NoRule::UnknownRoute,
+            "nobody may have read it"
+        );
+        assert_eq!(
+            rules.names_at_home().into_iter().map(|name| name.to_string()).collect::<Vec<_>>(),
+            ["a.dev"]
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::dial::EdgeName;
-use crate::proxy::serve;
+use crate::proxy::{From, serve};
 use crate::rules::RuleSet;
 use crate::shard::Shard;
 use crate::silence;
@@ -172,7 +172,7 @@ async fn run(
         let drain = shard.drain.clone();
         drain.clone().spawn_service("accept", async move {
             while let Some((send, recv)) = session.accept().await {
-                drop(drain.spawn("request", serve(Arc::clone(&shard), send, recv)));
+                drop(drain.spawn("request", serve(Arc::clone(&shard), From::Edge, send, recv)));
             }
         })
     };

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use causeway_acme::Answers as Challenges;
 use causeway_daemon::drain::Drain;
 
+use crate::home::HomeShard;
 use crate::metrics::Metrics;
 use crate::rules::RuleSet;
 use crate::stalled::Stalls;
@@ -17,6 +19,9 @@ pub(crate) struct Shard {
     pub(crate) drain: Drain,
     pub(crate) rules: Arc<ArcSwap<RuleSet>>,
     pub(crate) metrics: Metrics,
+    pub(crate) home: HomeShard,
+    /// What authorities look for now.
+    pub(crate) challenges: Challenges,
     /// Of the whole process.
     pub(crate) stalls: Stalls,
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use causeway_acme::View;
 use causeway_daemon::readiness::{Hold, Readiness};
-use causeway_tunnel::{RefusedRoute, Role, Session, TlsEnd};
+use causeway_tunnel::{Pattern, RefusedRoute, Role, Session, TlsEnd};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,9 @@ pub struct Status {
     pub draining: bool,
     pub config: ConfigStatus,
     pub edges: Vec<EdgeStatus>,
+    /// Those that are ordered for names whose TLS ends here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<View>,
     pub requests: u64,
     pub in_flight: u64,
     pub origin_errors: u64,
@@ -174,6 +179,16 @@ impl Board {
 
     pub(crate) fn config_error(&self) -> Option<String> {
         self.inner.lock().config_error.clone()
+    }
+
+    /// Whether an edge has taken this name.
+    pub(crate) fn is_served(&self, name: &Pattern) -> bool {
+        let name = name.to_string();
+        let inner = self.inner.lock();
+        inner.sessions.iter().any(|((key, _), live)| {
+            let refused = inner.refused.get(&key.edge);
+            live.announced && !refused.is_some_and(|refused| refused.iter().any(|one| one.hostname == name))
+        })
     }
 
     pub(crate) fn edge(&self, address: &str, trouble: Option<String>) -> EdgeStatus {
@@ -293,6 +308,18 @@ impl Status {
             for name in &self.config.tls {
                 writeln!(out, "tls    {}: {}", name.hostname, name.tls.as_str())?;
             }
+            for certificate in &self.certificates {
+                let days = certificate.days_left(unix_now()).map(|days| format!(", {days} days left"));
+                let error = certificate.last_error.as_ref().map(|error| format!(": {error}"));
+                writeln!(
+                    out,
+                    "cert   {}: {:?}{}{}",
+                    certificate.name,
+                    certificate.state,
+                    days.unwrap_or_default(),
+                    error.unwrap_or_default()
+                )?;
+            }
             writeln!(
                 out,
                 "requests  {} served, {} in flight, {} failed by origins",
@@ -328,6 +355,11 @@ impl Status {
         write(&mut out).expect("a String takes everything");
         out
     }
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 const NO_SESSION: &str = "a session with an edge that is heard and has answered what is announced";

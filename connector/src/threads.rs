@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::origin::SWEEP_EVERY;
+use crate::proxy::{From, serve};
 use crate::shard::Shard;
 
 /// A running shard.
@@ -21,17 +22,22 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    pub(crate) fn start(shard: Arc<Shard>, pulse: &Pulse) -> io::Result<Self> {
+    /// `make` is called within the runtime that carries the shard.
+    pub(crate) fn start(index: usize, make: impl FnOnce() -> Shard, pulse: &Pulse) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
+        let shard = {
+            let _inside = handle.enter();
+            Arc::new(make())
+        };
         let (stop, stopped) = oneshot::channel::<()>();
-        let join = Builder::new().name(format!("shard-{}", shard.index)).spawn(move || {
+        let join = Builder::new().name(format!("shard-{index}")).spawn(move || {
             // Dropped or sent: either ends it.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
         let thread = Self { shard, handle, stop, join };
-        thread.spawn_service("beat", pulse.beat(format!("shard {}", thread.shard.index)));
+        thread.spawn_service("beat", pulse.beat(format!("shard {index}")));
         let shard = Arc::clone(&thread.shard);
         thread.spawn_service("sweep", async move {
             loop {
@@ -39,6 +45,12 @@ impl Thread {
                 for origin in shard.rules.load_full().origins() {
                     origin.sweep(shard.index);
                 }
+            }
+        });
+        let shard = Arc::clone(&thread.shard);
+        thread.spawn_service("requests at home", async move {
+            while let Some((send, recv)) = shard.home.requests.accept().await {
+                drop(shard.drain.spawn("request", serve(Arc::clone(&shard), From::Home, send, recv)));
             }
         });
         Ok(thread)

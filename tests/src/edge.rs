@@ -44,6 +44,7 @@ pub struct Edge {
     pub http: SocketAddr,
     pub tunnel: SocketAddr,
     pub admin: SocketAddr,
+    trusted: Option<PathBuf>,
 }
 
 /// What `tunnel create` gave.
@@ -106,7 +107,16 @@ impl Edge {
                 .unwrap_or_else(|| panic!("no address {name} in {listening}"))
         };
         let (https, http) = (address("https"), address("http"));
-        Self { https, http, tunnel: address("tunnel"), admin: address("admin"), program, data, config }
+        Self {
+            https,
+            http,
+            tunnel: address("tunnel"),
+            admin: address("admin"),
+            program,
+            data,
+            config,
+            trusted: None,
+        }
     }
 
     /// Runs `causeway-edge ARGS --data FOLDER`.
@@ -205,7 +215,12 @@ impl Edge {
 
     /// The certificate authority that visitors must trust.
     pub fn ca(&self) -> PathBuf {
-        self.data.join("dev-ca.pem")
+        self.trusted.clone().unwrap_or_else(|| self.data.join("dev-ca.pem"))
+    }
+
+    /// Its visitors are shown the certificates of others.
+    pub fn trust(&mut self, ca: PathBuf) {
+        self.trusted = Some(ca);
     }
 
     /// Kills it at once and gives back the data folder, for an edge that starts again.

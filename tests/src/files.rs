@@ -31,7 +31,8 @@ impl Folder {
     /// When it cannot be written.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.join(name);
-        let temporary = self.join(&format!(".{name}.new"));
+        let temporary =
+            path.with_file_name(format!(".{}.new", path.file_name().unwrap_or_default().display()));
         std::fs::write(&temporary, content).expect("a temporary file can be written");
         std::fs::rename(&temporary, &path).expect("a temporary file can be renamed");
         path

@@ -24,6 +24,7 @@ pub mod programs;
 pub mod relay;
 pub mod run;
 pub mod site;
+pub mod tls_end;
 pub mod wait;
 
 pub use run::{long, needs, run, run_within};

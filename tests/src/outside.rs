@@ -1,8 +1,14 @@
-//! Sites whose TLS ends at home: with `CAUSEWAY_TLS=passthrough` an edge and a connector of their own stand in front of each
-//! site's, and pass its visitors' connections on unread. So the whole suite of requests runs through them.
+//! Sites whose TLS ends at home, so that the whole suite of requests runs through that as well. With `CAUSEWAY_TLS=passthrough` an
+//! edge and a connector of their own stand in front of each site's, and pass its visitors' connections on unread; with
+//! `CAUSEWAY_TLS=connector` each site's own connector ends it.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
 
 use crate::connector::Connector;
 use crate::edge::Edge;
+use crate::files::{Certificate, Folder};
 use crate::names::{NAMES, START};
 
 /// What stands in front of a site.
@@ -12,9 +18,22 @@ pub struct Outside {
     pub connector: Connector,
 }
 
-/// Whether this run is to be one of such sites.
-pub fn is_wanted() -> bool {
-    std::env::var("CAUSEWAY_TLS").is_ok_and(|end| end == "passthrough")
+/// The same rules with TLS that ends in the connector, and the certificate that it shows.
+///
+/// # Panics
+/// When the rules are not some.
+pub fn at_home(folder: &Folder, rules: &str) -> (String, PathBuf) {
+    let certificate = Certificate::for_names(&NAMES);
+    let certificates = folder.join("certificates");
+    std::fs::create_dir(&certificates).expect("a folder can be made in a temporary one");
+    let shown = folder.write("certificates/site.pem", &certificate.cert_pem);
+    folder.write("certificates/key.pem", &certificate.key_pem);
+    let mut file: Value = causeway_daemon::config::parse("config.yml", rules).expect("rules");
+    for rule in file["ingress"].as_array_mut().expect("a list of rules") {
+        rule["tls"] = "connector".into();
+    }
+    file["certificateFolders"] = vec![certificates.display().to_string()].into();
+    (file.to_string(), shown)
 }
 
 impl Outside {

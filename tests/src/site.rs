@@ -8,6 +8,7 @@ pub use crate::names::NAMES;
 use crate::names::START;
 use crate::outside::{self, Outside};
 use crate::relay::Relay;
+use crate::tls_end;
 
 /// The name that most tests visit.
 pub const APP: &str = "app.example.test";
@@ -37,10 +38,17 @@ impl Site {
     pub async fn with(options: EdgeOptions, folder: Folder, rules: &str) -> Self {
         let mut edge = Edge::with(options).await;
         let tunnel = edge.create("site", &NAMES).await;
-        let mut connector = Connector::start_in(folder, &tunnel.token, rules, &[]);
+        let rules = if tls_end::is_at_home() {
+            let (rules, shown) = outside::at_home(&folder, rules);
+            edge.trust(shown);
+            rules
+        } else {
+            rules.to_owned()
+        };
+        let mut connector = Connector::start_in(folder, &tunnel.token, &rules, &[]);
         connector.ready(START).await;
         edge.wait_state("site", "HEALTHY", START).await;
-        let outside = if outside::is_wanted() { Some(Outside::of(&mut edge).await) } else { None };
+        let outside = if tls_end::is_passed_through() { Some(Outside::of(&mut edge).await) } else { None };
         Self { edge, connector, tunnel, outside }
     }
 

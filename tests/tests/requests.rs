@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use causeway_tests::client::{End, PROTOCOLS, fetch, visit};
+use causeway_tests::client::{End, fetch, protocols, visit};
 use causeway_tests::origin::content::{Sum, pattern_sum};
 use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, nginx::Nginx, sample, sample_h2c};
@@ -35,7 +35,7 @@ fn every_method_arrives_as_it_was_sent() {
     run(async {
         let origin = sample().await;
         let site = Site::of(http(&origin)).await;
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "QUERY"] {
                 let request = Request::builder()
                     .method(method)
@@ -57,7 +57,7 @@ fn hazard_028_paths_arrive_byte_for_byte() {
         let site = Site::of(origin.service()).await;
         let paths =
             ["/a/../b", "//x//y", "/%2f%2F", "/a;p=1", "/%00", "/a%20b?c=%zz&d=%", "/~user/!$&'()*+,=:@"];
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             for path in paths {
                 // `%zz` is no valid escape, but the query is the origin's to judge.
                 let answer = visit(&site.edge, protocol, &url(path)).await;
@@ -74,7 +74,7 @@ fn bodies_go_both_ways_with_and_without_a_length() {
     run(async {
         let origin = sample().await;
         let site = Site::of(http(&origin)).await;
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             for length in [0, 1, 100, 16 * 1024, 64 * 1024 + 1, MIB, 8 * MIB + 7] {
                 for kind in ["bytes", "chunked"] {
                     let answer = visit(&site.edge, protocol, &url(&format!("/{kind}/{length}"))).await.ok();
@@ -141,7 +141,7 @@ fn answers_without_a_body_have_none() {
         })
         .await;
         let site = Site::of(origin.service()).await;
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             for (path, status) in [("/204", 204), ("/304", 304), ("/205", 205)] {
                 let answer = visit(&site.edge, protocol, &url(path)).await;
                 assert_eq!(
@@ -172,7 +172,7 @@ fn hazard_145_early_hints_pass_in_order() {
         )
         .await;
         let site = Site::of(origin.service()).await;
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             let answer = visit(&site.edge, protocol, &url("/")).await.ok();
             let links: Vec<_> =
                 answer.interim.iter().map(|(status, headers)| (*status, headers[0].1.clone())).collect();
@@ -247,7 +247,7 @@ fn trailers_pass_both_ways() {
         let seen = client.answer("POST").await.unwrap().ok().json();
         assert_eq!(seen["trailers"], serde_json::json!([["x-sum", "43"]]));
 
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             let request = Request::get(url("/trailers")).header("te", "trailers").body(Bytes::new()).unwrap();
             let answer = fetch(&site.edge, protocol, request).await.unwrap().ok();
             assert_eq!(answer.trailers, [("x-checksum".to_owned(), "b1946ac9".to_owned())], "{protocol:?}");
@@ -385,7 +385,7 @@ fn nginx_serves_files_ranges_compression_and_uploads() {
         nginx.put("file.bin", &content);
         nginx.put("text.txt", "compress me ".repeat(1000).as_bytes());
         let site = Site::of(nginx.service()).await;
-        for protocol in PROTOCOLS {
+        for protocol in protocols() {
             let whole = visit(&site.edge, protocol, &url("/file.bin")).await.ok();
             assert_eq!(whole.body, content, "{protocol:?}");
             let range =

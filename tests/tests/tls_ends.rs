@@ -193,6 +193,15 @@ fn hazard_123_nobody_takes_a_name_outside_his_grant_by_passing_it_through() {
     });
 }
 
+/// A connector's folder with the certificate of the usual name.
+fn home_folder(home: &Home) -> Folder {
+    let folder = Folder::default();
+    std::fs::create_dir(folder.join("certificates")).unwrap();
+    folder.write("certificates/c.pem", &home.certificate.cert_pem);
+    folder.write("certificates/k.pem", &home.certificate.key_pem);
+    folder
+}
+
 /// A POST whose body never ends: while it is on its way, everybody who may see it has it.
 async fn say(edge: &Edge, ca: &std::path::Path, secret: &str) -> Http1 {
     let stream = tls_connect(edge.https, ca, APP, &["http/1.1"]).await.unwrap();
@@ -217,7 +226,7 @@ fn scalars(certificate: &Certificate) -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn an_edge_that_passes_tls_through_holds_neither_key_nor_body_and_one_that_ends_it_holds_both() {
+fn an_edge_that_does_not_read_holds_neither_key_nor_body_and_one_that_ends_tls_holds_both() {
     run(async {
         let secret = format!("secret-{:032x}", rand::random::<u128>());
         let home = Home::start().await;
@@ -235,6 +244,23 @@ fn an_edge_that_passes_tls_through_holds_neither_key_nor_body_and_one_that_ends_
         assert_eq!(of_site(&site.edge), (false, false), "key, body");
         drop(kept);
         assert_eq!(of_site(&site.edge), (false, false), "key, body");
+
+        // Nor one whose connector ends it.
+        let origin = sample().await;
+        let folder = home_folder(&home);
+        let rules = format!(
+            "certificateFolders: ['{}']\ningress:\n  - {{ service: '{}', tls: connector }}\n",
+            folder.join("certificates").display(),
+            http(&origin)
+        );
+        let site = Site::with(EdgeOptions::default(), folder, &rules).await;
+        let kept = say(&site.edge, &home.ca(), &secret).await;
+        let sunk = || std::future::ready((origin.counters().sunk() > 0).then_some(()));
+        wait::until("the body at the origin", SOON, sunk).await;
+        assert_eq!(of_site(&site.edge), (false, false), "key, body");
+        let pid = site.connector.program.pid();
+        assert!(key.iter().any(|key| holds(pid, key)) && holds(pid, secret.as_bytes()), "they are at home");
+        drop(kept);
 
         // The search finds both where they are.
         let folder = Folder::default();

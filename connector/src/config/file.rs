@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use causeway_acme::config::Acme;
 use causeway_daemon::config::nearest;
-use causeway_tunnel::{Congestion, Pattern};
+use causeway_tunnel::{Congestion, Pattern, TlsEnd};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -14,7 +16,7 @@ use super::foreign::{Foreign, Tolerant};
 use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
 use super::visitors::{self, Hsts, Http, Visitors, Written};
-use super::{Config, Problem, Rule, Warning, tls};
+use super::{AtHome, Config, Problem, Rule, Warning, tls};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
@@ -33,6 +35,9 @@ pub(super) struct File {
     shards: Option<Spanned<usize>>,
     buffer_bytes: Option<usize>,
     congestion: Option<Congestion>,
+    data: Option<PathBuf>,
+    acme: Option<Acme>,
+    certificate_folders: Option<Vec<PathBuf>>,
     warnings: Vec<Warning>,
 }
 
@@ -109,7 +114,12 @@ impl File {
             rules.push(check_rule(rule, &inherited, &mut warnings)?);
         }
         catch_all(&raw, &rules)?;
-        tls::check(&rules, |index| {
+        let home = AtHome {
+            data: self.data,
+            acme: self.acme.unwrap_or_default(),
+            certificate_folders: self.certificate_folders.unwrap_or_default(),
+        };
+        tls::check(&rules, &home, |index| {
             let at = place(&raw.value[index]);
             (at.line(), at.column())
         })?;
@@ -142,6 +152,7 @@ impl File {
             shards,
             buffer_bytes: self.buffer_bytes.filter(|bytes| *bytes > 0),
             congestion: self.congestion.unwrap_or_default(),
+            home,
             warnings,
         };
         unreachable(&mut config, &raw.value);
@@ -198,12 +209,12 @@ fn check_rule(
     };
     let tls = rule.tls.as_ref().map(tls::end).transpose()?.unwrap_or_default();
     let own = rule.origin_request.as_ref().map(|own| &own.value);
-    if let Some(at) = own.and_then(OriginRequest::proxy_protocol_at).filter(|_| tls.is_edge()) {
+    if let Some(at) = own.and_then(OriginRequest::proxy_protocol_at).filter(|_| tls != TlsEnd::Passthrough) {
         return Err(Problem::at(at, "`proxyProtocol` is for rules with `tls: passthrough`")
             .help(Some("HTTP tells the visitor in X-Real-IP; see also `visitorIpHeader`".to_owned())));
     }
     let (service, at) = match &rule.service {
-        Some(text) if !tls.is_edge() => (tls::service(text)?, text.referenced),
+        Some(text) if tls == TlsEnd::Passthrough => (tls::service(text)?, text.referenced),
         Some(text) => {
             let service = Service::parse(&text.value)
                 .map_err(|error| Problem::at(text.referenced, error.reason).help(error.help))?;
@@ -248,7 +259,7 @@ fn ignored(key: &Foreign, known: &[&str]) -> Warning {
 fn catch_all(raw: &Spanned<Vec<Spanned<Tolerant<RawRule>>>>, rules: &[Rule]) -> Result<(), Problem> {
     // What passes TLS through takes nothing of what comes in the clear.
     let is_catch_all =
-        |rule: &Rule| rule.hostname == Pattern::Any && rule.path.is_none() && rule.tls.is_edge();
+        |rule: &Rule| rule.hostname == Pattern::Any && rule.path.is_none() && rule.tls != TlsEnd::Passthrough;
     if let Some((index, rule)) =
         rules.iter().enumerate().find(|(index, rule)| index + 1 < rules.len() && is_catch_all(rule))
     {
@@ -278,7 +289,7 @@ fn place(rule: &Spanned<Tolerant<RawRule>>) -> Location {
 fn unreachable(config: &mut Config, raw: &[Spanned<Tolerant<RawRule>>]) {
     let (requests, passing) = (config.table(), config.passing());
     for (index, raw) in raw.iter().enumerate() {
-        let table = if config.rules[index].tls.is_edge() { &requests } else { &passing };
+        let table = if config.rules[index].tls != TlsEnd::Passthrough { &requests } else { &passing };
         if let Some(earlier) = table.shadowed_by(index) {
             let earlier_rule = &config.rules[earlier];
             let text = format!(
@@ -352,6 +363,9 @@ impl<'de> Visitor<'de> for FileVisitor {
                 "shards" => file.shards = Some(map.next_value()?),
                 "bufferBytes" => file.buffer_bytes = map.next_value()?,
                 "congestion" => file.congestion = map.next_value()?,
+                "data" => file.data = map.next_value()?,
+                "acme" => file.acme = Some(map.next_value()?),
+                "certificateFolders" => file.certificate_folders = map.next_value()?,
                 other if KEYS.contains(&other) => {
                     map.next_value::<IgnoredAny>()?;
                     file.warnings

@@ -17,6 +17,9 @@ pub(super) const KEYS: &[&str] = &[
     "shards",
     "bufferBytes",
     "congestion",
+    "data",
+    "acme",
+    "certificateFolders",
     // Who the tunnel is: the token says it.
     "tunnel",
     "credentials-file",
@@ -117,7 +120,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// How many of [`KEYS`] do something here.
-pub(super) const OURS: usize = 15;
+pub(super) const OURS: usize = 18;
 
 /// Why a known key does nothing. Only for keys of [`KEYS`] that the file does not use.
 pub(super) fn why(key: &str) -> &'static str {

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use causeway_acme::config::Acme;
 use causeway_daemon::config::ConfigError;
 use causeway_tunnel::{Congestion, Pattern, TlsEnd};
 
@@ -49,8 +50,21 @@ pub struct Config {
     pub(crate) buffer_bytes: Option<usize>,
     /// `congestion`: how sessions find out what the line takes.
     pub(crate) congestion: Congestion,
+    /// What `tls: connector` stands on.
+    pub(crate) home: AtHome,
     /// What is odd but no error.
     pub(crate) warnings: Vec<Warning>,
+}
+
+/// Certificates of names whose TLS ends at home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AtHome {
+    /// `data`: a folder of the connector's own, for certificates that it orders. Default: none, and none are ordered.
+    pub(crate) data: Option<PathBuf>,
+    /// `acme`: as at the edge.
+    pub(crate) acme: Acme,
+    /// `certificateFolders`: PEM files that somebody else renews. Default: none.
+    pub(crate) certificate_folders: Vec<PathBuf>,
 }
 
 /// One rule, checked.
@@ -88,12 +102,12 @@ pub(crate) struct Problem {
 }
 
 impl Config {
-    /// The rules as a table to match requests against.
+    /// The rules as a table to match requests against, wherever TLS of those ended that are read.
     pub fn table(&self) -> Table {
-        Table::of(self.matchers(), |index| self.rules[index].tls.is_edge())
+        Table::of(self.matchers(), |index| self.rules[index].tls != TlsEnd::Passthrough)
     }
 
-    /// The rules as a table to match connections against that pass through.
+    /// The rules as a table to match connections against that the edge does not read.
     pub(crate) fn passing(&self) -> Table {
         Table::of(self.matchers(), |index| !self.rules[index].tls.is_edge())
     }

@@ -77,6 +77,11 @@ pub enum Protocol {
 /// All, for tests that run over each.
 pub const PROTOCOLS: [Protocol; 3] = [Protocol::Http1, Protocol::Http2, Protocol::Http3];
 
+/// Those by which this run's sites are reached: no TLS that ends behind the edge comes by UDP.
+pub fn protocols() -> impl Iterator<Item = Protocol> {
+    PROTOCOLS.into_iter().filter(|protocol| *protocol != Protocol::Http3 || !crate::tls_end::is_at_home())
+}
+
 /// One request on a connection of its own, to a name at an edge.
 pub async fn fetch(
     edge: &impl Entrance,
