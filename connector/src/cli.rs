@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::app::{App, DEFAULT_PORTS, Settings};
 use crate::config::{self, Config};
 use crate::explain::explain;
+use crate::home::certificates;
 use crate::metrics::Metrics;
 use crate::reload::Source;
 use crate::rules::{Ground, RuleSet};
@@ -206,7 +207,9 @@ fn token(file: Option<&Path>) -> Result<Token> {
 fn load_checked(file: &Path) -> Result<Config, ConfigError> {
     let config = config::load(file)?;
     let ground = Ground { egress: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 };
-    RuleSet::build(config, None, &ground).map(|rules| rules.config)
+    let config = RuleSet::build(config, None, &ground)?.config;
+    certificates::from_files(&config.home).map_err(|error| config.error_at((1, 1), error.to_string()))?;
+    Ok(config)
 }
 
 fn check(file: &Path, output: Output) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! Which names can be served over HTTPS: those that a certificate is good for. What is announced without one is said,
 //! once a name, and again when it was mended and broke anew; certificates that change are followed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,11 @@ impl Certified {
     /// Whether a visitor can shake hands for this name; of a wildcard, for one of its names at least.
     pub(crate) fn covers(&self, pattern: &Pattern) -> bool {
         self.tls.as_ref().is_none_or(|tls| tls.covers(pattern))
+    }
+
+    /// The names that files are good for, and when those end, in Unix seconds.
+    pub(crate) fn files(&self) -> BTreeMap<String, i64> {
+        self.tls.as_ref().map(|tls| tls.ends_of_files()).unwrap_or_default()
     }
 
     /// Warns of names as they come without a certificate, for ever.

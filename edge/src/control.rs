@@ -18,7 +18,7 @@ use crate::config::Address;
 use crate::issuing::Issuing;
 use crate::keeper::KeeperHandle;
 use crate::registry::{Registry, ago};
-use crate::status::{Buffers, Listening, Status, tunnels};
+use crate::status::{Buffers, FileCertificate, Listening, Status, tunnels};
 
 pub(crate) use certificates::with_certificates;
 
@@ -58,6 +58,12 @@ impl Source {
                 .handle()
                 .map(|handle| handle.overview().names.clone())
                 .unwrap_or_default(),
+            certificate_files: self
+                .certified
+                .files()
+                .into_iter()
+                .map(|(name, not_after)| FileCertificate { name, not_after })
+                .collect(),
         }
     }
 

@@ -32,6 +32,18 @@ pub struct Status {
     /// Those that the edge orders by itself.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
+    /// Those from files, by the names that they are good for.
+    #[serde(default)]
+    pub certificate_files: Vec<FileCertificate>,
+}
+
+/// A name that a certificate from a file is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileCertificate {
+    pub name: String,
+    /// Unix seconds.
+    pub not_after: i64,
 }
 
 pub use causeway_acme::View as CertificateStatus;

@@ -303,6 +303,10 @@ fn files_come_first_and_nothing_is_ordered_beside_them() {
         assert_eq!(by_file.shake("filed.example.test").await.unwrap(), own.der());
         let of_file = ["hostname=\"filed.example.test\"", "source=\"file\""];
         assert!(edge.metric("causeway_edge_certificate_days_left", &of_file).await > 1000.0);
+        let status = edge.status().await;
+        assert_eq!(status["certificateFiles"].as_array().map(Vec::len), Some(1), "{status}");
+        let listed = edge.cli(&["cert", "list"]).await.ok();
+        assert!(listed.contains(" FILE "), "{listed}");
         assert!(!pebble.log().contains("filed.example.test"), "{}", pebble.log());
     });
 }

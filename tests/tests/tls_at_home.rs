@@ -191,6 +191,10 @@ fn rules_that_could_not_serve_are_named_with_the_mend() {
                 output.text()
             );
         }
+        let none =
+            "certificateFolders: [/does/not/exist]\ningress:\n  - { service: hello_world, tls: connector }\n";
+        let output = check(none).await;
+        assert!(output.code != 0 && output.text().contains("/does/not/exist"), "{}", output.text());
         let text = format!(
             "data: /tmp/x\ningress:\n  - {{ hostname: {ONE}, path: ^/a, service: hello_world, tls: connector }}\n  - {{ hostname: {ONE}, service: hello_world }}\n  - service: http_status:404\n"
         );

@@ -67,16 +67,26 @@ impl StateFile {
             .create(data)
             .map_err(|error| told("cannot make the folder", &error))?;
         let path = data.join(NAME);
-        let state = match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                StorageError(format!("{} is damaged: {error}; take it away to begin anew", path.display()))
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+        let (state, is_new) = match fs::read(&path) {
+            Ok(text) => {
+                let state = serde_json::from_slice(&text).map_err(|error| {
+                    StorageError(format!(
+                        "{} is damaged: {error}; take it away to begin anew",
+                        path.display()
+                    ))
+                })?;
+                (state, false)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (State::default(), true),
             Err(error) => return Err(told("cannot read what is kept in", &error)),
         };
         let file = Self { path, state: Arc::new(Mutex::new(state)) };
-        // What cannot be written is to be said now, not when the first certificate is lost.
-        file.write(&file.state.lock()).map_err(|error| told("cannot write to", &error))?;
+        // What cannot be written is to be said now, not when the first certificate is lost. What is there is served in any case.
+        let written = file.write(&file.state.lock()).map_err(|error| told("cannot write to", &error));
+        match written {
+            Err(error) if !is_new => tracing::error!(%error, "certificates cannot be kept"),
+            written => written?,
+        }
         Ok(file)
     }
 

@@ -15,6 +15,7 @@ use super::text::{row, table, when};
 use super::{CliError, Common};
 use crate::config::Config;
 use crate::route::Pattern;
+use crate::status::{FileCertificate, Status};
 use crate::unix_now;
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +55,8 @@ pub(super) async fn run(common: &Common, command: Command) -> Result<ExitCode, C
     match command {
         Command::List => {
             let all = views(&config).await?;
-            common.output.print(&all, |all| list(all))?;
+            let files = files(&config).await?;
+            common.output.print(&all, |all| list(all, &files))?;
         }
         Command::Show { name } => {
             let view = view(&config, &name).await?;
@@ -138,6 +140,13 @@ async fn views(config: &Config) -> Result<Vec<View>, CliError> {
     serde_json::from_slice(&body).map_err(|error| unlike(&error))
 }
 
+/// What files are good for: the edge orders none of it, but who looks for a name looks here.
+async fn files(config: &Config) -> Result<Vec<FileCertificate>, CliError> {
+    let (_, body) = unix_client::get(&config.control_socket(), "/status").await?;
+    let status: Status = serde_json::from_slice(&body).map_err(|error| unlike(&error))?;
+    Ok(status.certificate_files)
+}
+
 fn unlike(error: &serde_json::Error) -> CliError {
     CliError::Other(format!(
         "the running edge is of another version than this program ({error}): update the older"
@@ -177,8 +186,8 @@ pub(super) fn word(state: State) -> &'static str {
     }
 }
 
-fn list(all: &[View]) -> String {
-    if all.is_empty() {
+fn list(all: &[View], files: &[FileCertificate]) -> String {
+    if all.is_empty() && files.is_empty() {
         return "no automatic certificates yet: a granted name gets one when a connector announces it, or by \
                 `causeway-edge cert add NAME`"
             .to_owned();
@@ -192,6 +201,9 @@ fn list(all: &[View]) -> String {
             &when(view.renew_at),
             view.last_error.as_deref().unwrap_or_default(),
         ]));
+    }
+    for file in files {
+        rows.push(row([&file.name, "FILE", &when(Some(file.not_after)), "by others", ""]));
     }
     table(&rows)
 }

@@ -55,6 +55,11 @@ fn text(status: &Status) -> String {
         text.push('\n');
         text.push_str(&certificates_text(&status.certificates));
     }
+    if let Some(first) = status.certificate_files.iter().min_by_key(|file| file.not_after) {
+        let (count, end) = (status.certificate_files.len(), when(Some(first.not_after)));
+        let names = format!("good for {count} names, the first ends {end} ({})", first.name);
+        text.push_str(&table(&[row(["files", &names])]));
+    }
     for tunnel in &status.tunnels {
         text.push('\n');
         text.push_str(&tunnel_text(tunnel));
