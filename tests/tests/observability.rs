@@ -17,6 +17,27 @@ use causeway_tests::site::{APP, Site};
 use http::Request;
 
 #[test]
+fn programs_with_nothing_to_do_do_next_to_nothing() {
+    run(async {
+        let origin = sample().await;
+        let site = Site::of(http(&origin)).await;
+        visit(&site.edge, Protocol::Http1, &format!("https://{APP}/bytes/1")).await.ok();
+        let used = || [site.edge.program.usage().cpu, site.connector.program.usage().cpu];
+        // Of several windows one is enough: what never rests uses all of each, and what a busy machine makes dearer does not.
+        let mut least = [Duration::MAX; 2];
+        for _ in 0..3 {
+            let before = used();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = used();
+            for at in 0..2 {
+                least[at] = least[at].min(now[at] - before[at]);
+            }
+        }
+        assert!(least.iter().all(|used| *used < Duration::from_millis(150)), "in a second: {least:?}");
+    });
+}
+
+#[test]
 fn each_request_is_one_line_with_everything_that_happened() {
     run(async {
         let origin = sample().await;

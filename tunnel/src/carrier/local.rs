@@ -235,7 +235,12 @@ impl SendHalf {
             Stage::Stopped(code) => return Err(Ended::Aborted(code)),
             _ => return Err(Ended::Aborted(AbortCode::Cancelled)),
         }
+        let before = pipe.ready.len();
         pipe.ready.extend(chunks.iter_mut().map(std::mem::take).filter(|chunk| !chunk.is_empty()));
+        if pipe.ready.len() == before {
+            // Two ends that wake each other for nothing would do so for ever.
+            return Ok(());
+        }
         self.both.arrivals[self.to as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(reader) = pipe.reader.take() {
             reader.wake();
@@ -339,6 +344,29 @@ mod tests {
         drop(back);
         assert_eq!(read(&mut recv).await, Ok(Some(b"d".to_vec())));
         assert_eq!(read(&mut recv).await, Ok(None));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_write_of_nothing_wakes_nobody() {
+        let (one, other) = pair();
+        let (mut send, _recv) = one.open().unwrap();
+        let (_back, mut there) = other.take().unwrap();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(there.poll_read(&Context::from_waker(&waker), |_| ()).is_pending());
+        send.write(&mut [Bytes::new()]).unwrap();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        write(&mut send, "a").unwrap();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
