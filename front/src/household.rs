@@ -1,4 +1,4 @@
-//! Who is here, by household: what the visitors of one address hold of the edge, so that nobody takes what all need.
+//! Who is here, by household: what the visitors of one address hold of the program, so that nobody takes what all need.
 //!
 //! A household is an IPv4 address, or the /64 that one IPv6 line has. Its entry lives as long as a connection or a
 //! request of it does. A connection knows its household from the start, so a request costs no look into the table;

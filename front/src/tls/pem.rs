@@ -28,7 +28,7 @@ impl From<Vec<PemFiles>> for PemSources {
 /// Why certificate files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("cannot read {}: {source} (it must be PEM, and readable by the user that runs the edge)", path.display())]
+    #[error("cannot read {}: {source} (it must be PEM, and readable by the user that runs this program)", path.display())]
     Read { path: PathBuf, source: pem::Error },
     #[error("{} is not PEM but DER or PKCS#12: {}", path.display(), mend)]
     Der { path: PathBuf, mend: &'static str },
