@@ -6,6 +6,9 @@ use super::MIN_PACKETS;
 
 /// The queue that we keep: what a busy scheduler, delayed acknowledgements and a radio's turns need to keep the line full.
 const SLACK: Duration = Duration::from_millis(5);
+/// Between neighbours the turns of a busy machine are all there is to it, and they take longer: a window that they outlast sends
+/// less, is believed slow for it, and ends at a fraction of the line.
+const NEAR_SLACK: Duration = Duration::from_millis(20);
 /// On a fast line it is bounded: receive buffers of the usual 212 kB hold no more.
 const SLACK_BYTES: f64 = 384.0 * 1024.0;
 /// The same for every connection, however little it carries: so two on one line end up with the same rate.
@@ -176,12 +179,16 @@ impl Model {
     }
 
     fn extra(&self) -> u64 {
-        let is_near = self.min_rtt.is_some_and(|way| way < NEAR);
-        self.mtu * if is_near { NEAR_PACKETS } else { EXTRA_PACKETS }
+        self.mtu * if self.is_near() { NEAR_PACKETS } else { EXTRA_PACKETS }
     }
 
     fn slack(&self) -> f64 {
-        (self.rate * SLACK.as_secs_f64()).min(SLACK_BYTES)
+        let slack = if self.is_near() { NEAR_SLACK } else { SLACK };
+        (self.rate * slack.as_secs_f64()).min(SLACK_BYTES)
+    }
+
+    fn is_near(&self) -> bool {
+        self.min_rtt.is_some_and(|way| way < NEAR)
     }
 }
 
