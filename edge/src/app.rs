@@ -268,7 +268,7 @@ fn gate(config: &Config, listening: &Listening, certified: Certified) -> Gate {
 }
 
 /// What is fixed once the edge runs, by key.
-fn fixed(config: &Config) -> [(&'static str, String); 12] {
+fn fixed(config: &Config) -> [(&'static str, String); 13] {
     [
         ("data", format!("{:?}", config.data)),
         ("address", format!("{:?}", config.address)),
@@ -276,6 +276,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 12] {
         ("admin", config.admin.to_string()),
         ("shards", format!("{:?}", config.shards)),
         ("http3", config.http3.to_string()),
+        ("earlyData", config.early_data.to_string()),
         ("httpsPort", format!("{:?}", config.https_port)),
         ("trustedProxies", format!("{:?}", config.trusted_proxies)),
         ("accessLog", format!("{:?}", config.access_log)),

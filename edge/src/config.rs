@@ -43,6 +43,9 @@ pub struct Config {
     pub shards: Shards,
     /// HTTP/3 for visitors, on the UDP ports of `listen.tunnel`. Default true.
     pub http3: bool,
+    /// Whether requests over HTTP/3 are taken from a visitor's first flight when it comes back (0-RTT): a round trip less. Those of safe
+    /// methods go on marked with `Early-Data: 1`, others wait for the handshake. Default false.
+    pub early_data: bool,
     /// The port where visitors reach HTTPS, which is where who comes by plain HTTP is sent. Default: that of the first
     /// `listen.https`.
     pub https_port: Option<NonZeroU16>,
@@ -132,6 +135,9 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one IPv4 address or IPv6 /64; trusted proxies are exempt. Default 512.
     pub connections_per_ip: usize,
+    /// New connections a second of one IPv4 address or IPv6 /64, after a burst of twice [`Limits::connections_per_ip`]; trusted
+    /// proxies are exempt. 0 is no limit. Default 100.
+    pub connection_rate_per_ip: u32,
     /// Requests in flight of one IPv4 address or IPv6 /64, WebSockets and event streams included; then 503. Behind a
     /// trusted proxy it is the visitor's address that counts. Default 512.
     pub requests_per_ip: usize,
@@ -247,6 +253,7 @@ impl Default for Config {
             acme: Acme::default(),
             shards: Shards(1),
             http3: true,
+            early_data: false,
             https_port: None,
             trusted_proxies: Vec::new(),
             grace: Duration::from_secs(30),
@@ -297,6 +304,7 @@ impl Default for Limits {
             visitor_idle_timeout: Duration::from_secs(60),
             connections: 0,
             connections_per_ip: 512,
+            connection_rate_per_ip: 100,
             requests_per_ip: 512,
             sessions_per_tunnel: 256,
             buffer_bytes: 0,

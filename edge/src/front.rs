@@ -50,6 +50,7 @@ pub(crate) struct Front {
     memory_bytes: usize,
     /// Where HTTP/3 is spoken, if it is.
     offer: Option<Offer>,
+    early_data: bool,
 }
 
 impl Front {
@@ -82,12 +83,17 @@ impl Front {
         let routes = Arc::clone(registry);
         let end_of = Arc::new(move |name: &Host| routes.end_of(name));
         let trusted: Vec<_> = config.trusted_proxies.iter().map(|cidr| cidr.0).collect();
-        let bounds = Bounds { connections: limits.connections_per_ip, requests: limits.requests_per_ip };
+        let bounds = Bounds {
+            connections: limits.connections_per_ip,
+            requests: limits.requests_per_ip,
+            rate: limits.connection_rate_per_ip,
+        };
         let households = Households::new(bounds, trusted.as_slice().into(), metrics.visitors.clone(), budget);
         let is_spoken = config.http3 && !listening.https.is_empty() && !listening.tunnel.is_empty();
         let offer = is_spoken.then(|| Offer::of(listening.tunnel.iter().map(SocketAddr::port)));
         Ok(Self {
             offer,
+            early_data: config.early_data,
             secure: Secure { tls, handshake_timeout: limits.tls_handshake_timeout, answers, end_of },
             certified,
             room: Room::new(connections, households),
@@ -158,7 +164,8 @@ impl Front {
         let offer = self.offer.clone()?;
         let Secure { tls, end_of, .. } = self.secure.clone();
         let room = Arc::clone(&self.room);
-        Some(Guests::new(tls, end_of, room, Arc::clone(service), offer, self.visitors.clone()))
+        let guests = Guests::new(tls, end_of, room, Arc::clone(service), offer, self.visitors.clone());
+        Some(if self.early_data { guests.with_early_data() } else { guests })
     }
 
     /// Serves visitors on one shard. Must be called within its runtime.

@@ -43,10 +43,8 @@ impl Tunnels {
         for socket in sockets {
             let tunnels = Certificates::of(identity);
             listeners.push(match &guests {
-                Some(guests) => {
-                    let both = tunnels.and(h3::ALPN, guests.certificates());
-                    Listener::new(socket, both, provider(), of)?.with_guests(h3::limits::TERMS)
-                }
+                Some(guests) => Listener::new(socket, guests.beside(tunnels), provider(), of)?
+                    .with_guests(h3::limits::TERMS),
                 None => Listener::new(socket, tunnels, provider(), of)?,
             });
         }

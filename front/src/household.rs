@@ -6,6 +6,7 @@
 //!
 //! A trusted proxy's own address is no household: thousands come from it.
 
+mod rate;
 mod readers;
 mod share;
 
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 
 use crate::metrics::{ReasonLabels, Visitors};
+use rate::Rates;
 use readers::Readers;
 pub use readers::Stalled;
 pub use readers::{EVICTED, Reader};
@@ -31,17 +33,21 @@ pub struct Bounds {
     pub connections: usize,
     /// Requests in flight, WebSockets and event streams included.
     pub requests: usize,
+    /// New connections a second. 0: as many as come.
+    pub rate: u32,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: 512, requests: 512 }
+        Self { connections: 512, requests: 512, rate: 100 }
     }
 }
 
 /// The part of [`Bounds::requests`] for connections that have not finished a request yet, beyond the first request of
 /// each: a burst of new connections leaves three quarters to those that have shown what they are.
 const YOUNG_PART: usize = 4;
+/// So many times [`Bounds::connections`] may come at once, before the rate counts.
+const BURST: usize = 2;
 /// Between two warnings of the same kind.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -57,6 +63,7 @@ struct Shared {
     metrics: Visitors,
     budget: Budget,
     said: Mutex<Said>,
+    rates: Mutex<Rates<Key>>,
     /// What all readers together keep waiting.
     stalled: Stalled,
 }
@@ -114,6 +121,7 @@ pub enum Crowded {
 #[derive(Debug, Default)]
 struct Said {
     connections: Rarely,
+    rate: Rarely,
     requests: Rarely,
 }
 
@@ -127,7 +135,14 @@ struct Rarely {
 impl Households {
     pub fn new(bounds: Bounds, trusted: Arc<[IpNet]>, metrics: Visitors, budget: Budget) -> Arc<Self> {
         let (table, said, stalled) = Default::default();
-        Arc::new(Self(Arc::new(Shared { table, bounds, trusted, metrics, budget, said, stalled })))
+        let rates = Mutex::new(Rates::new(bounds.rate, bounds.connections * BURST));
+        Arc::new(Self(Arc::new(Shared { table, bounds, trusted, metrics, budget, said, rates, stalled })))
+    }
+
+    /// The household of one who comes. None: it comes too often.
+    pub fn enter(&self, address: IpAddr) -> Option<Arc<Household>> {
+        let household = self.of(address);
+        household.comes().then_some(household)
     }
 
     pub fn of(&self, address: IpAddr) -> Arc<Household> {
@@ -163,6 +178,21 @@ impl Shared {
 }
 
 impl Household {
+    /// Whether a visitor may come now: what a handshake costs, an address may have only so often (hazard 104).
+    fn comes(&self) -> bool {
+        if self.key.is_proxy || self.shared.rates.lock().take(self.key, Instant::now()) {
+            return true;
+        }
+        let reason = "too often from one address";
+        self.shared.metrics.refused.get_or_create(&ReasonLabels { reason }).inc();
+        if let Some(refused) = self.shared.said.lock().rate.count(Instant::now()) {
+            tracing::warn!(address = %self.key.address, refused, rate = self.shared.bounds.rate, "refused connections: one \
+                address opens more a second than limits.connectionRatePerIp allows; if it is a proxy in front of this edge, name \
+                it in trustedProxies");
+        }
+        false
+    }
+
     /// Whether one more connection may come. If so, [`Household::disconnected`] is owed.
     pub fn connected(&self) -> bool {
         let max = self.shared.bounds.connections;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::household::{Household, Households};
 use crate::overload::{Overload, Step};
@@ -39,6 +39,8 @@ pub struct Pressure {
 
 /// The idle time above 80 % of all connections (hazard 109).
 const IDLE_UNDER_PRESSURE: Duration = Duration::from_secs(5);
+/// Who idles already sees within this time that it has become crowded.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Whether there is memory again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -76,7 +78,7 @@ impl Room {
 
     /// A place for a visitor from this address. None: his household has as many as it may have.
     pub fn take(self: &Arc<Self>, ip: IpAddr, permit: OwnedSemaphorePermit, open: &Gauge) -> Option<Stay> {
-        let household = self.households.of(ip);
+        let household = self.households.enter(ip)?;
         if !household.connected() {
             return None;
         }
@@ -110,6 +112,11 @@ impl Pressure {
         let is_high = self.is_tight() || self.open.load(Ordering::Relaxed) > self.max / 5 * 4;
         if is_high { calm.min(IDLE_UNDER_PRESSURE) } else { calm }
     }
+
+    /// When to look at a connection that may idle until then.
+    pub fn look(&self, until: Instant) -> Instant {
+        until.min(Instant::now() + LOOK_EVERY)
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +126,7 @@ mod tests {
     use crate::metrics::Visitors;
 
     fn room(max: usize, connections: usize) -> Arc<Room> {
-        let bounds = Bounds { connections, requests: 2 };
+        let bounds = Bounds { connections, requests: 2, ..Bounds::default() };
         Room::new(
             max,
             Households::new(

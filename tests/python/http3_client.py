@@ -1,4 +1,4 @@
-"""An HTTP/3 visitor of another make (aioquic): requests of every kind through an edge, a WebSocket over extended CONNECT, a change of address."""
+"""An HTTP/3 visitor of another make (aioquic): requests of every kind through an edge, a WebSocket over extended CONNECT, a change of address; and, when told to, requests within the hello (0-RTT)."""
 import asyncio
 import hashlib
 import json
@@ -12,7 +12,7 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection, Setting
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StreamReset
+from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StreamReset
 
 address, ca, host = sys.argv[1:4]
 ip, port = address.rsplit(":", 1)
@@ -23,8 +23,11 @@ class Visitor(QuicConnectionProtocol):
         super().__init__(*args, **kwargs)
         self.http = H3Connection(self._quic)
         self.events = defaultdict(asyncio.Queue)
+        self.early = None
 
     def quic_event_received(self, event):
+        if isinstance(event, HandshakeCompleted):
+            self.early = event.early_data_accepted
         if isinstance(event, StreamReset):
             self.events[event.stream_id].put_nowait(event)
         if isinstance(event, ConnectionTerminated):
@@ -155,9 +158,31 @@ class Relay(asyncio.DatagramProtocol):
         self.visitor.datagram_received(data, addr)
 
 
+async def early(configuration):
+    """Comes back twice with one ticket, and asks within the hello."""
+    tickets = []
+
+    def connected(**more):
+        return connect(ip, int(port), configuration=configuration, create_protocol=Visitor, session_ticket_handler=tickets.append, **more)
+
+    async with connected() as visitor:
+        await visitor.get("/bytes/1")
+        while not tickets:
+            await visitor.ping()
+    configuration.session_ticket = tickets[0]
+    for time in ["first", "again"]:
+        async with connected(wait_connected=False) as visitor:
+            streams = {method: visitor.ask(method, "/inspect") for method in ["GET", "POST"]}
+            seen = {method: (await visitor.answer(stream))[1] for method, stream in streams.items()}
+            marked = [method for method, body in seen.items() if b"early-data" in body.lower()]
+            print(time, f"taken={visitor.early} marked={','.join(marked)}")
+
+
 async def main():
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name=host, cafile=ca, verify_mode=ssl.CERT_REQUIRED)
     configuration.max_datagram_size = 1350
+    if sys.argv[4:] == ["early"]:
+        return await early(configuration)
     for kind in [requests, websocket, phone]:
         if sys.argv[4:] and kind.__name__ not in sys.argv[4:]:
             continue

@@ -3,6 +3,8 @@
 //!
 //! Its address is known before it runs, so that an edge can be told of it first: an edge needs no authority to start.
 
+mod gate;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::edge::Edge;
 use crate::files::{Certificate, Folder};
 use crate::origin::closed_port;
 use crate::{needs, wait};
+pub use gate::{Gate, Order};
 
 /// Where an authority will be.
 #[derive(Debug)]
@@ -90,6 +93,12 @@ impl Place {
             false => format!("  dns: {{ resolvers: [\"{}\"] }}\n", self.dns),
         };
         format!("acme:\n  directory: {}\n{dns}{further}", self.directory(""))
+    }
+
+    /// As [`Place::config`], with a proxy on the way.
+    pub fn config_by(&self, gate: &Gate) -> String {
+        let (before, behind) = (self.addr.to_string(), gate.addr.to_string());
+        self.config("").replace(&before, &behind)
     }
 
     /// Itself as an item of `directory`, with further fields.

@@ -333,6 +333,29 @@ fn over_the_bound_a_request_gets_503_with_retry_after_and_its_address_is_named()
 }
 
 #[test]
+fn hazard_104_an_address_that_shakes_hands_without_end_is_held_to_its_rate() {
+    run_within(Duration::from_secs(60), async {
+        let origin = sample().await;
+        let config = "limits: { connectionsPerIp: 8, connectionRatePerIp: 4 }".to_owned();
+        let options = EdgeOptions { config, ..Default::default() };
+        let site = Site::with(options, Folder::default(), &to(http(&origin))).await;
+        let began = Instant::now();
+        let mut served = 0;
+        while began.elapsed() < Duration::from_secs(2) {
+            served +=
+                u64::from(tls_connect(site.edge.https, &site.edge.ca(), APP, &["http/1.1"]).await.is_ok());
+        }
+        let most = 2 * 8 + 4 * (began.elapsed().as_secs() + 1);
+        assert!((16..=most).contains(&served), "{served} of at most {most}");
+        let labels = ["reason=\"too often from one address\""];
+        assert!(site.edge.metric("causeway_edge_connections_refused_total", &labels).await >= 1.0);
+        let line = site.edge.program.line("limits.connectionRatePerIp", Duration::from_secs(5)).await;
+        assert!(line.contains("127.0.0.1"), "{line}");
+        Neighbour::of(&site.edge).p99(1).await;
+    });
+}
+
+#[test]
 fn behind_a_trusted_proxy_the_named_visitor_is_bound_and_the_proxy_is_not() {
     run_within(Duration::from_secs(60), async {
         let origin = sample().await;

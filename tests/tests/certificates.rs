@@ -13,8 +13,8 @@ use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::{Certificate, Folder};
 use causeway_tests::origin::closed_port;
 use causeway_tests::origin::scripted::Scripted;
-use causeway_tests::pebble::{EAB, Manners, Pebble, Place};
-use causeway_tests::{long, run, run_within, wait};
+use causeway_tests::pebble::{EAB, Gate, Manners, Pebble, Place};
+use causeway_tests::{long, needs, run, run_within, wait};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -148,6 +148,39 @@ fn hazard_043_and_132_no_authority_means_an_alert_until_there_is_one() {
         let pebble = place.open(&Manners::of(&edge)).await;
         Visitors::of(&edge, &pebble).served(ONE, Duration::from_secs(60)).await;
         assert_eq!(kept(&edge, ONE).await["lastError"], Value::Null);
+    });
+}
+
+#[test]
+fn hazard_132_an_authority_that_has_had_enough_is_left_alone_for_as_long_as_it_says() {
+    run(async {
+        let (Some(place), Some(nginx)) = (Place::choose(), needs("nginx")) else { return };
+        let gate = Gate::before(&place, &nginx, 4).await;
+        let edge = edge(place.config_by(&gate)).await;
+        let pebble = place.open(&Manners::of(&edge)).await;
+        let visitors = Visitors::of(&edge, &pebble);
+        let _connector = connect(&edge, &[ONE], "hello_world").await;
+        visitors.served(ONE, ORDER).await;
+        kept(&edge, ONE).await;
+        gate.limit();
+        let before = visitors.shake(ONE).await.unwrap();
+        edge.cli(&["cert", "renew", ONE, "--no-wait"]).await.ok();
+        let refused = || async { gate.orders().iter().any(|order| order.status == 429).then_some(()) };
+        wait::until("an order to be refused", ORDER, refused).await;
+        wait::until("it to be told", ORDER, || async {
+            let failed = certificate(&edge, ONE).await;
+            failed["lastError"].as_str().is_some_and(|error| error.contains("too many certificates")).then_some(())
+        })
+        .await;
+        assert!(orders(&edge, "rate_limited").await >= 1.0);
+        assert_eq!(visitors.shake(ONE).await.unwrap(), before, "what is there is served on");
+        gate.unlimit();
+        let renewed = || async { (visitors.shake(ONE).await.unwrap() != before).then_some(()) };
+        wait::until("the renewal", Duration::from_secs(60), renewed).await;
+        let seen = gate.orders();
+        for pair in seen.windows(2).filter(|pair| pair[0].status == 429) {
+            assert!(pair[1].at - pair[0].at >= 4.0, "{seen:?}");
+        }
     });
 }
 
@@ -480,7 +513,7 @@ fn renewals_under_load_cost_no_handshake() {
     let (swaps, deadline) = if long() { (1000.0, 3600) } else { (30.0, 170) };
     run_within(Duration::from_secs(deadline), async {
         let Some(place) = Place::choose() else { return };
-        let edge = edge(place.config("")).await;
+        let edge = edge(place.config("") + "limits: { connectionRatePerIp: 0 }\n").await;
         let pebble = place.open(&Manners { validity: 60, ..Manners::of(&edge) }).await;
         edge.create("site", &["*.example.test"]).await;
         let visitors = Visitors::of(&edge, &pebble);

@@ -67,6 +67,31 @@ fn aioquic_asks_in_every_way_holds_a_websocket_and_changes_its_address() {
 }
 
 #[test]
+fn hazard_091_early_requests_are_marked_or_wait_and_a_ticket_is_good_for_one_time() {
+    let Some(python) = needs("python") else { return };
+    run(async move {
+        let origin = sample().await;
+        for (config, first) in
+            [("earlyData: true\n", "first taken=True marked=GET\n"), ("", "first taken=False marked=\n")]
+        {
+            let options = EdgeOptions { config: config.to_owned(), ..EdgeOptions::default() };
+            let site = Site::with(options, Folder::default(), &to(http(&origin))).await;
+            let script = causeway_tests::programs::here().join("python/http3_client.py");
+            let mut command = Command::new(&python);
+            command
+                .arg("-u")
+                .arg(script)
+                .arg(site.edge.tunnel.to_string())
+                .arg(site.edge.ca())
+                .args([APP, "early"]);
+            let seen = output(command).await;
+            assert!(seen.stdout.contains(first), "{config}: {}", seen.text());
+            assert!(seen.stdout.contains("again taken=False marked=\n"), "{config}: {}", seen.text());
+        }
+    });
+}
+
+#[test]
 fn ngtcp2_downloads_and_uploads() {
     let Some(gtlsclient) = needs("gtlsclient") else { return };
     run(async move {

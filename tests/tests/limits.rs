@@ -133,7 +133,8 @@ fn hazard_078_a_connection_that_has_asked_ten_thousand_times_is_ended_in_good_or
 fn hazard_111_without_file_descriptors_the_edge_waits_and_serves_on() {
     run(async {
         let origin = sample().await;
-        let config = "limits: { connections: 100000, connectionsPerIp: 100000 }".to_owned();
+        let config =
+            "limits: { connections: 100000, connectionsPerIp: 100000, connectionRatePerIp: 0 }".to_owned();
         let options = EdgeOptions { config, ..Default::default() };
         let site = Site::with(options, Folder::default(), &to(http(&origin))).await;
         let mut kept = site.http1().await;

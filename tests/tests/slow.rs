@@ -41,7 +41,7 @@ enum Slow {
 /// A site that everybody may visit as often as he likes: the attack is one of many addresses.
 async fn site() -> (Origin, Edge, Connector) {
     let origin = sample().await;
-    let config = "limits: { connections: 30000, connectionsPerIp: 30000, requestsPerIp: 30000 }".to_owned();
+    let config = "limits: { connections: 30000, connectionsPerIp: 30000, connectionRatePerIp: 0, requestsPerIp: 30000 }".to_owned();
     let edge = Edge::with(EdgeOptions { config, ..Default::default() }).await;
     // slowhttptest knows the site by a name that resolves.
     let names: Vec<&str> = NAMES.into_iter().chain(["localhost"]).collect();

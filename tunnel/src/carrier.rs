@@ -494,10 +494,16 @@ impl Attempt {
     }
 
     /// The carrier's own handshake. `guests`: what one is granted who speaks another protocol than the tunnel's.
-    pub(crate) async fn connect(self, guests: Option<Terms>) -> Result<Connection, Closed> {
+    pub(crate) async fn connect(
+        self,
+        guests: Option<Terms>,
+    ) -> Result<(Connection, Option<quic::Early>), Closed> {
         match self {
-            Self::Quic(attempt) => attempt.connect(guests).await.map(Connection::Quic),
-            Self::Memory(attempt) => Ok(Connection::Memory(attempt.connect())),
+            Self::Quic(attempt) => {
+                let (connection, early) = attempt.connect(guests).await?;
+                Ok((Connection::Quic(connection), early))
+            }
+            Self::Memory(attempt) => Ok((Connection::Memory(attempt.connect()), None)),
         }
     }
 }

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::carrier::ALPN;
 use crate::identity::{EdgeIdentity, Secret};
+
+/// Who may come back with early data: for each of so many visits, once. About a kilobyte each.
+const EARLY_VISITS: usize = 10_000;
+/// The one size that QUIC knows (RFC 9001 §4.6.1); what comes is bounded by its windows.
+const ANY_SIZE: u32 = u32::MAX;
 
 /// The edge's identity for the tunnel's protocol, and what others were given.
 #[derive(Debug)]
@@ -17,6 +22,7 @@ pub struct Certificates {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     others: Vec<(Vec<u8>, Arc<dyn ResolvesServerCert>)>,
+    early_data: bool,
     /// Of what is kept secret of the identity and outlives the process.
     secret: Secret,
 }
@@ -24,7 +30,7 @@ pub struct Certificates {
 impl Certificates {
     pub fn of(identity: &EdgeIdentity) -> Self {
         let (certificate, key, secret) = (identity.certificate(), identity.key(), identity.secret());
-        Self { certificate, key, others: Vec::new(), secret }
+        Self { certificate, key, others: Vec::new(), early_data: false, secret }
     }
 
     /// Serves another protocol on the same port.
@@ -34,12 +40,20 @@ impl Certificates {
         self
     }
 
+    /// Takes what a peer of another protocol sends with its hello when it comes back (0-RTT). A ticket is good for one time, so a
+    /// flight that is sent again by somebody else says nothing (RFC 9001 §9.2); after a restart none is good.
+    #[must_use]
+    pub fn with_early_data(self) -> Self {
+        Self { early_data: true, ..self }
+    }
+
     /// A key for one purpose of one listener, the same at each start.
     pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
         self.secret.derive(purpose)
     }
 
-    /// TLS 1.3 only, and never 0-RTT: registration must not be replayed (hazard 92).
+    /// TLS 1.3 only. 0-RTT is for others than connectors: these prove themselves over the whole handshake, which must not be
+    /// replayed (hazard 92).
     ///
     /// # Errors
     /// When the provider cannot do TLS 1.3, or not use the identity's key.
@@ -55,7 +69,10 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ByProtocol(by_protocol)));
         config.alpn_protocols = protocols;
-        config.max_early_data_size = 0;
+        if self.early_data {
+            config.max_early_data_size = ANY_SIZE;
+            config.session_storage = ServerSessionMemoryCache::new(EARLY_VISITS);
+        }
         Ok(config)
     }
 }

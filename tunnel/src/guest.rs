@@ -9,7 +9,9 @@
 //! of them hold unread. It begins small, doubles while the guest fills it within two round trips, and makes room for
 //! streams that stand still, so that these do not hold up the rest; all that of the process's [`Budget`].
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,9 +30,12 @@ pub use crate::limits::Terms;
 #[derive(Clone, Debug)]
 pub struct Guest(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     connection: quic::Connection,
+    /// The stream that came with the hello.
+    first: Mutex<Option<(quic::SendHalf, quic::RecvHalf)>>,
+    /// The rest of the handshake, where a stream came before it.
+    handshake: tokio::sync::Mutex<Option<Pin<Box<dyn Future<Output = bool> + Send>>>>,
     server_name: Option<String>,
     budget: Budget,
     sending: Mutex<Sending>,
@@ -81,7 +86,13 @@ const MAX_PACE_BYTES: usize = 8 * 1024 * 1024;
 const MAX_STANDING: usize = 4;
 
 impl Guest {
-    pub(crate) fn new(connection: quic::Connection, server_name: Option<String>, budget: &Budget) -> Self {
+    pub(crate) fn new(
+        connection: quic::Connection,
+        early: Option<quic::Early>,
+        server_name: Option<String>,
+        budget: &Budget,
+    ) -> Self {
+        let (first, handshake) = early.map(|early| (early.first, early.done)).unzip();
         let sending = Sending::new(budget, budget.sender_came());
         connection.set_send_window(sending.bytes() as u64);
         connection.set_receive_window(FIRST_WINDOW_BYTES as u64);
@@ -89,6 +100,8 @@ impl Guest {
             Receiving { more: budget.none(), pace: 0, standing: 0, read: 0, since: Instant::now() };
         Self(Arc::new(Inner {
             connection,
+            first: Mutex::new(first),
+            handshake: tokio::sync::Mutex::new(handshake),
             server_name,
             budget: budget.clone(),
             sending: Mutex::new(sending),
@@ -111,8 +124,22 @@ impl Guest {
     /// # Errors
     /// When the connection has ended.
     pub async fn accept(&self) -> Result<(Sender, Receiver), Closed> {
-        let (send, recv) = self.0.connection.accept().await?;
+        let first = self.0.first.lock().take();
+        let (send, recv) = match first {
+            Some(first) => first,
+            None => self.0.connection.accept().await?,
+        };
         Ok((Sender { half: send, guest: self.clone() }, Receiver { half: recv, guest: self.clone() }))
+    }
+
+    /// Until the handshake is done, or the connection lost. What comes on a stream before that ([`Receiver::is_early`]) may be what
+    /// somebody else overheard. Cancel safe.
+    pub async fn proved(&self) {
+        let mut handshake = self.0.handshake.lock().await;
+        if let Some(done) = handshake.as_mut() {
+            done.await;
+            *handshake = None;
+        }
     }
 
     /// The next stream that only it sends on. Cancel safe.
@@ -201,6 +228,12 @@ impl Guest {
     }
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.budget.sender_went();
@@ -263,6 +296,11 @@ impl Receiver {
             self.guest.read(bytes);
         }
         read.map_err(|ended| broken(&ended))
+    }
+
+    /// Whether it was opened before the guest's handshake was done (0-RTT).
+    pub fn is_early(&self) -> bool {
+        self.half.is_early()
     }
 
     /// Gives up reading, with a number of the guest's protocol. Does nothing after the end.

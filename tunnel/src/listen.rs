@@ -52,6 +52,7 @@ pub struct Knock {
 #[derive(Debug)]
 pub struct Stranger {
     connection: Connection,
+    early: Option<quic::Early>,
     protocol: Vec<u8>,
     shard: Shard,
     budget: Budget,
@@ -171,9 +172,9 @@ impl Knock {
         let until = Instant::now() + HANDSHAKE_TIMEOUT;
         let connected =
             timeout_at(until, attempt.connect(guests)).await.map_err(|_| HandshakeError::Timeout)?;
-        let connection = connected.map_err(HandshakeError::Connection)?;
+        let (connection, early) = connected.map_err(HandshakeError::Connection)?;
         let protocol = connection.protocol();
-        Ok(Stranger { connection, protocol, shard, budget, until, half_open })
+        Ok(Stranger { connection, early, protocol, shard, budget, until, half_open })
     }
 }
 
@@ -191,7 +192,7 @@ impl Stranger {
     pub fn into_guest(self) -> Option<Guest> {
         let Connection::Quic(connection) = self.connection else { return None };
         let server_name = connection.server_name();
-        Some(Guest::new(connection, server_name, &self.budget))
+        Some(Guest::new(connection, self.early, server_name, &self.budget))
     }
 
     /// Turns it away without a word.

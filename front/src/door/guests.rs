@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use causeway_tunnel::Host;
+use causeway_tunnel::certificates::Certificates;
 use causeway_tunnel::guest::Guest;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,6 +27,7 @@ pub struct Guests<H> {
     room: Arc<Room>,
     service: Arc<Service<H>>,
     offer: Offer,
+    early_data: bool,
     metrics: Visitors,
     accepted: Counter,
     open: Gauge,
@@ -43,13 +45,20 @@ impl<H: Handler> Guests<H> {
         let labels = ListenerLabels { listener: "http3" };
         let accepted = metrics.accepted.get_or_create_owned(&labels);
         let open = metrics.open.get_or_create_owned(&labels);
-        Self { tls, end_of, room, service, offer, metrics, accepted, open }
+        Self { tls, end_of, room, service, offer, early_data: false, metrics, accepted, open }
     }
 
-    /// What is shown to who speaks HTTP/3.
-    pub fn certificates(&self) -> Arc<dyn ResolvesServerCert> {
+    /// Takes requests from the first flight of who comes back (0-RTT).
+    #[must_use]
+    pub fn with_early_data(self) -> Self {
+        Self { early_data: true, ..self }
+    }
+
+    /// What the port shows: the tunnel's identity, and to who speaks HTTP/3 the certificates of sites.
+    pub fn beside(&self, tunnels: Certificates) -> Certificates {
         let (certificates, end_of) = (self.tls.certificates(), Arc::clone(&self.end_of));
-        Arc::new(OfTheEdge { certificates, end_of })
+        let both = tunnels.and(h3::ALPN, Arc::new(OfTheEdge { certificates, end_of }));
+        if self.early_data { both.with_early_data() } else { both }
     }
 
     /// The socket does not answer any more.

@@ -3,7 +3,7 @@ use super::*;
 fn households(requests: usize) -> Arc<Households> {
     let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8:0:9::7/128".parse().unwrap()];
     Households::new(
-        Bounds { connections: 2, requests },
+        Bounds { connections: 2, requests, rate: 0 },
         Arc::new(trusted),
         Visitors::default(),
         Budget::new(160 * 1024 * 1024),

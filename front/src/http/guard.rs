@@ -263,7 +263,8 @@ impl<T: Transport> Guard<T> {
             if self.side.is_draining() { Duration::ZERO } else { self.pressure.idle(self.limits.idle) };
         // hyper does not ask for the next head when a response ends, so the timer runs during the response already
         // and is moved when it fires.
-        Some((self.side.idle_since().unwrap_or_else(Instant::now) + idle, Due::Idle))
+        let until = self.side.idle_since().unwrap_or_else(Instant::now) + idle;
+        Some((self.pressure.look(until), Due::Idle))
     }
 
     /// The visitor keeps us waiting: sets the timer, and does what is due.

@@ -85,7 +85,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut retires = pin!(sleep_until(Instant::now() + service.limits.lifetime()));
     // Looks at idleness, and once the connection leaves at whether it has gone.
-    let mut timer = pin!(sleep_until(Instant::now() + service.pressure.idle(service.limits.idle)));
+    let mut timer = pin!(sleep_until(service.pressure.look(Instant::now() + service.limits.idle)));
     let mut leaving: Option<Leaving> = None;
     let mut tuner = Tuner::new(&shared.uploads, &service.budget);
     loop {
@@ -135,7 +135,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                     None => idle_since.unwrap_or(now) + service.pressure.idle(service.limits.idle),
                 };
                 leave = due <= now;
-                timer.as_mut().reset(due);
+                timer.as_mut().reset(service.pressure.look(due));
             }
         }
         if leave && leaving.is_none() {

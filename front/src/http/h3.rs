@@ -181,7 +181,10 @@ impl<H: Handler> Connection<H> {
         Ok(match (self.leaving, idle_since) {
             (Some(Leaving::Until(until)), _) => until,
             _ if has_uploads => now + limits::LOOK_EVERY,
-            (_, Some(since)) => since + self.service.pressure.idle(self.service.limits.idle),
+            (_, Some(since)) => {
+                let pressure = &self.service.pressure;
+                pressure.look(since + pressure.idle(self.service.limits.idle))
+            }
             (_, None) => self.alive + limits::SIGN_OF_LIFE,
         })
     }
@@ -198,8 +201,9 @@ impl<H: Handler> Connection<H> {
         }
         self.next_stream = self.next_stream.max(sender.id() + STRIDE);
         let running = Running::begin(&self.shared);
+        let unproved = receiver.is_early().then(|| self.guest.clone());
         let (service, peer) = (Arc::clone(&self.service), Arc::clone(&self.peer));
-        let answer = stream::serve(service, peer, running, (sender, receiver));
+        let answer = stream::serve(service, peer, running, unproved, (sender, receiver));
         drop(self.service.drain.spawn("http/3 request", answer));
         self.shared.requests() >= MAX_REQUESTS
     }

@@ -31,7 +31,7 @@ use crate::household::{Bounds, Households};
 use crate::listen;
 use crate::metrics::{ReasonLabels, Visitors};
 use crate::observe::{Finished, Observer, Observers};
-use crate::room::Room;
+use crate::room::{Pressure, Room};
 use crate::tls::{DevAuthority, PemSources, Tls};
 
 type Answering = Pin<Box<dyn Future<Output = Response<OutBody>> + Send>>;
@@ -304,7 +304,7 @@ impl Front {
         let handler = Told { inner: fake, seen: seen_sender, errors: error_sender };
         let observers = Observers::new([Arc::new(log_sender) as _]);
         let drain = Drain::new();
-        let bounds = Bounds { connections: 1000, requests: 1000 };
+        let bounds = Bounds { connections: 1000, requests: 1000, rate: 0 };
         let room =
             Room::new(1000, Households::new(bounds, Arc::new([]), Visitors::default(), Budget::default()));
         let forwarding = Forwarding::new(vec![], "test");
@@ -337,6 +337,10 @@ impl Front {
             errors: Mutex::new(errors),
             service,
         }
+    }
+
+    pub(crate) fn pressure(&self) -> &Pressure {
+        &self.service.pressure
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

@@ -23,7 +23,7 @@ use super::{Class, Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
 use crate::limits::Terms;
 pub(crate) use dial::Dial;
-pub(crate) use endpoint::{Attempt, Endpoint};
+pub(crate) use endpoint::{Attempt, Early, Endpoint};
 pub use socket::{Reuse, UdpReport, bind};
 
 /// One read takes so many chunks at most: one call a chunk doubles the cost of a bulk transfer.
@@ -310,6 +310,11 @@ impl RecvHalf {
             Err(ReadError::ConnectionLost(error)) => Err(Ended::Lost(closed(&error))),
             Err(_) => Err(Ended::Aborted(AbortCode::Cancelled)),
         })
+    }
+
+    /// Whether it was opened before the handshake was done.
+    pub(crate) fn is_early(&self) -> bool {
+        self.0.is_0rtt()
     }
 
     /// [`RecvHalf::stop`] in another protocol's words.

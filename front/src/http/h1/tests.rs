@@ -14,6 +14,7 @@ use super::super::testing::{Fake, Front};
 use super::*;
 use crate::exchange::{Abort, InError};
 use crate::http::page::{Hop, Page, Pages};
+use crate::overload::Step;
 
 /// Sends everything, reads until the server closes.
 async fn talk(front: &Front, bytes: &str) -> String {
@@ -396,6 +397,20 @@ async fn hazard_109_an_idle_connection_ends_silently() {
         "{answer} {:?}",
         began.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn hazard_109_who_idles_already_goes_too_when_it_gets_crowded() {
+    let front = Front::start(Fake::path()).await;
+    let mut stream = front.connect().await;
+    stream.write_all(get("/idle").as_bytes()).await.unwrap();
+    let mut answer = [0; 1024];
+    let count = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..count].ends_with(b"/idle"));
+    front.pressure().overload.set(Step::Tight);
+    let began = Instant::now();
+    assert_eq!(read_all_paused(&mut stream).await, "");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 /// With the clock paused a timeout would fire before the socket is ready.

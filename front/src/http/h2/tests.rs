@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::super::testing::{Fake, Front, parts};
 use crate::exchange::{Abort, InError, OutBody};
+use crate::overload::Step;
 
 struct Visitor {
     send: SendRequest<Bytes>,
@@ -59,6 +60,18 @@ async fn body(mut recv: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(5), future).await.expect("it takes too long")
+}
+
+#[tokio::test(start_paused = true)]
+async fn hazard_109_who_idles_already_goes_too_when_it_gets_crowded() {
+    let front = Front::tls(Fake::path()).await;
+    let mut visitor = connect(&front).await;
+    let (answer, _) = visitor.send.send_request(request("GET", "/idle"), true).unwrap();
+    body(answer.await.unwrap().into_body()).await.unwrap();
+    front.pressure().overload.set(Step::Tight);
+    let began = tokio::time::Instant::now();
+    visitor.ended.take().unwrap().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

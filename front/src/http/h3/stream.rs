@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use causeway_tunnel::BodyKind;
-use causeway_tunnel::guest::{Receiver, Sender};
-use http::header::EXPECT;
-use http::{Method, StatusCode, Version};
+use causeway_tunnel::guest::{Guest, Receiver, Sender};
+use http::header::{EXPECT, HeaderName};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -32,18 +33,22 @@ use crate::exchange::{
     ContinueGate, Exchange, Handler, InBody, Interim, InterimSink, RawLimits, Upgrade, Wish,
 };
 
-/// Serves the request of one stream.
+/// RFC 8470 §5.1.
+const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
+
+/// Serves the request of one stream. `unproved`: its visitor sent it with the hello.
 pub(super) async fn serve<H: Handler>(
     service: Arc<Service<H>>,
     peer: Arc<Peer>,
     running: Running,
+    unproved: Option<Guest>,
     (sender, receiver): (Sender, Receiver),
 ) {
     let id = sender.id();
     let responder = Arc::new(Responder::new(sender));
     let intake = Intake::new(id, receiver, Arc::clone(&responder), Arc::clone(running.shared()));
     // A future of its own, so that the wait for the visitor's acknowledgement does not keep its room.
-    Box::pin(request(&service, &peer, &running, &responder, intake)).await;
+    Box::pin(request(&service, &peer, &running, unproved, &responder, intake)).await;
     // The connection may end only when the visitor has all of its answers.
     let _ = timeout(SETTLING, responder.settled()).await;
 }
@@ -52,6 +57,7 @@ async fn request<H: Handler>(
     service: &Arc<Service<H>>,
     peer: &Peer,
     running: &Running,
+    unproved: Option<Guest>,
     responder: &Arc<Responder>,
     mut intake: Intake,
 ) {
@@ -84,6 +90,9 @@ async fn request<H: Handler>(
         Err(Refused::Undecodable) => return running.shared().fail(UNDECODABLE),
     };
     let head::Asked { mut parts, protocol } = asked;
+    if let Some(guest) = unproved {
+        early(&guest, &mut parts).await;
+    }
     let entered = websocket(&mut parts.method, &parts.headers, protocol.as_deref())
         .map_err(|refusal| Box::new(service.refuse(peer, Version::HTTP_3, refusal)))
         .and_then(|is_websocket| service.enter(peer, parts).map(|entered| (is_websocket, entered)));
@@ -164,6 +173,17 @@ async fn request<H: Handler>(
             record.set_failure(abort.to_string());
             responder.reset(code::INTERNAL_ERROR);
         }
+    }
+}
+
+/// A request that came with the hello may be one that somebody else overheard and sent again: what changes nothing is marked, so
+/// that the origin may ask for it anew (425), and what may change something waits for the rest of the handshake (RFC 8470 §5, hazard
+/// 91).
+async fn early(guest: &Guest, parts: &mut Parts) {
+    if parts.method.is_safe() {
+        parts.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
+    } else {
+        guest.proved().await;
     }
 }
 

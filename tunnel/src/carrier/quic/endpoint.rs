@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TokioRuntime, VarInt};
 
 use super::apart::{self, Watched};
-use super::{Connection, closed, transport};
+use super::{Connection, RecvHalf, SendHalf, closed, transport};
 use crate::carrier::{ALPN, Closed, Congestion};
 use crate::code::CloseCode;
 use crate::flow::Budget;
@@ -24,6 +25,13 @@ pub(crate) struct Endpoint {
 
 #[derive(Debug)]
 pub(crate) struct Attempt(quinn::Incoming);
+
+/// Of a connection whose peer sent a stream with its hello.
+pub(crate) struct Early {
+    pub(crate) first: (SendHalf, RecvHalf),
+    /// The handshake. Until then anybody may have sent it again.
+    pub(crate) done: Pin<Box<dyn Future<Output = bool> + Send>>,
+}
 
 impl Endpoint {
     /// Must be called within a tokio runtime. `reset_key` is of this socket alone: who held two could be had to betray, by
@@ -125,11 +133,12 @@ impl Attempt {
         None
     }
 
-    /// The handshake. One who speaks another protocol than the tunnel's is granted these streams at once.
-    pub(crate) async fn connect(self, guests: Option<Terms>) -> Result<Connection, Closed> {
+    /// The handshake. One who speaks another protocol than the tunnel's is granted these streams at once, and let in before the
+    /// handshake is done if a stream comes before it is (0-RTT).
+    pub(crate) async fn connect(self, guests: Option<Terms>) -> Result<(Connection, Option<Early>), Closed> {
         let mut connecting = self.0.accept().map_err(|error| closed(&error))?;
         connecting.handshake_data().await.map_err(|error| closed(&error))?;
-        // Always there for a listener. Nothing that the peer says is acted on before its handshake is done.
+        // Always there for a listener.
         let Ok((connection, done)) = connecting.into_0rtt() else {
             return Err(Closed::Broken("the connection was not asked for by its peer".to_owned()));
         };
@@ -138,12 +147,29 @@ impl Attempt {
             && connection.protocol() != ALPN
         {
             connection.allow_guest(terms);
+            let mut done = Box::pin(done);
+            let first = tokio::select! {
+                biased;
+                _ = &mut done => None,
+                first = connection.accept() => Some(first?),
+            };
+            if let Some(first) = first {
+                return Ok((connection, Some(Early { first, done })));
+            }
+        } else {
+            // Nothing that a connector says is acted on before its handshake is done.
+            done.await;
         }
-        done.await;
         match connection.lost() {
             Some(closed) => Err(closed),
-            None => Ok(connection),
+            None => Ok((connection, None)),
         }
+    }
+}
+
+impl std::fmt::Debug for Early {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Early").field(&self.first).finish()
     }
 }
 
