@@ -10,6 +10,7 @@ pub mod files;
 pub mod hostile;
 pub mod line;
 pub mod load;
+pub mod machine;
 pub mod memory;
 pub mod named;
 mod names;
