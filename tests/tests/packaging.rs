@@ -245,34 +245,46 @@ fn a_vps_is_an_edge_after_its_first_boot_by_cloud_init() {
     });
 }
 
+/// Small programs in the place of ours: what is compared is the packing. The bits of the programs: the long form below.
 #[test]
-fn a_package_is_the_same_whenever_and_wherever_it_is_packed() {
+fn a_release_is_the_same_whenever_and_wherever_it_is_packed() {
     run(async {
         if needs("dpkg-deb").is_none() {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let pack = deploy("debian/pack");
-        let mut made = Vec::new();
-        for (place, umask) in [("one", "022"), ("another/place", "077")] {
-            let into = folder.path().join(place);
-            std::fs::create_dir_all(&into).unwrap();
-            let copy = into.join("program");
-            std::fs::copy(program("causeway-connector"), &copy).unwrap();
-            let line = format!(
-                "umask {umask}; TZ=Asia/Tokyo {} --fast causeway-connector {} {}",
-                pack.display(),
-                copy.display(),
-                into.display()
-            );
-            let package = tool("sh", &["-c", &line]).await.ok();
-            made.push(std::fs::read(package.trim()).unwrap());
+        let make = async |place: &str, line: &str| {
+            let place = folder.path().join(place);
+            std::fs::create_dir_all(place.join("programs")).unwrap();
+            for name in ["edge", "connector", "connector-small", "allocator", "speaker", "sample"] {
+                std::fs::copy("/bin/true", place.join("programs").join(format!("causeway-{name}"))).unwrap();
+            }
+            let (release, place) = (deploy("release"), place.display());
+            let line =
+                format!("{line}; {} --no-images --programs {place}/programs {place}/made", release.display());
+            tool("sh", &["-c", &line]).await.ok();
+        };
+        make("one", "umask 022").await;
+        make("another/place", "umask 077; TZ=Asia/Tokyo; LC_ALL=C.UTF-8; export TZ LC_ALL").await;
+        let (one, another) = (folder.path().join("one/made"), folder.path().join("another/place/made"));
+        let compared = tool("diff", &["-r", one.to_str().unwrap(), another.to_str().unwrap()]).await;
+        assert_eq!((compared.code, compared.text().as_str()), (0, ""), "two packings differ");
+
+        let line = format!("cd {} && sha256sum --check --strict SHA256SUMS && cat *.cdx.json", one.display());
+        let checked = tool("sh", &["-c", &line]).await.ok();
+        assert_eq!(
+            checked.matches(": OK\n").count(),
+            5,
+            "two packages, an archive, a bill, the installer: {checked}"
+        );
+        for needed in ["\"specVersion\": \"1.5\"", "pkg:cargo/rustls@", "pkg:cargo/causeway-edge@"] {
+            assert!(checked.contains(needed), "{needed} in the bill");
         }
-        assert!(made[0] == made[1], "two packages of one program differ");
-        let package = folder.path().join("one/causeway-connector_0.1.0_amd64.deb");
-        let listed = tool("dpkg-deb", &["--contents", package.to_str().unwrap()]).await.ok();
+        assert!(!checked.contains("pkg:cargo/proptest@"), "what only tests need is not shipped");
+        let line = format!("for p in {}/*.deb; do dpkg-deb --contents $p; done", one.display());
+        let listed = tool("sh", &["-c", &line]).await.ok();
         assert!(listed.lines().all(|line| line.contains(" root/root ")), "all is root's: {listed}");
-        assert!(listed.contains("-rw-r--r-- root/root") && !listed.contains("rwxrwx"), "{listed}");
+        assert!(!listed.contains("rwxrwx") && listed.contains("-rwxr-xr-x root/root"), "{listed}");
     });
 }
 
