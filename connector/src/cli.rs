@@ -1,5 +1,7 @@
 //! The command line: parses it, runs one command, prints its result and gives the exit code.
 
+mod doctor;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,6 +55,8 @@ enum Command {
     Status(Where),
     /// Exit 0 when the running connector has a session with an edge, else 1 (for Docker)
     Healthcheck(Where),
+    /// Look for what keeps visitors from the origins: exit 0 when nothing does, 1 with warnings, 2 with faults
+    Doctor(doctor::DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +114,7 @@ impl Cli {
             Command::Route { file, url } => route(&file, &url, output),
             Command::Status(place) => status(&place, output).await,
             Command::Healthcheck(place) => healthcheck(&place, output).await,
+            Command::Doctor(args) => doctor::run(args, output).await,
         };
         done.unwrap_or_else(|error| {
             complain(format!("causeway-connector: {error:#}"));

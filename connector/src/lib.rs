@@ -15,6 +15,7 @@ pub mod status;
 
 mod builtin;
 mod dial;
+mod doctor;
 mod exchange;
 mod explain;
 mod failure;

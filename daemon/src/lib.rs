@@ -8,6 +8,7 @@ pub mod admin;
 pub mod backoff;
 pub mod buffers;
 pub mod config;
+pub mod doctor;
 pub mod drain;
 pub mod limits;
 pub mod output;

@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod challenge;
+pub mod doctor;
 pub mod door;
 pub mod exchange;
 pub mod forward;

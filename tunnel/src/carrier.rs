@@ -294,6 +294,14 @@ impl Connection {
         }
     }
 
+    /// The largest packet that the way is known to take.
+    pub(crate) fn path_mtu(&self) -> Option<u16> {
+        match self {
+            Self::Quic(connection) => Some(connection.path_mtu()),
+            Self::Memory(_) | Self::Local(_) => None,
+        }
+    }
+
     pub(crate) fn traffic(&self) -> Traffic {
         match self {
             Self::Quic(connection) => connection.traffic(),

@@ -295,6 +295,12 @@ impl Session {
         self.0.connection.rtt()
     }
 
+    /// The largest packet that the way is known to take, in bytes; grows within a few round trips of the beginning. None: it
+    /// has no packets.
+    pub fn path_mtu(&self) -> Option<u16> {
+        self.0.connection.path_mtu()
+    }
+
     /// Datagrams of the carrier sent and received, and packets lost, since the session began.
     pub fn traffic(&self) -> Traffic {
         self.0.connection.traffic()

@@ -7,7 +7,7 @@ mod frames;
 mod h1;
 mod h2;
 mod io;
-mod mend;
+pub(crate) mod mend;
 mod room;
 pub(crate) mod server_name;
 mod tls;
@@ -401,6 +401,11 @@ impl Origin {
             *self.no_port.lock() = Some(Instant::now());
         }
         dialled
+    }
+
+    /// A connection of its own, TLS included, for whoever looks what is there.
+    pub(crate) async fn probe(&self, host: &str) -> Result<Io, ConnectError> {
+        self.dial(self.server_name(host), Alpn::H1).await
     }
 
     /// A connection that nobody here speaks on, TLS included; counted like all others.

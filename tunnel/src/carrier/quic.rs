@@ -161,6 +161,10 @@ impl Connection {
         self.connection.rtt()
     }
 
+    pub(super) fn path_mtu(&self) -> u16 {
+        self.connection.stats().path.current_mtu
+    }
+
     pub(super) fn allow_probe(&self) {
         probe::allow(&self.connection);
         // What waits already is not written again, and only something new has the library look whether it may send: the same

@@ -1,0 +1,101 @@
+//! `doctor`: looks at everything that stands between a visitor and the origins, from home, whether the connector runs or not.
+//!
+//! ```text
+//! running   what the running connector says of itself
+//! edges     name, ports, a trial session: token, way, time
+//! visitors  names and certificates as visitors see them
+//! origins   each rule's service: name, TCP, TLS, HTTP (what an answer means: answers)
+//! ```
+
+mod answers;
+mod arp;
+mod edges;
+mod origins;
+mod running;
+mod visitors;
+
+use anyhow::Result;
+use causeway_daemon::config::ConfigError;
+use causeway_daemon::doctor::{Finding, Report};
+use causeway_front::doctor::kernel;
+use causeway_tunnel::Token;
+
+use crate::config::Config;
+use crate::status::Status;
+
+/// What there is to look at.
+#[derive(Debug)]
+pub(crate) struct Patient {
+    /// None: there is no rule file.
+    pub(crate) config: Option<Result<Config, ConfigError>>,
+    pub(crate) token: Result<Token>,
+    /// Instead of the token's and the file's edges.
+    pub(crate) edges: Vec<String>,
+    /// What the running connector says, if one runs.
+    pub(crate) running: Option<Status>,
+}
+
+pub(crate) async fn examine(patient: Patient) -> Report {
+    let Patient { config, token, edges, running } = patient;
+    let mut report = Report::default();
+    let token = match token {
+        Ok(token) => Some(token),
+        Err(error) => {
+            let mend = "write what `causeway-edge tunnel create` or `tunnel rotate` printed into a file, and name it with --token-file";
+            report.add(Finding::fault("token", "token", format!("{error:#}"), mend));
+            None
+        }
+    };
+    let config = rules(config, &mut report);
+    report.add(kernel::buffers());
+    report.extend(running::findings(running.as_ref(), token.as_ref()));
+    let of_file = config.as_ref().and_then(|config| config.edges.clone());
+    let names = match (edges.is_empty(), of_file, &token) {
+        (false, ..) => edges,
+        (true, Some(of_file), _) => of_file,
+        (true, None, Some(token)) => token.edges.clone(),
+        (true, None, None) => Vec::new(),
+    };
+    let mut addresses = Vec::new();
+    for name in &names {
+        let (found, findings) = edges::examine(name, token.as_ref()).await;
+        addresses.extend(found);
+        report.extend(findings);
+    }
+    if let Some(config) = &config {
+        report.extend(visitors::examine(config, &addresses).await);
+        report.extend(origins::examine(config, running.as_ref().and_then(|status| status.metrics)).await);
+    }
+    report
+}
+
+fn rules(config: Option<Result<Config, ConfigError>>, report: &mut Report) -> Option<Config> {
+    match config {
+        None => {
+            let mend = "name it with --config, or one service with --url";
+            report.add(Finding::warning(
+                "rules",
+                "rules",
+                "there is no rule file: no origin is looked at",
+                mend,
+            ));
+            None
+        }
+        Some(Err(error)) => {
+            let subject = error.file.clone();
+            let mend = error
+                .help
+                .clone()
+                .unwrap_or_else(|| format!("`causeway-connector check {subject}` says it again"));
+            let cause = ConfigError { help: None, ..error }.to_string();
+            report.add(Finding::fault("rules", subject, cause, mend));
+            None
+        }
+        Some(Ok(config)) => {
+            report.add(Finding::ok("rules", &config.file, format!("{} rules", config.rules.len())));
+            let warnings = config.warnings.iter();
+            report.extend(warnings.map(|warning| Finding::note("rules", &config.file, warning.to_string())));
+            Some(config)
+        }
+    }
+}
