@@ -22,6 +22,7 @@ mod handle;
 mod http;
 mod issuer;
 mod ledger;
+mod look;
 mod manager;
 mod proof;
 mod schedule;

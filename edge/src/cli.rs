@@ -2,6 +2,7 @@
 
 mod cert;
 mod check;
+mod doctor;
 mod healthcheck;
 mod run;
 mod status;
@@ -71,6 +72,8 @@ enum Command {
     },
     /// Exit 0 when the running edge is ready, else 1 (for Docker)
     Healthcheck,
+    /// Look for what keeps visitors out: exit 0 when nothing does, 1 with warnings, 2 with faults
+    Doctor,
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +127,7 @@ impl Cli {
             Command::Status => status::run(&common).await,
             Command::Check { file } => check::run(&common, &file).await,
             Command::Healthcheck => healthcheck::run(&common).await,
+            Command::Doctor => doctor::run(&common).await,
         };
         match result {
             Ok(code) => code,

@@ -7,6 +7,7 @@ mod certified;
 pub mod cli;
 pub mod config;
 mod control;
+mod doctor;
 mod doorman;
 mod forward;
 mod front;

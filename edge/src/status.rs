@@ -148,6 +148,9 @@ pub struct SessionStatus {
     pub since: i64,
     pub in_flight: usize,
     pub rtt_milliseconds: f64,
+    /// The largest packet that the way is known to take, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u16>,
     /// Nothing is heard of it: it gets nothing new while there is another.
     #[serde(default)]
     pub suspected: bool,
@@ -277,6 +280,7 @@ fn session_status(session: &Session) -> SessionStatus {
         since: wall(info.since),
         in_flight: session.in_flight(),
         rtt_milliseconds: session.rtt().as_secs_f64() * 1e3,
+        path_mtu: session.path_mtu(),
         suspected: session.is_suspected(),
     }
 }

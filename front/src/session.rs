@@ -162,6 +162,13 @@ impl Session {
             Self::Causeway(session) => session.rtt(),
         }
     }
+
+    /// The largest packet that the way is known to take, in bytes, where there are packets.
+    pub fn path_mtu(&self) -> Option<u16> {
+        match self {
+            Self::Causeway(session) => session.path_mtu(),
+        }
+    }
 }
 
 impl SendHalf {
