@@ -110,7 +110,8 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let busy = taken.local_addr().unwrap();
         let listen = |https| Listen { https: vec![https], http: Vec::new(), tunnel: Vec::new() };
-        let [finding] = &free(&listen(busy))[..] else { panic!("one listener, one finding") };
+        let found = free(&listen(busy));
+        let [finding] = &found[..] else { panic!("one listener, one finding") };
         assert_eq!(finding.severity, Severity::Fault);
         let own = std::fs::read_to_string("/proc/self/comm").unwrap();
         assert!(finding.cause.contains(own.trim()), "{finding:?}");
