@@ -13,14 +13,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 /// Where the world finds the edge.
-pub const EDGE: &str = "203.0.113.1";
+pub(crate) const EDGE: &str = "203.0.113.1";
 /// Nobody's, on the LAN at home.
-pub const VIP: &str = "10.77.0.104";
+pub(crate) const VIP: &str = "10.77.0.104";
 
 /// The two machines.
-pub struct Ground {
-    pub vps: Namespace,
-    pub home: Namespace,
+pub(crate) struct Ground {
+    pub(crate) vps: Namespace,
+    pub(crate) home: Namespace,
     _lan: Namespace,
     _names: Vec<Names>,
 }
@@ -48,7 +48,7 @@ impl Drop for Names {
 
 impl Ground {
     /// `names` are known on both machines: lines of a hosts file.
-    pub fn new(test: &str, names: &str) -> Self {
+    pub(crate) fn new(test: &str, names: &str) -> Self {
         let machine = |role| Namespace::new(test, role).unwrap();
         let (vps, home, lan) = (machine("vps"), machine("home"), machine("lan"));
         let [at_vps, at_lan] = [&vps, &lan].map(Namespace::name);
@@ -67,18 +67,23 @@ impl Ground {
 
 /// What a doctor found, and its exit code.
 #[derive(Debug)]
-pub struct Found {
-    pub code: i32,
-    pub findings: Vec<Value>,
+pub(crate) struct Found {
+    pub(crate) code: i32,
+    pub(crate) findings: Vec<Value>,
 }
 
 /// Runs `PROGRAM doctor ARGS` in a namespace.
-pub async fn doctor(namespace: &Namespace, name: &str, args: &[&str]) -> Found {
+pub(crate) async fn doctor(namespace: &Namespace, name: &str, args: &[&str]) -> Found {
     doctor_with(namespace, name, args, &[]).await
 }
 
 /// The same with variables in its environment.
-pub async fn doctor_with(namespace: &Namespace, name: &str, args: &[&str], vars: &[(&str, &str)]) -> Found {
+pub(crate) async fn doctor_with(
+    namespace: &Namespace,
+    name: &str,
+    args: &[&str],
+    vars: &[(&str, &str)],
+) -> Found {
     let mut command = namespace.command(program(name).to_str().unwrap());
     command.args(["doctor", "--output", "json"]).args(args).envs(vars.iter().copied());
     let Output { code, stdout, stderr } = output(command.into()).await;
@@ -98,13 +103,13 @@ impl Found {
         found.unwrap_or_else(|| panic!("nothing of {check} {subject} in {:#?}", self.findings))
     }
 
-    pub fn is(&self, severity: &str, check: &str, subject: &str) {
+    pub(crate) fn is(&self, severity: &str, check: &str, subject: &str) {
         let finding = self.of(check, subject);
         assert_eq!(finding["severity"], severity, "{finding:#?}");
     }
 
     /// It is found with this severity, and its mend names the words.
-    pub fn names(&self, severity: &str, check: &str, subject: &str, mend: &[&str]) {
+    pub(crate) fn names(&self, severity: &str, check: &str, subject: &str, mend: &[&str]) {
         self.is(severity, check, subject);
         let finding = self.of(check, subject);
         let text = finding["mend"].as_str().unwrap_or_default();
@@ -112,7 +117,7 @@ impl Found {
     }
 
     /// Those that want somebody. The machine's own buffers may be small whatever a test does.
-    pub fn complaints(&self) -> Vec<&Value> {
+    pub(crate) fn complaints(&self) -> Vec<&Value> {
         let wants = |finding: &&Value| {
             ["warning", "fault"].contains(&finding["severity"].as_str().unwrap())
                 && finding["check"] != "buffers"
@@ -122,7 +127,7 @@ impl Found {
 }
 
 /// Answers every request with these bytes, at an address that is this thread's namespace's.
-pub async fn says(address: SocketAddr, answer: String) -> JoinSet<()> {
+pub(crate) async fn says(address: SocketAddr, answer: String) -> JoinSet<()> {
     let listener = TcpListener::bind(address).await.unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

@@ -23,7 +23,7 @@ const ITS_OWN: [&str; 1] = ["up"];
 
 /// The names of all series with their labels.
 #[derive(Debug, Default)]
-pub struct Pages(BTreeMap<String, BTreeSet<String>>);
+pub(crate) struct Pages(BTreeMap<String, BTreeSet<String>>);
 
 impl Pages {
     fn add(&mut self, page: &str) {
@@ -37,23 +37,23 @@ impl Pages {
         }
     }
 
-    pub fn knows(&self, name: &str) -> bool {
+    pub(crate) fn knows(&self, name: &str) -> bool {
         // A histogram has no series of its bare name.
         self.0.contains_key(name) || self.0.contains_key(&format!("{name}_bucket"))
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    pub fn labels(&self, name: &str) -> BTreeSet<&str> {
+    pub(crate) fn labels(&self, name: &str) -> BTreeSet<&str> {
         let bucket = format!("{name}_bucket");
         let of = |name: &str| self.0.get(name).into_iter().flatten().map(String::as_str);
         of(name).chain(of(&bucket)).collect()
     }
 
     /// What an expression names that no program exports.
-    pub fn complaints(&self, expression: &Expression) -> Vec<String> {
+    pub(crate) fn complaints(&self, expression: &Expression) -> Vec<String> {
         let mut wrong = Vec::new();
         for (name, matched) in &expression.metrics {
             if ITS_OWN.contains(&name.as_str()) {
@@ -76,7 +76,7 @@ impl Pages {
     }
 
     /// Those that no metric of the expression has.
-    pub fn unknown_labels(&self, expression: &Expression, labels: Vec<String>) -> Vec<String> {
+    pub(crate) fn unknown_labels(&self, expression: &Expression, labels: Vec<String>) -> Vec<String> {
         let names: Vec<_> = expression.metrics.iter().map(|(name, _)| name.as_str()).collect();
         let has = |label: &str| {
             ADDED.contains(&label) || names.iter().any(|name| self.labels(name).contains(label))
@@ -86,7 +86,7 @@ impl Pages {
     }
 
     /// Adds what an allocator and a speaker export who have given and announced an address.
-    pub fn add_cluster(&mut self) {
+    pub(crate) fn add_cluster(&mut self) {
         if !rustix::process::geteuid().is_root() || Programs::find().is_err() {
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "nothing is skipped in CI");
             eprintln!("SKIPPED metrics of the cluster: needs root and tests/kubernetes/prepare");
@@ -165,7 +165,7 @@ async fn wait_for(edge: &Edge, sample: &str) {
 }
 
 /// An edge and a connector to whom everything happens that the alerts are about.
-pub async fn of_edge_and_connector() -> Pages {
+pub(crate) async fn of_edge_and_connector() -> Pages {
     let mut pages = Pages::default();
     let origin = sample().await;
     let relay = Relay::start().await;
@@ -216,6 +216,11 @@ pub async fn of_edge_and_connector() -> Pages {
         page.contains("causeway_connector_certificate_failures{").then_some(page)
     };
     wait::until("failed orders at home", START, failed).await;
+    connector.rules("ingress: none");
+    let refused = || async {
+        connector.metrics().await.contains("causeway_connector_config_reloads_total{").then_some(())
+    };
+    wait::until("a change of the rules that is refused", START, refused).await;
     for page in [edge.metrics().await, connector.metrics().await] {
         pages.add(&page);
     }

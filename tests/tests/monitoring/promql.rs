@@ -4,11 +4,11 @@ use regex::Regex;
 
 /// What an expression names.
 #[derive(Debug, Default)]
-pub struct Expression {
+pub(crate) struct Expression {
     /// With the labels that are matched of each.
-    pub metrics: Vec<(String, Vec<String>)>,
+    pub(crate) metrics: Vec<(String, Vec<String>)>,
     /// In `by (…)` and the like.
-    pub labels: Vec<String>,
+    pub(crate) labels: Vec<String>,
 }
 
 /// Everything in an expression that is neither a metric nor a label.
@@ -32,7 +32,7 @@ const WORDS: [&str; 17] = [
     "label_values",
 ];
 
-pub fn read(text: &str) -> Expression {
+pub(crate) fn read(text: &str) -> Expression {
     let strings = Regex::new(r#""[^"]*"|'[^']*'"#).unwrap();
     let text = strings.replace_all(text, "\"\"").into_owned();
     let mut expression = Expression::default();
@@ -64,7 +64,7 @@ pub fn read(text: &str) -> Expression {
 }
 
 /// The labels that a text of an alert, or a legend, fills in.
-pub fn named_in(text: &str) -> Vec<String> {
+pub(crate) fn named_in(text: &str) -> Vec<String> {
     let filled = Regex::new(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}").unwrap();
     filled.captures_iter(text).map(|label| label[1].to_owned()).collect()
 }
