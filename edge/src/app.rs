@@ -31,17 +31,19 @@ use crate::bind;
 use crate::certified::Certified;
 use crate::config::Config;
 use crate::control::{Source, with_certificates, with_refresh, with_status};
+use crate::declared::Declared;
 use crate::doorman::Doorman;
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::issuing::Issuing;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, KeeperHandle, Note};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::shard::Shard;
 use crate::status::{Listening, Status};
 use crate::store::Store;
 use crate::thread::Thread;
+use crate::unix_now;
 use causeway_front::forward::Patience;
 use causeway_front::metrics::certificates;
 
@@ -55,6 +57,7 @@ pub struct App {
     front: Front,
     metrics: Metrics,
     source: Arc<Source>,
+    keeper: KeeperHandle,
     levels: Option<Levels>,
     /// Held while the edge runs: two edges on one data folder would fight over it.
     _lock: File,
@@ -88,6 +91,9 @@ impl App {
         metrics.register(&mut metrics_registry);
         let registry = Arc::new(Registry::new(metrics.clone()));
         let (keeper, keeper_handle) = Keeper::new(store.clone(), Arc::clone(&registry)).await?;
+        let declared = Declared::read(&config)?;
+        registry.declare(declared.clone(), unix_now())?;
+        keeper_handle.note(Note::Declared(declared));
         let budget = config.limits.budget();
         let answers = Answers::default();
         let count = config.shards.count();
@@ -181,7 +187,9 @@ impl App {
             shards.push(thread.with_context(|| format!("cannot start shard {index}"))?);
         }
         starting.release();
-        let app = Self { config, drain, readiness, shards, front, metrics, source, levels, _lock: lock };
+        let keeper = keeper_handle;
+        let app =
+            Self { config, drain, readiness, shards, front, metrics, source, keeper, levels, _lock: lock };
         let Listening { https, http, tunnel, admin } = app.listening();
         tracing::info!(?https, ?http, ?tunnel, ?admin, shards = count, pin = %identity.pin(), "the edge is up");
         Ok(app)
@@ -227,7 +235,7 @@ impl App {
         finished
     }
 
-    /// Takes over what can change while it runs: certificates, log level, grace. Names what cannot.
+    /// Takes over what can change while it runs: tunnels, certificates, log level, grace. Names what cannot.
     fn reload(&mut self, read: impl Fn() -> Result<Config, ConfigError>) {
         let new = match read() {
             Ok(new) => new,
@@ -236,9 +244,20 @@ impl App {
                 return tracing::error!(%error, "the configuration is wrong: nothing was changed");
             }
         };
-        if let Err(error) = self.front.reload(&new) {
-            self.metrics.reload_errors.inc();
-            return tracing::error!("{error:#}: nothing was changed");
+        let registry = &self.source.registry;
+        // All is looked at before anything is taken over.
+        let declared = Declared::read(&new).map_err(anyhow::Error::from).and_then(|declared| {
+            registry.check(&declared)?;
+            self.front.reload(&new)?;
+            registry.declare(declared.clone(), unix_now())?;
+            Ok(declared)
+        });
+        match declared {
+            Ok(declared) => self.keeper.note(Note::Declared(declared)),
+            Err(error) => {
+                self.metrics.reload_errors.inc();
+                return tracing::error!("{error:#}: nothing was changed");
+            }
         }
         if let Some(levels) = &self.levels
             && new.log.level != self.config.log.level
@@ -252,6 +271,7 @@ impl App {
         if !changed.is_empty() {
             tracing::warn!(keys = changed.join(", "), "these keys take effect at the next start only");
         }
+        self.config.tunnels = new.tunnels;
         self.config.certificates = new.certificates;
         self.config.certificate_folders = new.certificate_folders;
         self.config.log = new.log;

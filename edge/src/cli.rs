@@ -4,6 +4,7 @@ mod cert;
 mod check;
 mod doctor;
 mod healthcheck;
+mod identity;
 mod run;
 mod status;
 mod text;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use causeway_daemon::config::ConfigError;
 use causeway_daemon::output::Output;
 use causeway_daemon::unix_client::RequestError;
+use causeway_tunnel::PublicKeyError;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Address, Config, Overrides};
@@ -63,6 +65,8 @@ enum Command {
         #[command(subcommand)]
         command: cert::Command,
     },
+    /// Print the pin by which connectors know this edge, and the command that makes a token with it at home
+    Identity,
     /// Show tunnels, connectors and listeners of the running edge
     Status,
     /// Check a configuration file and what it names
@@ -107,6 +111,16 @@ enum CliError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    #[error(
+        "tunnel `{name}` is declared in {place}: change it there and have the edge read it again (SIGHUP)"
+    )]
+    Declared { name: String, place: String },
+    #[error(
+        "`{hostname}` is granted to the tunnel `{name}`, which is declared in {place}: choose another hostname, or change it there"
+    )]
+    HostnameDeclared { hostname: String, name: String, place: String },
+    #[error(transparent)]
+    PublicKey(#[from] PublicKeyError),
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error("cannot print the result")]
@@ -124,6 +138,7 @@ impl Cli {
             Command::Run(args) => return run::run(&common, args).await,
             Command::Tunnel { command } => tunnel::run(&common, command).await,
             Command::Cert { command } => cert::run(&common, command).await,
+            Command::Identity => identity::run(&common).await,
             Command::Status => status::run(&common).await,
             Command::Check { file } => check::run(&common, &file).await,
             Command::Healthcheck => healthcheck::run(&common).await,

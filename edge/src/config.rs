@@ -2,6 +2,8 @@
 //!
 //! Every key is optional. After [`Config::load`] a wrong configuration cannot exist.
 
+mod tunnels;
+
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -16,6 +18,8 @@ use causeway_tunnel::Congestion;
 use causeway_tunnel::flow::{Budget, available_memory};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use tunnels::{DeclaredTunnel, Hostname, Key, Name, Tunnels};
 
 /// Variables that override the file: `CAUSEWAY_EDGE_GRACE`, `CAUSEWAY_EDGE_LISTEN_HTTPS`, …
 pub const ENV_PREFIX: &str = "CAUSEWAY_EDGE";
@@ -39,6 +43,8 @@ pub struct Config {
     /// Folders of them, such as certbot's `live`: every certificate in it, or in a folder right in it, whose key lies beside it.
     pub certificate_folders: Vec<PathBuf>,
     pub acme: Acme,
+    /// Tunnels that are declared here, beside those of the store; read again on SIGHUP. Default none.
+    pub tunnels: Tunnels,
     /// Threads that carry traffic, each with its own sockets and sessions. Default 1; one per core is the most that helps.
     pub shards: Shards,
     /// HTTP/3 for visitors, on the UDP ports of `listen.tunnel`. Default true.
@@ -62,6 +68,9 @@ pub struct Config {
     /// Development: a certificate authority of the edge's own signs any granted name. Default false; `--dev` sets it and
     /// moves the default listeners to loopback.
     pub dev: bool,
+    /// What was read, for messages.
+    #[serde(skip)]
+    pub file: String,
 }
 
 /// Addresses to listen on; port 0 lets the system choose. Give `[]` to switch one off.
@@ -194,6 +203,7 @@ impl Config {
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let file = file.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()));
         let mut config: Self = load_with_env(file, ENV_PREFIX)?;
+        config.file = file.map_or_else(|| ENV_PREFIX.to_owned(), |file| file.display().to_string());
         config.apply(overrides);
         Ok(config)
     }
@@ -251,6 +261,7 @@ impl Default for Config {
             certificates: Vec::new(),
             certificate_folders: Vec::new(),
             acme: Acme::default(),
+            tunnels: Tunnels::default(),
             shards: Shards(1),
             http3: true,
             early_data: false,
@@ -262,6 +273,7 @@ impl Default for Config {
             limits: Limits::default(),
             congestion: Congestion::default(),
             dev: false,
+            file: String::new(),
         }
     }
 }

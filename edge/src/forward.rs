@@ -22,7 +22,7 @@ use http::Response;
 
 use crate::balance;
 use crate::gate::{self, Verdict};
-use crate::registry::{Live, Route, Tunnel};
+use crate::registry::{Connector, Live, Route, Tunnel};
 use crate::shard::Shard;
 use causeway_front::challenge;
 use causeway_front::exchange::{Exchange, Handler, OutBody, Passing, Refused};
@@ -54,6 +54,32 @@ impl Way {
         match self {
             Self::Request => live.offer(host).map(|offer| offer.id),
             Self::Pass => live.passing_id(host),
+        }
+    }
+
+    /// How specific that announcement is.
+    fn rank(self, live: &Live, host: &str) -> Option<usize> {
+        let announced = live.announced.load();
+        match self {
+            Self::Request => announced.table.rank(host),
+            Self::Pass => announced.passing.rank(host),
+        }
+    }
+
+    /// Whose announcement counts where connectors of one tunnel differ: a name goes to those who announce it most specifically,
+    /// never to one that has only a wildcard above it, unless nothing is heard of them. None: to all that have it.
+    fn least_rank(self, connectors: &[Connector], host: &str) -> Option<usize> {
+        if connectors.len() < 2 {
+            return None;
+        }
+        let sessions = connectors.iter().flat_map(|connector| &connector.sessions);
+        sessions.filter(|live| live.is_well()).filter_map(|live| self.rank(live, host)).max()
+    }
+
+    fn is_fit(self, live: &Live, host: &str, least: Option<usize>) -> bool {
+        match least {
+            Some(least) => self.rank(live, host) >= Some(least),
+            None => self.id(live, host).is_some(),
         }
     }
 }
@@ -160,7 +186,8 @@ async fn carry(shard: &Shard, tunnel: &Tunnel, mut exchange: Exchange) -> Result
 fn choose(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {
     let connectors = tunnel.connectors.load();
     let fresh = |live: &Arc<Live>| !tried.holds(live);
-    let willing = |live: &Arc<Live>| fresh(live) && way.id(live, host).is_some();
+    let least = way.least_rank(&connectors, host);
+    let willing = |live: &Arc<Live>| fresh(live) && way.is_fit(live, host, least);
     let choose = |eligible: &dyn Fn(&Arc<Live>) -> bool| {
         balance::choose(&connectors, shard.index, &mut rand::rng(), eligible)
     };
@@ -175,10 +202,14 @@ fn choose(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried) -
 
 /// Whether somebody who is heard of can carry what is waiting on a session that is not.
 fn has_better(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried, silent: &Live) -> bool {
-    let is_better = |live: &Arc<Live>| {
-        live.is_well() && !std::ptr::eq(&**live, silent) && !tried.holds(live) && way.id(live, host).is_some()
-    };
     let connectors = tunnel.connectors.load();
+    let least = way.least_rank(&connectors, host);
+    let is_better = |live: &Arc<Live>| {
+        live.is_well()
+            && !std::ptr::eq(&**live, silent)
+            && !tried.holds(live)
+            && way.is_fit(live, host, least)
+    };
     balance::choose(&connectors, shard.index, &mut rand::rng(), is_better).is_some()
 }
 

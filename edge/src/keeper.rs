@@ -11,6 +11,7 @@ use causeway_tunnel::TunnelId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval};
 
+use crate::declared::Declared;
 use crate::registry::Registry;
 use crate::store::{AuditEntry, Store, StoreError};
 use crate::unix_now;
@@ -21,6 +22,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// Refused names are worth a line in the audit log, not a full disk.
 const AUDIT_PER_MINUTE: u32 = 60;
+/// Entries of the audit log among which the last ones of declared tunnels are looked for. Beyond it one is written again.
+const AUDIT_READ: u32 = 10_000;
 /// What sessions may have to say at once; beyond it the news is dropped, since it is in the log too.
 const NOTES: usize = 256;
 
@@ -31,6 +34,8 @@ pub(crate) enum Note {
     Seen(TunnelId),
     /// A connector announced what its tunnel may not serve (hazard 123).
     Refused { tunnel: String, detail: String },
+    /// What edge.yaml declares now.
+    Declared(Declared),
 }
 
 /// Asks the keeper to look at the store now; resolves when it did.
@@ -54,6 +59,13 @@ pub(crate) struct Keeper {
 pub(crate) struct KeeperHandle {
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) refreshes: mpsc::Sender<Refresh>,
+}
+
+impl KeeperHandle {
+    /// Dropped when the keeper is behind, since it is in the log too.
+    pub(crate) fn note(&self, note: Note) {
+        let _ = self.notes.try_send(note);
+    }
 }
 
 impl Keeper {
@@ -110,7 +122,7 @@ impl Keeper {
         let revision = self.store.revision().await?;
         if revision != self.revision {
             let tunnels = self.store.tunnels().await?;
-            self.registry.apply(&tunnels, unix_now());
+            self.registry.apply(tunnels, unix_now());
             self.revision = revision;
         }
         Ok(())
@@ -124,6 +136,10 @@ impl Keeper {
                     let result = self.store.seen(tunnel, unix_now()).await;
                     self.report(result);
                 }
+            }
+            Note::Declared(declared) => {
+                let result = self.audit_declared(&declared).await;
+                self.report(result);
             }
             Note::Refused { tunnel, detail } => {
                 if self.audit_window.elapsed() > SEEN_INTERVAL {
@@ -144,6 +160,16 @@ impl Keeper {
                 self.report(result);
             }
         }
+    }
+
+    /// Writes down what edge.yaml declares in another way than the audit log last said.
+    async fn audit_declared(&mut self, declared: &Declared) -> Result<(), StoreError> {
+        let log = self.store.audit_log(AUDIT_READ).await?;
+        for (tunnel, action, detail) in declared.news(&log) {
+            let (at, actor) = (unix_now(), "edge.yaml".to_owned());
+            self.store.audit(&AuditEntry { at, actor, action: action.to_owned(), tunnel, detail }).await?;
+        }
+        Ok(())
     }
 
     async fn write_seen(&mut self) {

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 mod control;
 mod doctor;
+mod declared;
 mod doorman;
 mod forward;
 mod front;

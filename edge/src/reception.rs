@@ -8,13 +8,15 @@
 //! A session is a service of the drain: it carries requests until the last of them ended, and only then goes.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use causeway_tunnel::handshake::Proved;
+use causeway_tunnel::handshake::{Authority, KnownKey, Proved};
+use causeway_tunnel::limits::MAX_TOLD_GRANTS;
 use causeway_tunnel::listen::{HandshakeError, Stranger};
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
-use causeway_tunnel::{CloseCode, Control, ControlError, KeyId, Message};
+use causeway_tunnel::{CloseCode, Control, ControlError, Granted, KeyId, Message, Route, TunnelId};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -44,7 +46,7 @@ pub(crate) async fn receive(shard: &Shard, stranger: Stranger, pass: Pass) {
 async fn greet(shard: &Shard, stranger: Stranger) -> Option<(Joined, Control)> {
     let remote = stranger.remote();
     let mut key = None;
-    let result = stranger.handshake(&*shard.registry, |proved| admit(shard, proved, &mut key)).await;
+    let result = stranger.handshake(shard, |proved| admit(shard, proved, &mut key)).await;
     let error = match (result, key) {
         (Ok((session, control)), Some(key)) => {
             let live = Arc::new(Live::new(Session::Causeway(session), key));
@@ -60,6 +62,17 @@ async fn greet(shard: &Shard, stranger: Stranger) -> Option<(Joined, Control)> {
     };
     failed(shard, remote, &error);
     None
+}
+
+impl Authority for Shard {
+    fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey> {
+        self.registry.look_up(tunnel, key)
+    }
+
+    fn granted(&self, tunnel: TunnelId) -> Granted {
+        let https_port = self.gate.https.map(NonZeroU16::get);
+        Granted { hostnames: self.registry.grants(tunnel, MAX_TOLD_GRANTS), https_port }
+    }
 }
 
 /// Takes account of a connection that did not become a session.
@@ -154,6 +167,7 @@ async fn run(shard: &Shard, joined: Joined, mut control: Control) {
 /// The control stream, until the session is over.
 async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe: &Notify) -> String {
     let mut told_to_drain = false;
+    let mut said = None;
     loop {
         tokio::select! {
             biased;
@@ -170,11 +184,22 @@ async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe:
                 }
             }
             message = control.recv() => match message {
-                Ok(Some(message)) => if let Err(reason) = handle(shard, live, control, message).await {
+                Ok(Some(Message::Announce { generation, routes })) => {
+                    if let Err(reason) = announce(shard, live, control, generation, &routes).await {
+                        break reason;
+                    }
+                    said = Some((generation, routes));
+                }
+                Ok(Some(message)) => if let Err(reason) = handle(live, message) {
                     break reason;
                 },
                 Ok(None) => break "the connector ended its control stream".to_owned(),
                 Err(error) => break error.to_string(),
+            },
+            () = live.regranted.notified() => if let Some((generation, routes)) = &said
+                && let Err(reason) = announce(shard, live, control, *generation, routes).await
+            {
+                break reason;
             },
             () = probe.notified() => if let Err(reason) = send(control, &Message::Probe).await {
                 break reason;
@@ -183,29 +208,33 @@ async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe:
     }
 }
 
-async fn handle(
+/// Judges what a connector announces, and tells it.
+async fn announce(
     shard: &Shard,
-    live: &Arc<Live>,
+    live: &Live,
     control: &mut Control,
-    message: Message,
+    generation: u64,
+    routes: &[Route],
 ) -> Result<(), String> {
     let info = live.session.info();
+    let answer = shard.registry.announce(live, generation, routes);
+    for route in &answer.refused {
+        tracing::warn!(session = %info.id, tunnel = info.tunnel_name, hostname = route.hostname.escape_default().to_string(),
+            reason = route.reason, "refused an announced hostname");
+    }
+    if let Some(first) = answer.refused.first() {
+        let detail = format!("{} ({} in all): {}", first.hostname, answer.refused.len(), first.reason);
+        shard.note(Note::Refused { tunnel: info.tunnel_name.clone(), detail });
+    }
+    let (accepted, refused) = (answer.accepted, answer.refused);
+    send(control, &Message::Announced { generation, accepted, refused }).await?;
+    sleep(ANNOUNCE_INTERVAL).await;
+    Ok(())
+}
+
+fn handle(live: &Live, message: Message) -> Result<(), String> {
+    let info = live.session.info();
     match message {
-        Message::Announce { generation, routes } => {
-            let answer = shard.registry.announce(live, generation, &routes);
-            for route in &answer.refused {
-                tracing::warn!(session = %info.id, tunnel = info.tunnel_name, hostname = route.hostname.escape_default().to_string(),
-                    reason = route.reason, "refused an announced hostname");
-            }
-            if let Some(first) = answer.refused.first() {
-                let detail =
-                    format!("{} ({} in all): {}", first.hostname, answer.refused.len(), first.reason);
-                shard.note(Note::Refused { tunnel: info.tunnel_name.clone(), detail });
-            }
-            let (accepted, refused) = (answer.accepted, answer.refused);
-            send(control, &Message::Announced { generation, accepted, refused }).await?;
-            sleep(ANNOUNCE_INTERVAL).await;
-        }
         Message::Drain { reason } => {
             tracing::info!(session = %info.id, tunnel = info.tunnel_name, reason, "the connector stops: no new requests on this session");
             live.session.set_draining();
@@ -215,7 +244,7 @@ async fn handle(
         Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) | Message::Announced { .. } => {
             return Err("a message that only the edge may send, or a second hello".to_owned());
         }
-        Message::Probe | Message::Unknown => {}
+        Message::Announce { .. } | Message::Probe | Message::Unknown => {}
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard as Snapshot};
-use causeway_tunnel::handshake::{Authority, KnownKey, SOFTWARE, Standing};
+use causeway_tunnel::handshake::{KnownKey, SOFTWARE, Standing};
 use causeway_tunnel::limits::MAX_ROUTES;
 use causeway_tunnel::{
     CloseCode, Host, KeyId, Kind, RefusedRoute, Route as AnnouncedRoute, SessionId, TlsEnd, TunnelId,
@@ -29,6 +29,7 @@ use ends::Elsewhere;
 pub(crate) use live::{Announced, Connector, Live};
 pub(crate) use snapshot::{Route, Tunnel};
 
+use crate::declared::{Clash, Declared};
 use crate::metrics::Metrics;
 use crate::route::{Pattern, Table, admit};
 use crate::store::TunnelRecord;
@@ -49,8 +50,12 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct State {
+    /// As the store has them, revoked ones too.
+    stored: Vec<TunnelRecord>,
+    /// Those of edge.yaml.
+    declared: Declared,
     tunnels: HashMap<TunnelId, Entry>,
-    /// Patterns as granted in the store: who may announce what.
+    /// Patterns as granted: who may announce what.
     grants: Table<TunnelId>,
     sessions: HashMap<SessionId, Arc<Live>>,
 }
@@ -100,9 +105,45 @@ impl Registry {
     }
 
     /// Takes over what the store holds and ends the sessions of keys that are not valid any more.
-    pub(crate) fn apply(&self, records: &[TunnelRecord], now: i64) {
+    pub(crate) fn apply(&self, records: Vec<TunnelRecord>, now: i64) {
+        let mut state = self.state.lock();
+        state.stored = records;
+        self.settle(&mut state, now);
+    }
+
+    /// Whether these could be taken over.
+    ///
+    /// # Errors
+    /// When the store has the same.
+    pub(crate) fn check(&self, declared: &Declared) -> Result<(), Clash> {
+        declared.check(&self.state.lock().stored)
+    }
+
+    /// Takes over what edge.yaml declares, in the place of what it declared before.
+    ///
+    /// # Errors
+    /// When the store has the same: nothing is changed then.
+    pub(crate) fn declare(&self, declared: Declared, now: i64) -> Result<(), Clash> {
+        let mut state = self.state.lock();
+        declared.check(&state.stored)?;
+        state.declared = declared;
+        self.settle(&mut state, now);
+        Ok(())
+    }
+
+    /// Brings everything in line with the tunnels that there are.
+    fn settle(&self, state: &mut State, now: i64) {
+        let State { stored, declared, .. } = &*state;
+        let is_clear = |record: &&TunnelRecord| {
+            let Some(clash) = declared.clash(record) else { return true };
+            // Made behind the file's back, while the edge could not be asked.
+            tracing::error!("{clash}; until then the store's is not served");
+            false
+        };
+        // The file has the last word: it may declare what was revoked in the store.
+        let records: Vec<TunnelRecord> = stored.iter().filter(is_clear).chain(&declared.0).cloned().collect();
         let mut keys = HashMap::new();
-        for record in records {
+        for record in &records {
             let tunnel_name: Arc<str> = record.name.as_str().into();
             for key in &record.keys {
                 let (public_key, not_after) = (key.public_key, key.not_after);
@@ -113,12 +154,14 @@ impl Registry {
         // Keys first: whoever proves himself from here on is judged by the new state.
         self.keys.store(Arc::new(keys));
 
-        let mut state = self.state.lock();
-        let active: Vec<&TunnelRecord> =
-            records.iter().filter(|record| record.revoked_at.is_none()).collect();
-        let ids: HashSet<TunnelId> = active.iter().map(|record| record.id).collect();
+        let active: HashMap<TunnelId, &TunnelRecord> = records
+            .iter()
+            .filter(|record| record.revoked_at.is_none())
+            .map(|record| (record.id, record))
+            .collect();
+        // The sessions of those that go are ended below.
         state.tunnels.retain(|id, entry| {
-            let stays = ids.contains(id);
+            let stays = active.get(id).is_some_and(|record| *record.name == *entry.tunnel.name);
             if !stays {
                 entry.routes.values().for_each(|route| route.forget());
                 self.metrics.forget_tunnel(&entry.tunnel.name);
@@ -126,9 +169,9 @@ impl Registry {
             stays
         });
         state.grants = Table::default();
-        for record in active {
+        for record in active.values() {
             for pattern in &record.hostnames {
-                // The store's primary key makes a second owner impossible; should it happen, the first keeps it.
+                // Checked by the store's primary key and by `Declared`; should it happen, the first keeps it.
                 let _ = state.grants.insert(pattern, record.id);
             }
             let entry = state.tunnels.entry(record.id).or_insert_with(|| Entry {
@@ -137,10 +180,14 @@ impl Registry {
                 elsewhere: Elsewhere::default(),
                 routes: HashMap::new(),
             });
-            entry.tunnel.grants.store(Arc::new(record.hostnames.clone()));
+            entry.tunnel.declared.store(record.declared.as_deref().map(|place| Arc::new(place.to_owned())));
+            if **entry.tunnel.grants.load() != record.hostnames {
+                entry.tunnel.grants.store(Arc::new(record.hostnames.clone()));
+                entry.tunnel.regranted();
+            }
         }
-        self.rebuild(&mut state);
-        self.cut_invalid(&state, now);
+        self.rebuild(state);
+        self.cut_invalid(state, now);
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -153,8 +200,16 @@ impl Registry {
         let keys = self.keys.load();
         for live in state.sessions.values() {
             let info = live.session.info();
-            let standing = keys.get(&(info.tunnel, live.key)).map(|key| key.standing(now));
-            if standing == Some(Standing::Active) || !live.is_usable_or_draining() {
+            let key = keys.get(&(info.tunnel, live.key));
+            if !live.is_usable_or_draining() {
+                continue;
+            }
+            if key.is_some_and(|key| key.standing(now) == Standing::Active) {
+                if key.is_some_and(|key| *key.tunnel_name != *info.tunnel_name) {
+                    tracing::info!(session = %info.id, tunnel = info.tunnel_name, "ending a session: its tunnel has another name now");
+                    live.retire();
+                    live.session.close(CloseCode::Done, "the tunnel has another name now");
+                }
                 continue;
             }
             tracing::warn!(session = %info.id, tunnel = info.tunnel_name, remote = %info.remote,
@@ -229,8 +284,11 @@ impl Registry {
         }
         let old = live.announced.load_full();
         let Some(entry) = state.tunnels.get_mut(&info.tunnel) else { return };
+        // A declared tunnel may have gone and come back meanwhile: the new one knows nothing of this session.
+        if !entry.tunnel.remove(info.id) {
+            return;
+        }
         entry.tunnel.sessions_gauge.dec();
-        entry.tunnel.remove(info.id);
         entry.elsewhere.count(&old.elsewhere, &[]);
         let changed = entry.count(&old.patterns, &[]);
         entry.settle_ends();
@@ -244,7 +302,8 @@ impl Registry {
         let mut state = self.state.lock();
         let info = live.session.info();
         let grants = std::mem::take(&mut state.grants);
-        let Some(entry) = state.tunnels.get_mut(&info.tunnel) else {
+        let entry = state.tunnels.get_mut(&info.tunnel).filter(|_| live.is_usable_or_draining());
+        let Some(entry) = entry else {
             state.grants = grants;
             return Announcement::default();
         };
@@ -258,7 +317,16 @@ impl Registry {
                     route.kind
                 ))
             } else if index < MAX_ROUTES {
-                admit(&grants, &info.tunnel, &own, &route.hostname).map_err(|refusal| refusal.to_string())
+                let admitted = admit(&grants, &info.tunnel, &own, &route.hostname);
+                admitted.map_err(|refusal| refusal.to_string()).and_then(|pattern| {
+                    let other = route.exclusive.then(|| entry.tunnel.server_of(&pattern, info.connector));
+                    match other.flatten() {
+                        Some(host) => Err(format!(
+                            "a connector on `{host}` serves this name already: stop that one, or choose another name"
+                        )),
+                        None => Ok(pattern),
+                    }
+                })
             } else {
                 Err(format!("a connector may announce {MAX_ROUTES} hostnames at most: use wildcards"))
             };
@@ -291,6 +359,24 @@ impl Registry {
         outcome
     }
 
+    /// What is known of a key, for the handshake.
+    pub(crate) fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey> {
+        let keys = self.keys.load();
+        let known = keys.get(&(tunnel, key))?;
+        Some(KnownKey {
+            public_key: known.public_key,
+            standing: known.standing(crate::unix_now()),
+            tunnel_name: known.tunnel_name.to_string(),
+        })
+    }
+
+    /// What a tunnel may announce, the first of it.
+    pub(crate) fn grants(&self, tunnel: TunnelId, limit: usize) -> Vec<String> {
+        let state = self.state.lock();
+        let Some(entry) = state.tunnels.get(&tunnel) else { return Vec::new() };
+        entry.tunnel.grants.load().iter().take(limit).map(Pattern::to_string).collect()
+    }
+
     /// Every tunnel that is not revoked, and what it has.
     pub(crate) fn tunnels(&self) -> Vec<Arc<Tunnel>> {
         let mut all: Vec<_> =
@@ -316,10 +402,13 @@ impl Registry {
 
     fn rebuild(&self, state: &mut State) {
         let mut table = Table::default();
-        let State { tunnels, .. } = state;
+        let State { tunnels, grants: granted, .. } = state;
         for entry in tunnels.values_mut() {
             let grants = entry.tunnel.grants.load_full();
-            let patterns: HashSet<&Pattern> = grants.iter().chain(entry.announced.keys()).collect();
+            // What was announced under a grant that is gone is not served from here on, whatever its session still says.
+            let announced = entry.announced.keys();
+            let announced = announced.filter(|pattern| granted.owner(pattern) == Some(&entry.tunnel.id));
+            let patterns: HashSet<&Pattern> = grants.iter().chain(announced).collect();
             for pattern in patterns {
                 let labelled = entry.routes.len() < MAX_LABELLED_ROUTES;
                 let route = match entry.routes.get(pattern) {
@@ -334,7 +423,7 @@ impl Registry {
                     }
                 };
                 // Taken already: a name granted to another tunnel since it was announced. Grants come first.
-                let is_own = grants.contains(pattern) || state.grants.at(pattern).is_none();
+                let is_own = grants.contains(pattern) || granted.at(pattern).is_none();
                 if is_own {
                     let _ = table.insert(pattern, route);
                 }
@@ -393,18 +482,6 @@ impl StoredKey {
             Some(end) if end <= now => Standing::Expired,
             _ => Standing::Active,
         }
-    }
-}
-
-impl Authority for Registry {
-    fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey> {
-        let keys = self.keys.load();
-        let known = keys.get(&(tunnel, key))?;
-        Some(KnownKey {
-            public_key: known.public_key,
-            standing: known.standing(crate::unix_now()),
-            tunnel_name: known.tunnel_name.to_string(),
-        })
     }
 }
 

@@ -46,6 +46,15 @@ impl<V> Table<V> {
         self.below(host)
     }
 
+    /// How specific the pattern is whose value [`Table::find`] gives: the more the narrower.
+    pub fn rank(&self, host: &str) -> Option<usize> {
+        if self.exact.contains_key(host) {
+            return Some(usize::MAX);
+        }
+        let wildcard = parents(host).find(|parent| self.wildcard.contains_key(*parent)).map(str::len);
+        wildcard.or_else(|| self.any.as_ref().map(|_| 0))
+    }
+
     /// The value of the most specific pattern that covers all of `pattern`.
     pub fn owner(&self, pattern: &Pattern) -> Option<&V> {
         match pattern {

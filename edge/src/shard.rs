@@ -36,8 +36,8 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Tells the store's keeper; dropped when he is behind, since it is in the log too.
+    /// Tells the store's keeper.
     pub(crate) fn note(&self, note: Note) {
-        let _ = self.keeper.notes.try_send(note);
+        self.keeper.note(note);
     }
 }

@@ -73,6 +73,9 @@ pub struct TunnelStatus {
     pub state: State,
     /// Unix seconds: when the oldest session began, or when the last one was seen.
     pub since: Option<i64>,
+    /// Where in edge.yaml it stands, when it is declared there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<String>,
     pub hostnames: Vec<HostnameStatus>,
     pub connectors: Vec<ConnectorStatus>,
 }
@@ -177,6 +180,7 @@ fn tunnel_status(tunnel: &Tunnel, certified: &Certified, shards: u16) -> TunnelS
         id: tunnel.id.to_string(),
         state,
         since,
+        declared: tunnel.declared.load().as_deref().cloned(),
         hostnames,
         connectors: shown,
     }

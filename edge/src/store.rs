@@ -141,7 +141,7 @@ impl Store {
     }
 }
 
-fn is_tunnel_name(name: &str) -> bool {
+pub(crate) fn is_tunnel_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

@@ -1,10 +1,14 @@
-//! Tokens as people paste them: any text is refused or understood, what is understood round-trips, and nothing leaks.
+//! Tokens and public keys as people paste them: any text is refused or understood, what is understood round-trips, and
+//! nothing leaks.
 #![no_main]
 
-use causeway_tunnel::Token;
+use causeway_tunnel::{PublicKey, Token};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
+    if let Ok(key) = text.parse::<PublicKey>() {
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
     match Token::parse(text) {
         Ok(token) => {
             let exposed = token.expose();

@@ -169,6 +169,7 @@ impl Dialer {
             peer_software: welcome.software,
             peer_host: String::new(),
             remote: address,
+            granted: welcome.granted,
             since: Instant::now(),
         };
         let opened = Session::dialled(info, connection, self.budget.clone(), Sizes::default()).await;

@@ -1,5 +1,6 @@
 //! The handshake's logic without I/O: versions, the connector's proof and its standing.
 
+use crate::granted::Granted;
 use crate::message::{Hello, RefusalCode, Refused, Retry};
 use crate::proof::{self, Exporter};
 use crate::session::Role;
@@ -32,6 +33,11 @@ pub struct KnownKey {
 /// The edge's knowledge of tunnels. Answers from memory: it is asked inside the handshake.
 pub trait Authority: Send + Sync {
     fn look_up(&self, tunnel: TunnelId, key: KeyId) -> Option<KnownKey>;
+
+    /// What the connector of a tunnel is told when it has proved itself.
+    fn granted(&self, _tunnel: TunnelId) -> Granted {
+        Granted::default()
+    }
 }
 
 /// A connector that proved its key.

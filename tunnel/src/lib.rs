@@ -23,9 +23,9 @@
 //! ```text
 //! connector                                    edge
 //!   Hello {versions, tunnel, key, connector, proof, …} →
-//!                                              ← Welcome {version, session, shard, shards, …}
+//!                                              ← Welcome {version, session, shard, shards, hostnames, https_port, …}
 //!                                              | Refused {code, reason, retry}, then close
-//!   Announce {generation, routes[id, hostname, kind, tls, http, hsts]} →
+//!   Announce {generation, routes[id, hostname, kind, tls, http, hsts, exclusive]} →
 //!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
 //!   Stats {…} →   every 10 s
 //!   Drain {reason} ↔   "give me / I give you no new streams"
@@ -106,6 +106,7 @@ pub mod code;
 pub mod control;
 pub mod dial;
 pub mod flow;
+mod granted;
 pub mod guest;
 pub mod handshake;
 pub mod identity;
@@ -114,6 +115,7 @@ pub mod listen;
 pub mod message;
 pub mod opening;
 pub mod proof;
+pub mod public_key;
 pub mod semantics;
 pub mod stream;
 pub mod token;
@@ -124,9 +126,11 @@ pub use carrier::{Closed, Congestion, DatagramError, Traffic};
 pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};
+pub use granted::Granted;
 pub use identity::{EdgeIdentity, Pin};
 pub use message::{Message, PlainHttp, RefusedRoute, Route, Stats, TlsEnd};
 pub use opening::{Kind, Opening, Passage};
+pub use public_key::{PublicKey, PublicKeyError};
 pub use semantics::{Authority, Host, HostError, Pattern, PatternError};
 pub use session::{OpenError, Role, Session, SessionId, SessionInfo, Sign, Watch};
 pub use stream::frame::Frame;

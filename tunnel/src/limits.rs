@@ -19,6 +19,9 @@ pub const MAX_HELLO_BYTES: usize = 16 * 1024;
 /// Hostnames that one connector may announce.
 pub const MAX_ROUTES: usize = 4096;
 
+/// Granted patterns that a Welcome names: for a person to choose from.
+pub const MAX_TOLD_GRANTS: usize = 64;
+
 /// From the first packet to Welcome or Refused.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What dialling waits for the first packet of an answer: an address where nobody listens is given up after it.

@@ -14,6 +14,7 @@ use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
 use crate::flow::{Budget, Sizes};
+use crate::granted::Granted;
 use crate::guest::Guest;
 use crate::handshake::{self, Authority, Proved, SOFTWARE};
 use crate::limits::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, RETRY_THRESHOLD, Terms};
@@ -251,6 +252,7 @@ async fn greet(
             shards: shard.count,
             tunnel_name: proved.tunnel_name.clone(),
             software: SOFTWARE.to_owned(),
+            granted: authority.granted(proved.hello.tunnel),
         }))
         .await?;
     control.trust();
@@ -266,6 +268,7 @@ async fn greet(
         peer_software: proved.hello.software,
         peer_host: proved.hello.host,
         remote: connection.remote(),
+        granted: Granted::default(),
         since: std::time::Instant::now(),
     };
     let opened = Session::listened(info, connection, budget, Sizes::default()).await;

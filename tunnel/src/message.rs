@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::granted::Granted;
 use crate::opening::Kind;
 use crate::session::Role;
 use crate::token::{ConnectorId, KeyId, TunnelId};
@@ -68,6 +69,8 @@ pub struct Welcome {
     /// The tunnel's name, for the connector's log.
     pub tunnel_name: String,
     pub software: String,
+    #[serde(flatten)]
+    pub granted: Granted,
 }
 
 /// The edge's answer when it does not.
@@ -123,6 +126,14 @@ pub struct Route {
     /// For how many seconds browsers are told to come encrypted only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<u32>,
+    /// To be refused where another connector of the tunnel serves this very name already: it comes beside those that are
+    /// there, and must not take from them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exclusive: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Route {
@@ -217,6 +228,25 @@ mod tests {
             panic!("a refusal");
         };
         assert_eq!(refused.code, RefusalCode::Other);
+    }
+
+    #[test]
+    fn an_edge_that_tells_no_grants_is_understood_and_one_that_does_too() {
+        let read = |more: &str| {
+            let text = format!(
+                r#"{{"type":"welcome","version":3,"session":"1","shard":0,"shards":1,"tunnel_name":"home","software":"s"{more}}}"#
+            );
+            match serde_json::from_str::<Message>(&text).unwrap() {
+                Message::Welcome(welcome) => {
+                    assert_eq!(serde_json::to_string(&Message::Welcome(welcome.clone())).unwrap(), text);
+                    welcome.granted
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(read(""), Granted::default());
+        let told = Granted { hostnames: vec!["*.example.dev".to_owned()], https_port: Some(8443) };
+        assert_eq!(read(r#","hostnames":["*.example.dev"],"https_port":8443"#), told);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::carrier::local;
 use crate::carrier::{Closed, Connection, DatagramError, RecvHalf, SendHalf, Traffic};
 use crate::code::CloseCode;
 use crate::flow::{Budget, Courier, Flow, Inlet, NoCredit, Outlet, Sizes};
+use crate::granted::Granted;
 use crate::limits::{FIRST_STREAMS, KEEP_ALIVE, MAX_STREAMS, STANDBY_KEEP_ALIVE};
 use crate::stream::{RecvStream, SendStream};
 use crate::token::{ConnectorId, TunnelId};
@@ -74,6 +75,8 @@ pub struct SessionInfo {
     pub peer_software: String,
     pub peer_host: String,
     pub remote: SocketAddr,
+    /// What the edge told of the tunnel; nothing at the edge itself.
+    pub granted: Granted,
     pub since: Instant,
 }
 
@@ -142,6 +145,7 @@ impl Session {
                 peer_software: String::new(),
                 peer_host: String::new(),
                 remote: connection.remote(),
+                granted: Granted::default(),
                 since: Instant::now(),
             };
             let connection = Connection::Local(connection);

@@ -411,6 +411,7 @@ pub(crate) fn session_over(connection: Connection, flow: Arc<Flow>) -> Session {
         peer_software: String::new(),
         peer_host: String::new(),
         remote: (Ipv4Addr::LOCALHOST, 1).into(),
+        granted: crate::Granted::default(),
         since: std::time::Instant::now(),
     };
     Session::new(info, connection, flow)

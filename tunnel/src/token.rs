@@ -175,12 +175,12 @@ impl fmt::Debug for Token {
     }
 }
 
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+pub(crate) fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     *digest(&SHA256, bytes).as_ref().first_chunk().expect("a SHA-256 has 32 bytes")
 }
 
-const PREFIX: &str = "cwt1_";
-const CHECKSUM_BYTES: usize = 4;
+pub(crate) const PREFIX: &str = "cwt1_";
+pub(crate) const CHECKSUM_BYTES: usize = 4;
 
 #[cfg(test)]
 mod tests {

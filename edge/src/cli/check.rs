@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use super::{CliError, Common};
 use crate::certified::Certified;
 use crate::config::{Config, Overrides};
-use crate::store::{self, Store};
+use crate::declared::Declared;
+use crate::store::{self, Store, TunnelRecord};
 
 pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
     let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
     let config = Config::load(Some(file), &overrides)?;
+    let declared = Declared::read(&config)?;
+    let stored = stored(&config).await;
+    declared.check(&stored).map_err(|error| CliError::Other(error.to_string()))?;
     let mut warnings = Vec::new();
     let certified = crate::front::check_certificates(&config)
         .map_err(|error| CliError::Other(format!("{}: {error}", file.display())))?;
@@ -23,7 +27,7 @@ pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliErr
     {
         warnings.push("no certificates: HTTPS visitors will be turned away until there are some".to_owned());
     }
-    warnings.extend(bare_names(&config, &certified).await);
+    warnings.extend(bare_names(&config, &certified, &[stored, declared.0].concat()));
     if config.address.is_empty() && config.listen.tunnel.iter().any(|address| address.ip().is_unspecified()) {
         warnings.push("no address: `tunnel create` will need --address HOST:PORT".to_owned());
     }
@@ -38,17 +42,21 @@ pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliErr
     Ok(ExitCode::SUCCESS)
 }
 
-/// What tunnels are granted and no certificate covers, where there is a store to know it from.
-async fn bare_names(config: &Config, certified: &Certified) -> Vec<String> {
-    if config.issuing().is_some()
-        || config.certificates.is_empty()
-        || !config.data.join(store::FILE_NAME).exists()
-    {
+/// The tunnels of the store, where there is one.
+async fn stored(config: &Config) -> Vec<TunnelRecord> {
+    if !config.data.join(store::FILE_NAME).exists() {
         return Vec::new();
     }
     // A store that cannot be read is no mistake of the configuration.
     let Ok(store) = Store::open(&config.data).await else { return Vec::new() };
-    let tunnels = store.tunnels().await.unwrap_or_default();
+    store.tunnels().await.unwrap_or_default()
+}
+
+/// What tunnels are granted and no certificate covers.
+fn bare_names(config: &Config, certified: &Certified, tunnels: &[TunnelRecord]) -> Vec<String> {
+    if config.issuing().is_some() || config.certificates.is_empty() {
+        return Vec::new();
+    }
     let live = tunnels.iter().filter(|tunnel| tunnel.revoked_at.is_none());
     let names = live.flat_map(|tunnel| tunnel.hostnames.iter().map(move |name| (&tunnel.name, name)));
     let bare = names.filter(|(_, name)| !certified.covers(name));

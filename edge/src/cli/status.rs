@@ -84,8 +84,12 @@ fn certificates_text(all: &[CertificateStatus]) -> String {
 }
 
 fn tunnel_text(tunnel: &TunnelStatus) -> String {
-    let mut text =
-        format!("{}  {}  since {}\n", tunnel.name, state_word(Some(tunnel.state)), when(tunnel.since));
+    let (state, since) = (state_word(Some(tunnel.state)), when(tunnel.since));
+    let mut text = format!("{}  {state}  since {since}", tunnel.name);
+    if let Some(place) = &tunnel.declared {
+        text.push_str(&format!("  declared in {place}"));
+    }
+    text.push('\n');
     let mut rows = Vec::new();
     for hostname in &tunnel.hostnames {
         let word = match hostname.state {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use causeway_tunnel::{ConnectorId, KeyId, Kind, PlainHttp, RefusedRoute, Role, Route, Stats, TlsEnd};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::balance::{self, Candidate, Place};
 use crate::route::{Pattern, Table};
@@ -23,6 +24,8 @@ pub(crate) struct Live {
     pub label: Arc<str>,
     /// Empty until the first announcement: the session carries nothing before it.
     pub announced: ArcSwap<Announced>,
+    /// Told when what was announced is to be judged anew.
+    pub regranted: Notify,
     /// What the connector last said of itself.
     pub stats: Mutex<Option<Stats>>,
     /// What visitors who do not read keep waiting in it.
@@ -96,7 +99,8 @@ impl Live {
         let label = info.id.to_string().into();
         let announced = ArcSwap::default();
         let (stats, stalled, gone) = (Mutex::new(None), Arc::default(), AtomicBool::new(false));
-        Self { session, key, label, announced, stats, stalled, place, gone }
+        let regranted = Notify::new();
+        Self { session, key, label, announced, regranted, stats, stalled, place, gone }
     }
 
     /// What the connector said of this name, if it announced it.

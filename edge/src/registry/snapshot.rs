@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use causeway_tunnel::limits;
-use causeway_tunnel::{PlainHttp, SessionId, TlsEnd, TunnelId};
+use causeway_tunnel::{ConnectorId, PlainHttp, SessionId, TlsEnd, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Connector, Live};
@@ -25,6 +25,8 @@ pub(crate) struct Tunnel {
     pub id: TunnelId,
     pub name: Arc<str>,
     pub grants: ArcSwap<Vec<Pattern>>,
+    /// Where in edge.yaml it stands, when it is declared there.
+    pub declared: ArcSwapOption<String>,
     /// Who can carry a request now. Swapped whole when a session comes or goes.
     pub connectors: ArcSwap<Vec<Connector>>,
     /// Where TLS of its names ends, when it is not the edge for all of them.
@@ -40,6 +42,7 @@ impl Tunnel {
             id: record.id,
             name: record.name.as_str().into(),
             grants: ArcSwap::from_pointee(record.hostnames.clone()),
+            declared: ArcSwapOption::empty(),
             connectors: ArcSwap::default(),
             ends: ArcSwap::default(),
             sessions_gauge: metrics.sessions(&record.name),
@@ -104,6 +107,27 @@ impl Tunnel {
         names
     }
 
+    /// The machine of another connector that serves this very name: it announced it, or all that is granted, of which it is one.
+    pub(super) fn server_of(&self, pattern: &Pattern, except: ConnectorId) -> Option<String> {
+        let is_granted = self.grants.load().contains(pattern);
+        let serves = |live: &&Arc<Live>| {
+            let announced = live.announced.load();
+            let covers = |known: &Pattern| known == pattern || (is_granted && known.covers(pattern));
+            live.is_well() && announced.patterns.iter().any(covers)
+        };
+        let connectors = self.connectors.load();
+        let mut others = connectors.iter().filter(|connector| connector.id != except);
+        let found = others.find_map(|connector| connector.sessions.iter().find(serves))?;
+        Some(found.session.info().peer_host.clone())
+    }
+
+    /// Its grants are others now: what its sessions announced is to be judged anew.
+    pub(super) fn regranted(&self) {
+        for live in self.connectors.load().iter().flat_map(|connector| &connector.sessions) {
+            live.regranted.notify_one();
+        }
+    }
+
     /// Called under the registry's lock.
     pub(super) fn add(&self, live: &Arc<Live>) {
         self.last_seen.store(unix_now(), Ordering::Relaxed);
@@ -116,15 +140,21 @@ impl Tunnel {
         self.connectors.store(Arc::new(connectors));
     }
 
-    /// Called under the registry's lock.
-    pub(super) fn remove(&self, session: SessionId) {
-        self.last_seen.store(unix_now(), Ordering::Relaxed);
+    /// Says whether it was there. Called under the registry's lock.
+    pub(super) fn remove(&self, session: SessionId) -> bool {
         let mut connectors = (**self.connectors.load()).clone();
+        let count = |connectors: &[Connector]| connectors.iter().map(|one| one.sessions.len()).sum::<usize>();
+        let before = count(&connectors);
         for connector in &mut connectors {
             connector.sessions.retain(|live| live.session.info().id != session);
         }
+        if count(&connectors) == before {
+            return false;
+        }
+        self.last_seen.store(unix_now(), Ordering::Relaxed);
         connectors.retain(|connector| !connector.sessions.is_empty());
         self.connectors.store(Arc::new(connectors));
+        true
     }
 }
 

@@ -78,6 +78,17 @@ fn rule() -> impl Strategy<Value = Pattern> {
     ]
 }
 
+#[test]
+fn the_narrower_pattern_ranks_higher() {
+    let rank = |pattern: &str| {
+        let mut table = Table::default();
+        table.insert(&Pattern::parse(pattern).unwrap(), ()).unwrap();
+        table.rank("a.b.example")
+    };
+    assert!(rank("a.b.example") > rank("*.b.example") && rank("*.b.example") > rank("*.example"));
+    assert!(rank("*.example") > rank("*") && rank("*").is_some() && rank("*.a.b.example").is_none());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -96,6 +107,7 @@ proptest! {
         prop_assert_eq!(table.len(), kept.len());
         for host in hosts {
             prop_assert_eq!(table.find(&host), naive(&kept, &host), "{}", host);
+            prop_assert_eq!(table.rank(&host).is_some(), table.find(&host).is_some());
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the store keeps, as the rest of the edge sees it, and how rows become that whatever database they came from.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,6 +25,8 @@ pub struct TunnelRecord {
     pub hostnames: Vec<Pattern>,
     /// Oldest first.
     pub keys: Vec<KeyRecord>,
+    /// Where in edge.yaml it stands, when it is declared there and the store knows nothing of it. Such a one has no times.
+    pub declared: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ impl Rows {
                 last_seen_at,
                 hostnames,
                 keys,
+                declared: None,
             });
         }
         for (tunnel, pattern) in self.hostnames {

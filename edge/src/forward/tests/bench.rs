@@ -71,7 +71,7 @@ impl Bench {
         let (tunnel, key_id, key) = (TunnelId::random(), KeyId::random(), TunnelKey::generate());
         let token = Token { tunnel, key_id, key, edges: vec![address.to_string()], pin: identity.pin() };
         let registry = Arc::new(Registry::new(Metrics::default()));
-        registry.apply(&[record(&token, None)], crate::unix_now());
+        registry.apply(vec![record(&token, None)], crate::unix_now());
         let (notes, _) = mpsc::channel(16);
         let (refreshes, _) = mpsc::channel(1);
         let shard = Arc::new(Shard {
@@ -147,7 +147,7 @@ impl Bench {
 
     pub(super) fn revoke(&self) {
         let now = crate::unix_now();
-        self.shard.registry.apply(&[record(&self.token, Some(now))], now);
+        self.shard.registry.apply(vec![record(&self.token, Some(now))], now);
     }
 
     pub(super) async fn until(&self, is_so: impl Fn(&TunnelStatus) -> bool) {
@@ -172,6 +172,7 @@ fn record(token: &Token, revoked_at: Option<i64>) -> TunnelRecord {
         last_seen_at: None,
         hostnames,
         keys: vec![key],
+        declared: None,
     }
 }
 
