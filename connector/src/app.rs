@@ -42,6 +42,7 @@ use crate::slots::{ShardThread, manage};
 use crate::stalled::Stalls;
 use crate::status::{Board, Buffers, ConfigStatus, Status, TlsElsewhere};
 use crate::threads::Thread;
+use crate::visits::Visits;
 
 /// What a connector is built from.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct Settings {
     /// A unix socket with the same pages as the admin address.
     pub control: Option<PathBuf>,
     pub levels: Option<Levels>,
+    /// Who is told of each request.
+    pub visits: Visits,
     /// Dial inside this process, whatever the edges' addresses say.
     pub within: Option<Network>,
 }
@@ -95,8 +98,18 @@ impl App {
     /// # Errors
     /// When a rule's files, the admin address or a thread cannot be had; the text names the mend.
     pub async fn start(settings: Settings) -> Result<Self> {
-        let Settings { config, file, token, edges, metrics: admin_address, shards, control, levels, within } =
-            settings;
+        let Settings {
+            config,
+            file,
+            token,
+            edges,
+            metrics: admin_address,
+            shards,
+            control,
+            levels,
+            visits,
+            within,
+        } = settings;
         let count = shards.or(config.shards).unwrap_or(1);
         let (drain, readiness) = (Drain::new(), Readiness::new());
         let metrics = Metrics::new();
@@ -204,6 +217,7 @@ impl App {
                     metrics: metrics.clone(),
                     challenges: home.challenges.clone(),
                     stalls: stalls.clone(),
+                    visits: visits.clone(),
                 }
             };
             let thread = Thread::start(index, shard, &pulse);
@@ -214,8 +228,8 @@ impl App {
             let manager = manage(edge, index, Arc::clone(&ties), Arc::clone(&threads_of_slots));
             drop(drain.spawn_service("edge manager", manager));
         }
-        let reloader = file.map(|Source { path, watch, text }| {
-            let reloader = Arc::new(Reloader::new(path, text, rules, ground, reloaded, board, tls));
+        let reloader = file.map(|Source { places, watch, text }| {
+            let reloader = Arc::new(Reloader::new(places, text, rules, ground, reloaded, board, tls));
             drop(drain.spawn_service("reload", Arc::clone(&reloader).run(watch)));
             reloader
         });
@@ -337,7 +351,7 @@ async fn bind_admin(admin: Admin, address: Option<SocketAddr>) -> Result<BoundAd
 }
 
 /// For people who read the edge's list of connectors.
-fn machine_name() -> String {
+pub(crate) fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().chars().take(64).collect()
 }

@@ -1,12 +1,21 @@
 //! Answers that need no origin: `hello_world` and short texts.
 
 use bytes::Bytes;
-use causeway_tunnel::{BodyKind, First, RequestHead, ResponseHead};
+use causeway_tunnel::{Authority, BodyKind, First, RequestHead, ResponseHead};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
+/// Why somebody sees the hello page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    /// A rule says so.
+    Asked,
+    /// There are no rules yet.
+    NoRules,
+}
+
 /// The page of `hello_world`: everything it needs is in it, and it shows how the request arrived.
-pub(crate) fn hello_world(head: &RequestHead) -> (ResponseHead, First) {
+pub(crate) fn hello_world(head: &RequestHead, why: Hello) -> (ResponseHead, First) {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         let (mut answer, first) =
             text(StatusCode::METHOD_NOT_ALLOWED, "this page can only be read", &head.method);
@@ -21,7 +30,18 @@ pub(crate) fn hello_world(head: &RequestHead) -> (ResponseHead, First) {
     ];
     let rows: String =
         rows.iter().map(|(name, value)| format!("<tr><th>{name}<td>{}</tr>\n", escape(value))).collect();
-    page(StatusCode::OK, "text/html; charset=utf-8", PAGE.replace("{rows}", &rows), &head.method)
+    let next = match why {
+        Hello::Asked => String::new(),
+        Hello::NoRules => {
+            let host = Authority::parse(head.authority.as_bytes());
+            let host =
+                host.map_or_else(|_| "blog.example.dev".to_owned(), |authority| authority.host.to_string());
+            NEXT.replace("{host}", &escape(&host))
+        }
+    };
+    // The rows last: what they hold is a visitor's.
+    let text = PAGE.replace("{next}", &next).replace("{rows}", &rows);
+    page(StatusCode::OK, "text/html; charset=utf-8", text, &head.method)
 }
 
 /// A short plain text.
@@ -67,13 +87,25 @@ const PAGE: &str = r#"<!doctype html>
 <style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;color:#123}
 table{border-collapse:collapse}th{text-align:left;padding:.2rem 1.5rem .2rem 0;font-weight:600}td{word-break:break-all}
+pre{background:#8882;padding:1rem;overflow:auto}
 @media(prefers-color-scheme:dark){body{background:#111;color:#dde}}
 </style>
 <h1>Hello!</h1>
 <p>This page came from a causeway-connector, through its tunnel. The road is open.</p>
-<table>
+{next}<table>
 {rows}</table>
 "#;
+
+/// What to do next. For everybody to read: it names nothing of this connector's.
+const NEXT: &str = "<h2>What next?</h2>
+<p>Nobody has told the connector yet where its names lead. Write it into a file <code>config.yml</code> in the connector's
+folder (<code>/etc/causeway</code>, or what is mounted there); it is read within a second, and this page is gone.</p>
+<pre>ingress:
+  - hostname: {host}
+    service: http://10.0.0.104
+  - service: http_status:404
+</pre>
+";
 
 #[cfg(test)]
 mod tests {
@@ -98,21 +130,30 @@ mod tests {
 
     #[test]
     fn the_hello_page_cannot_be_made_to_carry_markup() {
-        let (answer, First::Only(body)) = hello_world(&head(Method::GET, "/<script>alert(1)</script>"))
+        let (answer, First::Only(body)) =
+            hello_world(&head(Method::GET, "/<script>alert(1)</script>{rows}{host}"), Hello::NoRules)
         else {
             panic!("a whole page");
         };
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(!body.contains("<script>") && body.contains("&lt;script&gt;"));
+        assert!(body.contains("  - hostname: h.example\n"), "{body}");
+        assert!(
+            body.contains("alert(1)&lt;/script&gt;{rows}{host}<"),
+            "a visitor's words are no template: {body}"
+        );
         assert_eq!(answer.body, BodyKind::Known(body.len() as u64));
     }
 
     #[test]
     fn head_gets_the_length_and_no_body() {
-        let (answer, first) = hello_world(&head(Method::HEAD, "/"));
+        let (answer, first) = hello_world(&head(Method::HEAD, "/"), Hello::Asked);
         assert_eq!((answer.body, first), (BodyKind::None, First::Only(Bytes::new())));
         assert!(answer.headers[CONTENT_LENGTH] != "0");
-        assert_eq!(hello_world(&head(Method::POST, "/")).0.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            hello_world(&head(Method::POST, "/"), Hello::Asked).0.status,
+            StatusCode::METHOD_NOT_ALLOWED
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The command line: parses it, runs one command, prints its result and gives the exit code.
 
 mod doctor;
+mod expose;
+mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::reload::Source;
 use crate::rules::{Ground, RuleSet};
 use crate::status::Status;
+use crate::visits::Visits;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -47,6 +50,13 @@ pub struct Cli {
 enum Command {
     /// Run the connector
     Run(Box<RunArgs>),
+    /// Publish one local service under a granted name until Ctrl-C, and show its requests
+    Expose(expose::Args),
+    /// Make a tunnel's token at home, or show what of it the edge has to know
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+    },
     /// Check a rule file: exit 1 with file, line, column and reason when it is wrong
     Check { file: PathBuf },
     /// Say which rule and service a URL hits, and why
@@ -110,6 +120,8 @@ impl Cli {
         let output = self.output;
         let done = match self.command {
             Command::Run(args) => run(*args).await,
+            Command::Expose(args) => expose::run(args, output).await,
+            Command::Token { command } => token::run(command, output),
             Command::Check { file } => check(&file, output),
             Command::Route { file, url } => route(&file, &url, output),
             Command::Status(place) => status(&place, output).await,
@@ -133,7 +145,13 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{}:{warning}", config.file);
     }
-    let token = token(args.token_file.as_deref().or(config.token_file.as_deref()))?;
+    if config.source == config::Source::Nobody {
+        tracing::warn!(
+            "there is no rule file: every granted name shows the hello page; rules written to {} are read at once",
+            first_places()
+        );
+    }
+    let token = read_token(args.token_file.as_deref().or(config.token_file.as_deref()))?;
     config.grace = args.grace_period.unwrap_or(config.grace);
     limits::raise_nofile();
     let mut signals = Signals::install().context("signals cannot be handled")?;
@@ -146,6 +164,7 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
         shards: args.shards.map(usize::from),
         control: args.control,
         levels: Some(levels),
+        visits: Visits::default(),
         within: None,
     })
     .await?;
@@ -170,10 +189,7 @@ async fn rules(args: &RunArgs) -> Result<(Config, Option<Source>)> {
         Some(file) => file.clone(),
         None => match usual_places().into_iter().find(|place| place.is_file()) {
             Some(file) => file,
-            None => bail!(
-                "there is no rule file: name one with --config, or send everything to one service with --url (looked for {})",
-                usual_places().iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
-            ),
+            None => return Ok((config::of_nobody(), Some(Source::awaited(usual_places()).await))),
         },
     };
     let source = Source::open(file.clone()).await;
@@ -194,7 +210,15 @@ fn usual_places() -> Vec<PathBuf> {
     folders.into_iter().flatten().flat_map(|folder| names.map(|name| folder.join(name))).collect()
 }
 
-fn token(file: Option<&Path>) -> Result<Token> {
+/// Where a new rule file is best put.
+fn first_places() -> String {
+    let ours =
+        |place: &PathBuf| place.ends_with(".causeway/config.yml") || place.ends_with("causeway/config.yml");
+    let places = usual_places().into_iter().filter(ours);
+    places.map(|place| place.display().to_string()).collect::<Vec<_>>().join(" or ")
+}
+
+fn read_token(file: Option<&Path>) -> Result<Token> {
     let secret = match (file, std::env::var("CAUSEWAY_TOKEN")) {
         (Some(file), _) => Secret::from_file(file)?,
         (None, Ok(text)) => Secret::written(&text),
@@ -202,7 +226,7 @@ fn token(file: Option<&Path>) -> Result<Token> {
     };
     if secret.expose().is_empty() {
         bail!(
-            "there is no token: write the one that `causeway-edge tunnel create` printed into a file and name it with --token-file or CAUSEWAY_TOKEN_FILE, or put it into CAUSEWAY_TOKEN"
+            "there is no token: write the one that `causeway-edge tunnel create` printed into a file, or make one with `causeway-connector token new`, and name it with --token-file or CAUSEWAY_TOKEN_FILE, or put it into CAUSEWAY_TOKEN"
         );
     }
     Ok(Token::parse(secret.expose())?)

@@ -66,6 +66,14 @@ impl EdgeName {
         Ok(known)
     }
 
+    /// One attempt, for a person who waits for it.
+    ///
+    /// # Errors
+    /// In words for that person.
+    pub(crate) async fn try_once(&self, dialer: &Dialer, role: Role) -> Result<(Session, Control), String> {
+        self.attempt(dialer, role).await.map_err(|attempt| attempt.text)
+    }
+
     /// One attempt: all addresses, each a little after the other; the first session wins.
     async fn attempt(&self, dialer: &Dialer, role: Role) -> Result<(Session, Control), Attempt> {
         let addresses = self.addresses().await?;

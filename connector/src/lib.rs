@@ -12,6 +12,7 @@ pub mod ingress;
 pub mod path;
 pub mod reload;
 pub mod status;
+pub mod visits;
 
 mod builtin;
 mod dial;

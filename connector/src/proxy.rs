@@ -23,6 +23,7 @@ use crate::rules::{ActiveRule, Handler, NoRule};
 use crate::shard::Shard;
 use crate::upgrade;
 use crate::upload::Upload;
+use crate::visits::Outcome;
 
 /// Who opened a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +107,14 @@ async fn answer(
     recv: RecvStream,
     begun: Instant,
 ) {
+    let visit = shard.visits.begin(&head);
     let (built_in, first) = match &rule.handler {
-        Handler::Origin(origin) => return proxy(shard, rule, origin, head, send, recv, begun).await,
+        Handler::Origin(origin) => {
+            let outcome = proxy(shard, rule, origin, head, send, recv, begun).await;
+            return visit.end(outcome);
+        }
         Handler::Status(status) => builtin::status(*status, &head.method),
-        Handler::HelloWorld => builtin::hello_world(&head),
+        Handler::HelloWorld(why) => builtin::hello_world(&head, *why),
         Handler::Unserved(service) => {
             tracing::warn!(
                 rule = rule.label,
@@ -117,9 +122,11 @@ async fn answer(
                 "this kind of service is not served yet: answered 501"
             );
             rule.metrics.aborted(AbortCode::NotImplemented);
-            return send.abort(AbortCode::NotImplemented);
+            send.abort(AbortCode::NotImplemented);
+            return visit.end(Outcome::Failed("this kind of service is not served yet".to_owned()));
         }
     };
+    visit.end(Outcome::Answered(built_in.status));
     if send.response(&built_in, first).await.is_ok() {
         rule.metrics.answered(built_in.status, begun.elapsed().as_secs_f64());
     }
@@ -133,7 +140,7 @@ async fn proxy(
     mut send: SendStream,
     recv: RecvStream,
     begun: Instant,
-) {
+) -> Outcome {
     let id = head.request_id;
     if let Some(protocol) = head.upgrade.as_deref()
         && (protocol != "websocket" || head.body != BodyKind::None)
@@ -141,7 +148,7 @@ async fn proxy(
         let text = "only WebSocket can be upgraded to, by a request without a body";
         let (answer, first) = builtin::text(StatusCode::NOT_IMPLEMENTED, text, &head.method);
         let _ = send.response(&answer, first).await;
-        return;
+        return Outcome::Answered(answer.status);
     }
     let upload = Upload::new(recv, head.body);
     let mut exchange = Exchange {
@@ -160,15 +167,18 @@ async fn proxy(
     match outcome {
         Ok(Done::Answered) => {
             tracing::debug!(request = %id, rule = rule.label, status = status.map(|s| s.as_u16()), "answered");
+            status.map_or_else(|| Outcome::Failed("no answer".to_owned()), Outcome::Answered)
         }
         Ok(Done::Upgraded { io, read_ahead }) => {
             drop(exchange);
             upgraded(shard, rule, origin, *io, read_ahead, send, upload).await;
+            Outcome::Answered(StatusCode::SWITCHING_PROTOCOLS)
         }
         Err(failure) => {
             report(shard, rule, origin, &failure, &id.to_string());
             upload.stop(failure.code);
             send.abort(failure.code);
+            Outcome::Failed(failure.cause)
         }
     }
 }

@@ -15,10 +15,12 @@ use crate::home::certificates;
 use crate::rules::{Ground, RuleSet};
 use crate::status::Board;
 
-/// A rule file that is watched from before its first reading, so that no change falls between.
+/// A rule file that is watched from before its first reading, so that no change falls between; or the places where one may
+/// come to be.
 #[derive(Debug)]
 pub struct Source {
-    pub(crate) path: PathBuf,
+    /// Not empty. The first that is there counts.
+    pub(crate) places: Vec<PathBuf>,
     pub(crate) watch: Watch,
     pub(crate) text: String,
 }
@@ -29,14 +31,20 @@ impl Source {
         let watch = Watch::new([path.clone()]).await;
         // A file that cannot be read is the loader's to complain of.
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        Self { path, watch, text }
+        Self { places: vec![path], watch, text }
+    }
+
+    /// While there is none.
+    pub(crate) async fn awaited(places: Vec<PathBuf>) -> Self {
+        let watch = Watch::new(places.clone()).await;
+        Self { places, watch, text: String::new() }
     }
 }
 
 /// Swaps the rules of one connector.
 #[derive(Debug)]
 pub(crate) struct Reloader {
-    path: PathBuf,
+    places: Vec<PathBuf>,
     /// As of the last reading: a file that was only touched is not a new version.
     text: Mutex<String>,
     rules: Arc<ArcSwap<RuleSet>>,
@@ -49,7 +57,7 @@ pub(crate) struct Reloader {
 
 impl Reloader {
     pub(crate) fn new(
-        path: PathBuf,
+        places: Vec<PathBuf>,
         text: String,
         rules: Arc<ArcSwap<RuleSet>>,
         ground: Ground,
@@ -57,7 +65,7 @@ impl Reloader {
         board: Arc<Board>,
         tls: Arc<Tls>,
     ) -> Self {
-        Self { path, text: Mutex::new(text), rules, ground, reloaded, board, tls, asked: Notify::new() }
+        Self { places, text: Mutex::new(text), rules, ground, reloaded, board, tls, asked: Notify::new() }
     }
 
     /// SIGHUP: read the file, whether it changed or not (a `caPool` may have).
@@ -76,7 +84,9 @@ impl Reloader {
     }
 
     fn reload(&self, why: Why) {
-        let text = std::fs::read_to_string(&self.path);
+        let there = self.places.iter().find(|place| place.is_file());
+        let Some(path) = there.or_else(|| self.places.first()) else { return };
+        let text = std::fs::read_to_string(path);
         if let Ok(text) = &text {
             let mut known = self.text.lock();
             if why == Why::Changed && *known == *text {
@@ -85,7 +95,7 @@ impl Reloader {
             known.clone_from(text);
         }
         let before = self.rules.load_full();
-        let built = config::load(&self.path).map_err(anyhow::Error::from).and_then(|config| {
+        let built = config::load(path).map_err(anyhow::Error::from).and_then(|config| {
             let rules = RuleSet::build(config, Some(&before), &self.ground)?;
             // Read anew, whether their list changed or not: this may be why somebody asked.
             certificates::reload(&self.tls, &rules.config.home)?;

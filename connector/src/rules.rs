@@ -8,7 +8,8 @@ use causeway_tunnel::{Authority, Host, Kind, Pattern, Route, Scheme, TlsEnd, lim
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
-use crate::config::{Config, Rule, Visitors, end_of};
+use crate::builtin::Hello;
+use crate::config::{Config, Rule, Source, Visitors, end_of};
 use crate::ingress::{Choice, Table};
 use crate::metrics::{Metrics, RuleMetrics};
 use crate::origin::{Egress, Origin};
@@ -49,7 +50,7 @@ pub(crate) struct ActiveRule {
 pub(crate) enum Handler {
     Origin(Arc<Origin>),
     Status(StatusCode),
-    HelloWorld,
+    HelloWorld(Hello),
     Unserved(String),
 }
 
@@ -96,7 +97,8 @@ impl RuleSet {
             let key = rule.service.to_string();
             let handler = match &rule.service {
                 Service::Status(status) => Handler::Status(*status),
-                Service::HelloWorld => Handler::HelloWorld,
+                Service::HelloWorld if config.source == Source::Nobody => Handler::HelloWorld(Hello::NoRules),
+                Service::HelloWorld => Handler::HelloWorld(Hello::Asked),
                 Service::Unserved(text) => Handler::Unserved(text.clone()),
                 service => {
                     let same = |origin: &&Arc<Origin>| origin.is(service, &rule.origin);
@@ -171,6 +173,7 @@ impl RuleSet {
                 tls: *tls,
                 http: visitors.http,
                 hsts: visitors.hsts,
+                exclusive: self.config.source == Source::Exposed,
                 ..Route::of_requests(id, pattern.to_string())
             })
             .collect();

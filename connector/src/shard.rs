@@ -10,6 +10,7 @@ use crate::home::HomeShard;
 use crate::metrics::Metrics;
 use crate::rules::RuleSet;
 use crate::stalled::Stalls;
+use crate::visits::Visits;
 
 /// What all requests of one thread share. A request lives and dies on one.
 #[derive(Debug)]
@@ -24,4 +25,5 @@ pub(crate) struct Shard {
     pub(crate) challenges: Challenges,
     /// Of the whole process.
     pub(crate) stalls: Stalls,
+    pub(crate) visits: Visits,
 }

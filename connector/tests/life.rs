@@ -93,6 +93,7 @@ async fn hazard_134_the_own_admin_address_is_no_origin() {
         shards: None,
         control: None,
         levels: None,
+        visits: Default::default(),
         within: None,
     })
     .await

@@ -16,7 +16,7 @@ use super::foreign::{Foreign, Tolerant};
 use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
 use super::visitors::{self, Hsts, Http, Visitors, Written};
-use super::{AtHome, Config, Problem, Rule, Warning, tls};
+use super::{AtHome, Config, Problem, Rule, Source, Warning, tls};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
@@ -142,6 +142,7 @@ impl File {
         }
         let mut config = Config {
             file: file.to_owned(),
+            source: Source::Written,
             rules,
             edges: self.edges.map(|edges| edges.value).filter(|edges| !edges.is_empty()),
             token_file: self.token_file.map(Into::into),
@@ -306,7 +307,7 @@ fn unreachable(config: &mut Config, raw: &[Spanned<Tolerant<RawRule>>]) {
 }
 
 /// `host:port`, as in a token.
-pub(super) fn check_edge(edge: &str) -> Result<(), String> {
+pub(crate) fn check_edge(edge: &str) -> Result<(), String> {
     let (host, port) =
         edge.rsplit_once(':').ok_or_else(|| format!("`{edge}` has no port: write host:port"))?;
     if host.is_empty() || port.parse::<u16>().is_err() {

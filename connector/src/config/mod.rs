@@ -21,6 +21,7 @@ use crate::ingress::{Matcher, Table};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
+pub(crate) use file::check_edge;
 pub(crate) use origin_request::{OriginSettings, ProxyProtocol};
 pub(crate) use tls::end_of;
 pub(crate) use visitors::Visitors;
@@ -30,7 +31,9 @@ pub(crate) use visitors::Visitors;
 pub struct Config {
     /// As it was named, for messages.
     pub(crate) file: String,
-    /// In order; the last one is a catch-all.
+    /// Where the rules come from.
+    pub(crate) source: Source,
+    /// In order; the last one is a catch-all, unless they are exposed.
     pub(crate) rules: Vec<Rule>,
     /// `edges`: addresses that stand in for the token's. Default: the token's.
     pub(crate) edges: Option<Vec<String>>,
@@ -54,6 +57,17 @@ pub struct Config {
     pub(crate) home: AtHome,
     /// What is odd but no error.
     pub(crate) warnings: Vec<Warning>,
+}
+
+/// Who said the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file, or a service on the command line.
+    Written,
+    /// Nobody: every granted name shows the hello page.
+    Nobody,
+    /// `expose`: one name for a while, beside whatever else the tunnel serves.
+    Exposed,
 }
 
 /// Certificates of names whose TLS ends at home.
@@ -176,4 +190,23 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 pub(crate) fn from_url(service: &str) -> Result<Config, ConfigError> {
     let quoted = serde_json::Value::String(service::with_scheme(service));
     parse("--url", &format!("ingress:\n  - service: {quoted}\n"))
+}
+
+/// What is served while there is no rule file.
+pub(crate) fn of_nobody() -> Config {
+    let config =
+        parse("(no rule file)", "ingress:\n  - service: hello_world\n").expect("it is fixed, and tested");
+    Config { source: Source::Nobody, ..config }
+}
+
+/// One name to one service, and nothing else.
+///
+/// # Errors
+/// When the service cannot be read.
+pub(crate) fn exposed(name: &Pattern, service: &str) -> Result<Config, ConfigError> {
+    let mut config = Config { source: Source::Exposed, ..from_url(service)? };
+    for rule in &mut config.rules {
+        rule.hostname = name.clone();
+    }
+    Ok(config)
 }

@@ -134,6 +134,7 @@ pub async fn start(edge: &Edge, config: config::Config, file: Option<Source>) ->
         shards: None,
         control: None,
         levels: None,
+        visits: Default::default(),
         within: None,
     })
     .await

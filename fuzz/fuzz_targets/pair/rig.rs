@@ -77,6 +77,7 @@ impl Rig {
             shards: None,
             control: None,
             levels: None,
+            visits: Default::default(),
             within: None,
         };
         let connector = causeway_connector::app::App::start(settings).await.expect("the connector starts");

@@ -74,6 +74,7 @@ async fn connector(folder: &Path, network: Network, tunnel: SocketAddr) -> Resul
         shards: None,
         control: Some(folder.join("control.sock")),
         levels: None,
+        visits: Default::default(),
         within: Some(network),
     };
     App::start(settings).await.map(Some)
