@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
@@ -19,6 +21,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Longer than the API server itself works on a request before it gives up and says so (60 s): on a busy machine a call
 /// waits, it does not fail. What must be quick has a limit of its own, in `eventually`.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The user agent of the tests' own calls.
+pub(super) const WHO: &str = "causeway-tests";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +55,8 @@ impl Api {
         // The test talks to the server that it started a moment ago, in a namespace that nobody else is in.
         config.accept_invalid_certs = true;
         config.read_timeout = Some(PATIENCE);
+        // In the audit log the programs under test, which say nothing of themselves, are told from the test.
+        config.headers = vec![(USER_AGENT, HeaderValue::from_static(WHO))];
         let _guard = runtime.enter();
         let client = Client::try_from(config)?;
         drop(_guard);

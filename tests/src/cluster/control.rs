@@ -10,6 +10,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustix::process::Signal;
 
 use super::api::{Api, eventually};
+use super::audit::{self, Asked};
 use super::lan::Host;
 use super::process::Process;
 
@@ -71,6 +72,7 @@ const USERS: &[(&str, &str)] = &[
     ("system:kube-proxy", "system:masters"),
     ("system:serviceaccount:metallb-system:causeway-allocator", "system:serviceaccounts"),
     ("system:serviceaccount:metallb-system:causeway-speaker", "system:serviceaccounts"),
+    ("system:serviceaccount:metallb-system:causeway-connector", "system:serviceaccounts"),
 ];
 
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl Control {
             .map(|(name, group)| format!("{},{name},{name},\"{group}\"\n", token(name)))
             .collect();
         std::fs::write(folder.join("tokens.csv"), tokens)?;
+        audit::configure(folder)?;
         let etcd = Process::start(
             &host.namespace,
             folder,
@@ -147,7 +150,8 @@ impl Control {
              --secure-port=6443 --service-cluster-ip-range={SERVICE_NETS} --allow-privileged=true --authorization-mode=RBAC \
              --disable-admission-plugins=ServiceAccount --service-account-issuer=https://kubernetes.default.svc \
              --service-account-key-file={folder}/sa.pub --service-account-signing-key-file={folder}/sa.key \
-             --token-auth-file={folder}/tokens.csv --enable-priority-and-fairness=false"
+             --token-auth-file={folder}/tokens.csv --enable-priority-and-fairness=false {}",
+            audit::flags(&self.folder)
         );
         let mut server = self.run("kube-apiserver", &flags)?;
         eventually(START_LIMIT, "kube-apiserver is ready", || {
@@ -168,6 +172,11 @@ impl Control {
 
     pub fn signal_server(&self, signal: Signal) -> Result<()> {
         self.server.as_ref().context("the API server is running")?.signal(signal)
+    }
+
+    /// What one of the shipped accounts has asked for so far.
+    pub fn audited(&self, account: &str) -> Result<Vec<Asked>> {
+        audit::read(&self.folder, account)
     }
 
     fn run(&self, name: &str, flags: &str) -> Result<Process> {

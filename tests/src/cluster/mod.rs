@@ -5,6 +5,7 @@
 //! deletes every namespace. Several clusters may stand at once, in one process or in several.
 
 mod api;
+mod audit;
 mod change;
 mod control;
 mod crowd;
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 
 pub use crate::netns::Namespace;
 pub use api::{Api, eventually, is_status, pause, throughout};
+pub use audit::Asked;
 pub use change::Changed;
 pub use control::{Control, Programs};
 pub use crowd::Crowd;
@@ -65,6 +67,8 @@ pub struct Cluster {
     pub wire2: Wire,
     pub lan: Lan,
     under_test: UnderTest,
+    /// Of the allocators; without any they live beside the control plane.
+    homes: Vec<Host>,
     _safe: PodServer,
     folder: tempfile::TempDir,
     kept: Option<PathBuf>,
@@ -150,6 +154,7 @@ impl Cluster {
             wire2,
             lan,
             under_test: UnderTest::Causeway,
+            homes: Vec::new(),
             _safe: safe,
             folder,
             kept: None,
@@ -165,6 +170,11 @@ impl Cluster {
     /// Applies the manifests once more, as after an upgrade or a removal of the definitions.
     pub fn install(&self) -> Result<()> {
         ours::install(&self.control)
+    }
+
+    /// From their next start on the allocators live on these hosts, as pods have a network of their own.
+    pub fn house_allocators(&mut self, homes: Vec<Host>) {
+        self.homes = homes;
     }
 
     pub fn folder(&self) -> &Path {
@@ -185,7 +195,8 @@ impl Cluster {
     fn allocator(&self, replica: u8) -> Result<Process> {
         match self.under_test {
             UnderTest::Causeway => {
-                ours::start_allocator(&self.control, &self.lan.control, self.folder.path(), replica)
+                let hosts = (self.homes.get(usize::from(replica)), &self.lan.control);
+                ours::start_allocator(&self.control, hosts, self.folder.path(), replica)
             }
             UnderTest::MetalLb => {
                 metallb::start_controller(&self.control, &self.lan.control, self.folder.path())

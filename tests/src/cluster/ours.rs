@@ -79,11 +79,22 @@ fn environment(
     Ok(env)
 }
 
-/// One replica of the allocator; its admin server is on 17472 and 17473 of the control namespace.
-pub(super) fn start_allocator(control: &Control, host: &Host, folder: &Path, replica: u8) -> Result<Process> {
+/// One replica of the allocator, on a host of its own or else beside the control plane; there its admin server is on
+/// loopback, port 17472 or 17473.
+pub(super) fn start_allocator(
+    control: &Control,
+    (home, beside): (Option<&Host>, &Host),
+    folder: &Path,
+    replica: u8,
+) -> Result<Process> {
     let name = format!("controller-{replica}");
+    let (host, admin) = match home {
+        // As its Deployment has it.
+        Some(host) => (host, format!("[::]:{ADMIN}")),
+        None => (beside, format!("127.0.0.1:{}", ADMIN + u16::from(replica))),
+    };
     let env = environment(control, &name, host, "causeway-allocator")?;
-    let args = ["run".to_owned(), format!("--admin=127.0.0.1:{}", ADMIN + u16::from(replica))];
+    let args = ["run".to_owned(), format!("--admin={admin}")];
     let no_privileges = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
     let program = find()?.join("causeway-allocator");
     Process::start_confined(&host.namespace, folder, &name, &program, &args, &env, &no_privileges)

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::api::{eventually, is_status, pause, throughout};
 use super::objects::{self, SYSTEM, TEST, path};
 use super::visits::visit;
-use super::{Cluster, Mac, Namespace, SOON, UnderTest, ours};
+use super::{Cluster, Mac, Namespace, SOON, UnderTest, audit, ours};
 
 /// How long answers to one question are gathered: a host on this wire needs well under a millisecond.
 const ANSWERS: Duration = Duration::from_millis(60);
@@ -229,6 +229,19 @@ impl Cluster {
                 && !line.contains(",resource=\"\"")
         };
         Ok(text.lines().filter(ours).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// The programs were never refused what they asked of the API server: their roles are enough.
+    ///
+    /// # Errors
+    /// Names what was refused.
+    pub fn was_never_refused(&self) -> Result<()> {
+        for account in ["causeway-allocator", "causeway-speaker"] {
+            let asked = self.control.audited(account)?;
+            let refused = audit::refused(&asked);
+            ensure!(refused.is_empty(), "{account} was refused (403): {refused:?}");
+        }
+        Ok(())
     }
 
     /// The metrics of the allocator that leads; waits until one does, and until it finds time to answer.

@@ -100,6 +100,13 @@ fn run(file: &str, nodes: u8, scenarios: &[&Scenario]) -> Result<usize> {
         }
     }
     let passed = scenarios.len() - failed.len();
+    // MetalLB's programs have accounts of their own.
+    if cluster.under_test == UnderTest::Causeway
+        && let Err(error) = cluster.was_never_refused()
+    {
+        println!("{file}: {error:#}");
+        failed.push("roles");
+    }
     println!(
         "{file}: {passed} passed, {} failed {failed:?}; {:.1} s",
         failed.len(),
