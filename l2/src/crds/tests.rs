@@ -159,13 +159,13 @@ fn the_yaml_is_complete_and_reads_back() {
 
 #[test]
 fn what_is_shipped_is_what_is_printed() {
-    let shipped = include_str!("../../../deploy/kubernetes/crds.yaml");
+    let shipped = include_str!("../../../deploy/kubernetes/chart/files/crds.yaml");
     assert_eq!(
         shipped,
         yaml().unwrap(),
-        "write it again: causeway-allocator crds > deploy/kubernetes/crds.yaml"
+        "write it again: causeway-allocator crds > deploy/kubernetes/chart/files/crds.yaml"
     );
-    // `kubectl kustomize deploy/kubernetes > deploy/kubernetes/causeway.yaml` sorts and reformats: same definitions.
+    // `deploy/kubernetes/generate` takes them into the plain manifests: same definitions.
     let plain = include_str!("../../../deploy/kubernetes/causeway.yaml");
     let documents = crate::manifest::parse("causeway.yaml", plain).unwrap();
     let crds: Vec<_> = documents.iter().filter(|one| one.kind() == "CustomResourceDefinition").collect();

@@ -230,12 +230,13 @@ const SPEAKER: &[Grant] = &[
 ];
 
 const ALLOCATOR: &[Grant] = &[
-    ("get list watch", "", "services namespaces nodes", "", ""),
+    ("get list watch", "", "services", "", ""),
+    ("list watch", "", "namespaces nodes", "", ""),
     ("patch", "", "services/status", "", ""),
     ("create", "", "events", "", ""),
     ("list", "networking.k8s.io", "servicecidrs", "", ""),
     ("list", "discovery.k8s.io", "endpointslices", "", ""),
-    ("get list watch", METALLB, "ipaddresspools l2advertisements configurationstates", "", SYSTEM),
+    ("list watch", METALLB, "ipaddresspools l2advertisements configurationstates", "", SYSTEM),
     ("list", METALLB, "bgpadvertisements bgppeers bfdprofiles communities", "", SYSTEM),
     ("list", METALLB, "servicel2statuses", "", SYSTEM),
     ("patch", METALLB, "ipaddresspools/status", "", SYSTEM),

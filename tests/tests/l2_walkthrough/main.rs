@@ -42,7 +42,7 @@ fn the_commands_of_the_walkthroughs_do_what_the_pages_say() -> Result<()> {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "nothing is skipped in CI");
         return Ok(());
     }
-    if ["nginx", "nc", "arp", "curl"].into_iter().any(|tool| needs(tool).is_none()) {
+    if ["nginx", "nc", "arp", "curl", "helm"].into_iter().any(|tool| needs(tool).is_none()) {
         return Ok(());
     }
     let mut cluster = Cluster::bare(NAME, 3)?;
@@ -61,11 +61,20 @@ fn walk(c: &mut Cluster) -> Result<()> {
     let kubelet = Kubelet::start(NAME, &c.api, &c.lan)?;
     let reader = Reader::new(c)?;
     let manual = std::fs::read_to_string(here().join("../docs/kubernetes.md"))?;
+    // Helm leaves the cluster as it found it.
+    for block in page::blocks(&manual, "With Helm")? {
+        reader.follow(c, &block).with_context(|| format!("docs/kubernetes.md:{}", block.line))?;
+    }
     for block in page::blocks(&manual, "From nothing to a reachable address")? {
         reader.follow(c, &block).with_context(|| format!("docs/kubernetes.md:{}", block.line))?;
         // What the manifests ask for runs: as far as a kubelet is missing here, the harness is it.
         if c.allocators.is_empty() {
             c.start_all()?;
+        }
+    }
+    for section in ["With kubectl: your own settings, upgrade, removal", "The connector in the cluster"] {
+        for block in page::blocks(&manual, section)? {
+            reader.follow(c, &block).with_context(|| format!("docs/kubernetes.md:{}", block.line))?;
         }
     }
     c.control.kubectl(&["apply"], METALLB)?;

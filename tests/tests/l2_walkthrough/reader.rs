@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use causeway_tests::cluster::{Cluster, SOON, eventually};
+use causeway_tests::needs;
 use causeway_tests::programs::{built, here};
 
 use super::page::Block;
@@ -13,7 +14,7 @@ use super::page::Block;
 /// No command of a page takes longer on an idle machine than a second or two.
 const PATIENCE: &str = "120";
 /// What is typed where there is access to the cluster; all else is typed on another machine of the LAN.
-const AT_HOME: &[&str] = &["kubectl", "causeway-allocator"];
+const AT_HOME: &[&str] = &["kubectl", "helm", "mkdir", "causeway-allocator"];
 
 /// Stands before the real kubectl: nothing in this cluster can run a command in a pod, so what the page does in the
 /// allocator's is run beside it, under its account.
@@ -43,6 +44,10 @@ impl Reader {
         std::fs::write(&script, KUBECTL.replace("REAL", text(&kubectl)?))?;
         std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))?;
         let path = std::env::var("PATH").unwrap_or_default();
+        // What `causeway-edge tunnel create` printed; here nobody dials with it.
+        std::fs::write(folder.path().join("token"), "cw1.none")?;
+        let helm = needs("helm").context("helm is missing")?;
+        std::os::unix::fs::symlink(&helm, bin.join("helm"))?;
         let programs = built(&["causeway-l2"]);
         let allocator = "system:serviceaccount:metallb-system:causeway-allocator";
         let environment = vec![
