@@ -5,6 +5,7 @@ pub mod client;
 pub mod cluster;
 pub mod connector;
 pub mod corpus;
+pub mod docker;
 pub mod edge;
 pub mod files;
 pub mod hostile;
