@@ -76,7 +76,7 @@ fn rules(config: Option<Result<Config, ConfigError>>, report: &mut Report) -> Op
             report.add(Finding::warning(
                 "rules",
                 "rules",
-                "there is no rule file: no origin is looked at",
+                "there is no rule file: all names show the hello page, and no origin is looked at",
                 mend,
             ));
             None

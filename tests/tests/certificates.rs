@@ -169,7 +169,10 @@ fn hazard_132_an_authority_that_has_had_enough_is_left_alone_for_as_long_as_it_s
         wait::until("an order to be refused", ORDER, refused).await;
         wait::until("it to be told", ORDER, || async {
             let failed = certificate(&edge, ONE).await;
-            failed["lastError"].as_str().is_some_and(|error| error.contains("too many certificates")).then_some(())
+            failed["lastError"]
+                .as_str()
+                .is_some_and(|error| error.contains("too many certificates"))
+                .then_some(())
         })
         .await;
         assert!(orders(&edge, "rate_limited").await >= 1.0);

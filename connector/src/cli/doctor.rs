@@ -9,7 +9,7 @@ use causeway_daemon::output::Output;
 use clap::Args;
 use http::StatusCode;
 
-use super::{Where, ask, token, usual_places};
+use super::{Where, ask, read_token, usual_places};
 use crate::config::{self, Config};
 use crate::doctor::{Patient, examine};
 use crate::status::Status;
@@ -46,7 +46,7 @@ pub(super) async fn run(args: DoctorArgs, output: Output) -> Result<ExitCode> {
         Ok((StatusCode::OK, body)) => serde_json::from_slice(&body).ok(),
         _ => None,
     };
-    let token = token(token_file.as_deref());
+    let token = read_token(token_file.as_deref());
     let report = examine(Patient { config, token, edges: args.edge, running }).await;
     output.print(&report, Report::render)?;
     Ok(report.exit_code())

@@ -119,6 +119,7 @@ mod tests {
                 tls: TlsEnd::Edge,
             }],
             connectors: Vec::new(),
+            declared: None,
         };
         let severity = |state| of_running(&tunnel(state))[0].severity;
         assert_eq!(severity(State::Down), Severity::Fault);
