@@ -210,12 +210,15 @@ fn usual_places() -> Vec<PathBuf> {
     folders.into_iter().flatten().flat_map(|folder| names.map(|name| folder.join(name))).collect()
 }
 
-/// Where a new rule file is best put.
+/// Where a new rule file is best put: in a folder that is there, such as the one that is mounted into a container.
 fn first_places() -> String {
     let ours =
         |place: &PathBuf| place.ends_with(".causeway/config.yml") || place.ends_with("causeway/config.yml");
-    let places = usual_places().into_iter().filter(ours);
-    places.map(|place| place.display().to_string()).collect::<Vec<_>>().join(" or ")
+    let ours: Vec<PathBuf> = usual_places().into_iter().filter(ours).collect();
+    let is_there = |place: &&PathBuf| place.parent().is_some_and(Path::is_dir);
+    let there: Vec<&PathBuf> = ours.iter().filter(is_there).collect();
+    let places = if there.is_empty() { ours.iter().collect() } else { there };
+    places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" or ")
 }
 
 fn read_token(file: Option<&Path>) -> Result<Token> {

@@ -81,7 +81,7 @@ pub(super) async fn run(args: Args, output: Output) -> Result<ExitCode> {
     })
     .await?;
     if let Err(error) = served(&app).await {
-        app.stop(Duration::ZERO).await;
+        app.stop(GRACE).await;
         return Err(error);
     }
     greet(output, &address(&name, &granted), &service, &tunnel, &edges)?;
@@ -112,6 +112,8 @@ async fn ask(token: &Token, edges: &[String]) -> Result<(Granted, String)> {
                 let info = session.info();
                 let answer = (info.granted.clone(), info.tunnel_name.clone());
                 session.close(CloseCode::Done, "it was asked what the tunnel is granted");
+                // This may be the last that the process does, and the edge would wait for one that is gone.
+                sleep(SETTLE).await;
                 return Ok(answer);
             }
             Err(trouble) => troubles.push(format!("{edge}: {trouble}")),
@@ -224,6 +226,8 @@ fn unix(at: SystemTime) -> Duration {
 const GRACE: Duration = Duration::from_secs(3);
 /// Longer than a dial over a bad line.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Time for the transport to hand the word over.
+const SETTLE: Duration = Duration::from_millis(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
