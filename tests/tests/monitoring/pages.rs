@@ -27,12 +27,12 @@ pub(crate) struct Pages(BTreeMap<String, BTreeSet<String>>);
 
 impl Pages {
     fn add(&mut self, page: &str) {
+        let label = regex::Regex::new("([a-z_]+)=\"").unwrap();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
             let labels =
                 rest.strip_prefix('{').and_then(|rest| rest.rsplit_once("} ")).map_or("", |(l, _)| l);
-            let names = regex::Regex::new("([a-z_]+)=\"").unwrap();
-            let names = names.captures_iter(labels).map(|label| label[1].to_owned());
+            let names = label.captures_iter(labels).map(|label| label[1].to_owned());
             self.0.entry(name.to_owned()).or_default().extend(names);
         }
     }
