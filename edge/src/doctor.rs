@@ -22,6 +22,7 @@ use causeway_front::doctor::kernel;
 use http::StatusCode;
 
 use crate::config::Config;
+use crate::declared::Declared;
 use crate::status::Status;
 use crate::store::{self, Store, TunnelRecord};
 
@@ -47,7 +48,8 @@ pub(crate) async fn examine(config: Result<Config, ConfigError>, named: &str) ->
     if let Some(settings) = config.issuing() {
         report.extend(authority::examine(&settings).await);
     }
-    let records = records(&config, &mut report).await;
+    let mut records = records(&config, &mut report).await;
+    records.extend(declared(&config, named, &records, &mut report));
     let granted = names::granted(running.as_ref(), &records);
     report.extend(names::examine(&config, running.as_ref(), &granted).await);
     match &running {
@@ -129,6 +131,32 @@ async fn records(config: &Config, report: &mut Report) -> Vec<TunnelRecord> {
         Err(error) => {
             let mend = "docs/operations.md, Backup and restore; a disk that is full has to be emptied first";
             report.add(Finding::fault("store", subject.display().to_string(), error.to_string(), mend));
+            Vec::new()
+        }
+    }
+}
+
+/// The tunnels of the file.
+fn declared(config: &Config, named: &str, stored: &[TunnelRecord], report: &mut Report) -> Vec<TunnelRecord> {
+    match Declared::read(config) {
+        Ok(declared) => {
+            if let Err(clash) = declared.check(stored) {
+                report.add(Finding::fault(
+                    "tunnels",
+                    named,
+                    clash.to_string(),
+                    "have each tunnel in one place",
+                ));
+            }
+            declared.0
+        }
+        Err(error) => {
+            report.add(Finding::fault(
+                "tunnels",
+                named,
+                error.to_string(),
+                "mend the entry, then start or reload the edge",
+            ));
             Vec::new()
         }
     }
