@@ -71,7 +71,8 @@ fn what_is_missing_is_named_with_its_mend() {
     assert!(text(&no_token.stderr).contains("--token-file"), "{}", text(&no_token.stderr));
     let no_rules = run(&["run"]);
     assert_eq!(no_rules.status.code(), Some(1));
-    assert!(text(&no_rules.stderr).contains("--url"), "{}", text(&no_rules.stderr));
+    let said = text(&no_rules.stderr);
+    assert!(said.contains("there is no rule file") && said.contains("--token-file"), "{said}");
     let token = folder.path().join("token");
     std::fs::write(&token, "eyJhIjoiMSJ9").unwrap();
     let foreign = run(&["run", "--config", &file, "--token-file", &token.display().to_string()]);

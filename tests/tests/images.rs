@@ -132,7 +132,7 @@ impl Road {
         road
     }
 
-    /// Pastes the line that `tunnel create` printed, as it is, in a folder with the rules.
+    /// Pastes the line that `tunnel create` printed, as it is, in an empty folder; then writes the rules beside the token.
     async fn start_connector(&self, line: &str) {
         let home = self.docker.folder().join("home");
         std::fs::create_dir(&home).unwrap();
@@ -141,14 +141,17 @@ impl Road {
             "{{ hostname: {NAME}, service: '{service}', originRequest: {{ httpHostHeader: inside.test }} }}"
         );
         let rules = format!("ingress:\n  - {rule}\n  - service: http_status:404\n");
-        std::fs::write(home.join("config.yml"), rules).unwrap();
         let mut command = self.docker.command("bash");
-        command.args(["-euc", line]).current_dir(home);
+        command.args(["-euc", line]).current_dir(&home);
         output(command).await.ok();
         // Here the edge is known by its name within a network of docker's; elsewhere by its address.
         self.docker.docker(&["network", "connect", "road", CONNECTOR]).await.ok();
         assert_eq!(self.docker.inspect(CONNECTOR).await["HostConfig"]["ReadonlyRootfs"], true);
+        // The hello page, until there are rules.
         self.is_open().await;
+        std::fs::write(home.join("causeway/config.yml"), rules).unwrap();
+        let look = || async { self.visit("/inspect").await.text().starts_with('{').then_some(()) };
+        wait::until("the rules to be read", SOON, look).await;
     }
 
     /// Waits until visitors get through.

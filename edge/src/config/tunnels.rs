@@ -203,8 +203,8 @@ mod tests {
         let damaged = &key.to_string()[..90];
         for (text, line, words) in [
             ("tunnels: { name: a }".to_owned(), 1, "`tunnels` is a list"),
-            (format!("tunnels:\n  - hostnames: [a.dev]\n    publicKey: {key}\n"), 2, "`name` is missing"),
-            (format!("tunnels:\n  - name: a\n    publicKey: {key}\n"), 2, "`hostnames` is missing"),
+            (format!("tunnels:\n  - hostnames: [a.dev]\n    publicKey: {key}\n"), 3, "`name` is missing"),
+            (format!("tunnels:\n  - name: a\n    publicKey: {key}\n"), 3, "`hostnames` is missing"),
             (
                 format!("tunnels:\n  - name: a\n    hostname: [a.dev]\n    publicKey: {key}\n"),
                 3,
