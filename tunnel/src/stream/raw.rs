@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::StreamError;
 use crate::code::AbortCode;
@@ -27,6 +27,9 @@ pub struct RawRecv {
     /// How it ended, once that is known: said again to whoever asks again, so that a break never looks like an end.
     end: Option<Result<(), StreamError>>,
 }
+
+/// What came in small pieces, one a packet, is handed out joined: a write to a socket for each would cost more than the copy.
+const JOINED_BYTES: usize = 64 * 1024;
 
 impl RawSend {
     pub(super) fn new(half: Outlet, chunks: Vec<Bytes>) -> Self {
@@ -97,7 +100,7 @@ impl RawRecv {
     /// As [`RawRecv::chunk`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
+            if let Some(bytes) = self.joined() {
                 return Poll::Ready(Ok(Some(bytes)));
             }
             if let Some(end) = &self.end {
@@ -110,6 +113,22 @@ impl RawRecv {
                 Err(ended) => self.end = Some(Err(ended.into())),
             }
         }
+    }
+
+    /// Of what is ready the first bytes, in one piece.
+    fn joined(&mut self) -> Option<Bytes> {
+        let mut length = 0;
+        let fits = self.ready.iter().take_while(|bytes| {
+            length += bytes.len();
+            length <= JOINED_BYTES
+        });
+        let count = fits.count();
+        if count < 2 {
+            return self.ready.pop_front();
+        }
+        let mut joined = BytesMut::with_capacity(length.min(JOINED_BYTES));
+        self.ready.drain(..count).for_each(|bytes| joined.extend_from_slice(&bytes));
+        Some(joined.freeze())
     }
 
     /// As [`super::RecvStream::waiting_bytes`].
