@@ -159,12 +159,13 @@ impl Auto {
         let delivered = self.delivery.delivered() - round.delivered_before;
         let is_lossy = self.model.end_round(now, delivered, round.lost, self.window);
         if is_limited {
-            // What was sent says little of the line, but for what was lost of it.
-            match &mut self.mode {
-                Mode::Cruise { crowded, .. } => *crowded = 0,
-                Mode::Startup(_) if is_lossy => self.mode = Mode::cruise(now),
-                _ => {}
-            }
+            // What was sent says little of the line, but for what was lost of it, and how long it takes while its queue is empty.
+            self.mode = match std::mem::replace(&mut self.mode, Mode::cruise(now)) {
+                Mode::Startup(_) if is_lossy => Mode::cruise(now),
+                Mode::Cruise { .. } => Mode::cruise(now),
+                look @ (Mode::Drain { .. } | Mode::Check { .. }) => self.look(now, look, round.shortest),
+                mode => mode,
+            };
             return;
         }
         self.delivery.rates.age(now);
@@ -176,15 +177,23 @@ impl Auto {
             Mode::Cruise { crowded, since } => self.cruised(now, (crowded, since), round.shortest),
             Mode::Compete { rival, until } if now < until => Mode::Compete { rival, until },
             Mode::Compete { rival, .. } => Mode::Check { rival, rounds: 0 },
-            Mode::Check { rival, rounds } => self.checked(now, rival, rounds + 1, round.shortest),
-            Mode::Drain { since: Some(since) } if number > since + 1 => {
-                if let Some(shortest) = round.shortest {
+            look @ (Mode::Drain { .. } | Mode::Check { .. }) => self.look(now, look, round.shortest),
+        };
+    }
+
+    /// A look with an empty queue, one round on. It ends also where the small window, or whoever has little to send, makes every
+    /// round one that ran dry: else it would go on for as long as that lasts, and so small a window is a reason to run dry.
+    fn look(&mut self, now: Instant, look: Mode, shortest: Option<Duration>) -> Mode {
+        match look {
+            Mode::Check { rival, rounds } => self.checked(now, rival, rounds + 1, shortest),
+            Mode::Drain { since: Some(since) } if self.round.number > since + 1 => {
+                if let Some(shortest) = shortest {
                     self.model.looked_again(now, shortest);
                 }
                 Mode::cruise(now)
             }
-            drain @ Mode::Drain { .. } => drain,
-        };
+            drain => drain,
+        }
     }
 
     fn cruised(&self, now: Instant, crowded: (u32, Instant), shortest: Option<Duration>) -> Mode {

@@ -169,3 +169,17 @@ fn after_a_silence_packets_follow_each_other_as_before_it() {
     run.auto.smoothed = Duration::from_millis(350);
     assert_eq!(run.auto.window(), window);
 }
+
+#[test]
+fn a_look_at_the_way_ends_though_every_round_runs_dry() {
+    let mut run = Run::new(line(1000, 1, 20, 0));
+    run.run(Duration::from_secs(2));
+    run.auto.mode = Mode::Drain { since: None };
+    for _ in 0..20 {
+        run.send();
+        while !run.flying.is_empty() {
+            run.acknowledge();
+        }
+    }
+    assert!(matches!(run.auto.mode, Mode::Cruise { .. }));
+}
