@@ -132,14 +132,15 @@ impl Guest {
         Ok((Sender { half: send, guest: self.clone() }, Receiver { half: recv, guest: self.clone() }))
     }
 
-    /// Until the handshake is done, or the connection lost. What comes on a stream before that ([`Receiver::is_early`]) may be what
+    /// Waits for the handshake. False: the connection was lost before it was done. What comes on a stream before that ([`Receiver::is_early`]) may be what
     /// somebody else overheard. Cancel safe.
-    pub async fn proved(&self) {
+    pub async fn proved(&self) -> bool {
         let mut handshake = self.0.handshake.lock().await;
         if let Some(done) = handshake.as_mut() {
             done.await;
             *handshake = None;
         }
+        self.0.connection.is_open()
     }
 
     /// The next stream that only it sends on. Cancel safe.

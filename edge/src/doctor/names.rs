@@ -26,7 +26,7 @@ pub(super) struct Granted {
     pub(super) is_shown: bool,
 }
 
-/// From the running edge, else from the store.
+/// From the running edge, else from the store and the file.
 pub(super) fn granted(running: Option<&Status>, records: &[TunnelRecord]) -> Vec<Granted> {
     let mut all: Vec<Granted> = match running {
         Some(status) => {

@@ -118,7 +118,7 @@ impl Connection {
         closed(&self.connection.closed().await)
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.connection.close_reason().is_none()
     }
 

@@ -90,8 +90,11 @@ async fn request<H: Handler>(
         Err(Refused::Undecodable) => return running.shared().fail(UNDECODABLE),
     };
     let head::Asked { mut parts, protocol } = asked;
-    if let Some(guest) = unproved {
-        early(&guest, &mut parts).await;
+    if let Some(guest) = unproved
+        && !early(&guest, &mut parts).await
+    {
+        responder.reset(code::REQUEST_REJECTED);
+        return running.reset();
     }
     let entered = websocket(&mut parts.method, &parts.headers, protocol.as_deref())
         .map_err(|refusal| Box::new(service.refuse(peer, Version::HTTP_3, refusal)))
@@ -178,13 +181,13 @@ async fn request<H: Handler>(
 
 /// A request that came with the hello may be one that somebody else overheard and sent again: what changes nothing is marked, so
 /// that the origin may ask for it anew (425), and what may change something waits for the rest of the handshake (RFC 8470 §5, hazard
-/// 91).
-async fn early(guest: &Guest, parts: &mut Parts) {
+/// 91). False: it never came.
+async fn early(guest: &Guest, parts: &mut Parts) -> bool {
     if parts.method.is_safe() {
         parts.headers.insert(EARLY_DATA, HeaderValue::from_static("1"));
-    } else {
-        guest.proved().await;
+        return true;
     }
+    guest.proved().await
 }
 
 /// Why a head is no request.
