@@ -7,23 +7,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use causeway_tests::child::output;
+use causeway_tests::child::{Program, output};
 use causeway_tests::connector::Connector;
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
 use causeway_tests::neighbour::{Neighbour, elsewhere};
-use causeway_tests::origin::{Origin, http, sample};
+use causeway_tests::programs::program;
 use causeway_tests::site::{APP, NAMES};
 use causeway_tests::{long, needs, run_within, wait};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const SOON: Duration = Duration::from_secs(30);
-/// Between two bytes of a slow visitor, and before he comes again.
-const PACE: Duration = Duration::from_secs(2);
+/// Between two bytes of a slow visitor, and before he comes again. Ten thousand at the short form's pace would be no slow visitors
+/// but a flood: 5,000 bytes and 800 new requests a second, more than the visitors of the test have processor for.
+fn pace() -> Duration {
+    Duration::from_secs(if long() { 5 } else { 2 })
+}
+
 /// What a slow visitor may cost the edge, an upload's place in the tunnel included: the socket's memory is the kernel's.
 const BYTES_EACH: u64 = 96 * 1024;
 /// Below this a machine that does something else beside shows no difference; the long form has it for itself.
@@ -39,16 +45,19 @@ enum Slow {
 }
 
 /// A site that everybody may visit as often as he likes: the attack is one of many addresses.
-async fn site() -> (Origin, Edge, Connector) {
-    let origin = sample().await;
+/// The origin is a process of its own: the thousands wait in the edge, not in the test.
+async fn site() -> (Program, Edge, Connector) {
+    let mut command = Command::new(program("causeway-sample"));
+    command.arg("origin");
+    let origin = Program::start("origin", command);
+    let address = origin.line("127.0.0.1:", SOON).await;
     let config = "limits: { connections: 30000, connectionsPerIp: 30000, connectionRatePerIp: 0, requestsPerIp: 30000 }".to_owned();
     let edge = Edge::with(EdgeOptions { config, ..Default::default() }).await;
     // slowhttptest knows the site by a name that resolves.
     let names: Vec<&str> = NAMES.into_iter().chain(["localhost"]).collect();
     let tunnel = edge.create("site", &names).await;
     let rules = format!(
-        "originRequest: {{ maxConnections: 20000 }}\ningress:\n  - service: {}\n    http: serve\n",
-        http(&origin)
+        "originRequest: {{ maxConnections: 20000 }}\ningress:\n  - service: http://{address}\n    http: serve\n"
     );
     let mut connector = Connector::start_in(Folder::default(), &tunnel.token, &rules, &[]);
     connector.ready(SOON).await;
@@ -57,6 +66,14 @@ async fn site() -> (Origin, Edge, Connector) {
 
 fn how_many(short: usize) -> usize {
     if long() { 10_000 } else { short }
+}
+
+/// To this process and those that it starts. Who may not raise the limit finds out by the error that says so.
+fn allow_files(count: usize) {
+    let wanted = Some(count as u64 * 2 + 4096);
+    if getrlimit(Resource::Nofile).current < wanted {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: wanted });
+    }
 }
 
 /// Compares a neighbour's time with what it was before. Of several looks one suffices: what else a machine does comes and goes,
@@ -89,7 +106,7 @@ async fn dawdle(edge: SocketAddr, slow: Slow, index: usize, here: Arc<AtomicUsiz
             here.fetch_sub(1, Relaxed);
         }
         // Without a pause somebody who is turned away at once would keep all others from coming.
-        sleep(PACE).await;
+        sleep(pace()).await;
     }
 }
 
@@ -113,7 +130,7 @@ async fn arrive(edge: SocketAddr, source: Ipv4Addr, slow: Slow) -> std::io::Resu
 async fn drip(mut stream: TcpStream, slow: Slow) {
     let mut byte = [0];
     loop {
-        sleep(PACE).await;
+        sleep(pace()).await;
         let is_borne = match slow {
             // An answer means that it was given up.
             Slow::Head | Slow::Body => {
@@ -129,6 +146,7 @@ async fn drip(mut stream: TcpStream, slow: Slow) {
 }
 
 fn slow_visitors(slow: Slow, count: usize) {
+    allow_files(count);
     run_within(Duration::from_secs(180), async move {
         let (_origin, edge, _connector) = site().await;
         let neighbour = Neighbour::of(&edge);
@@ -198,7 +216,7 @@ fn slowhttptest_finds_the_site_available_in_all_its_modes() {
             ("-R -a 1 -b 3000", "/bytes/10000"),
             ("-X -n 2 -z 1 -w 1 -y 512", "/bytes/100000"),
         ] {
-            let mut command = tokio::process::Command::new(&tool);
+            let mut command = Command::new(&tool);
             command.args(mode.split(' ')).args(["-c", &count.to_string(), "-r", "1000", "-p", "3"]);
             command.args(["-l", &seconds.to_string()]);
             command.args(["-u", &format!("http://localhost:{}{path}", edge.http.port())]);

@@ -183,6 +183,14 @@ impl Connection {
         }
     }
 
+    /// Whether all its streams wait for the same room when it is full. Else each waits for its own.
+    pub(crate) fn shares_room(&self) -> bool {
+        match self {
+            Self::Quic(_) => true,
+            Self::Memory(_) | Self::Local(_) => false,
+        }
+    }
+
     /// What the path may have under way, as far as its carrier knows.
     pub(crate) fn congestion_window(&self) -> u64 {
         match self {

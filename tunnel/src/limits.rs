@@ -53,15 +53,16 @@ pub const FIRST_WINDOW_BYTES: u64 = 64 * 1024;
 pub const SMALL_WINDOW_BYTES: u64 = 16 * 1024;
 /// What one stream may have under way at most: 320 Mbit/s at 100 ms of round trip, and as much again for each further stream.
 /// quinn ends the whole session when 1,024 gaps are in what it has of one stream (hazard 208). Chance that takes one of two of the
-/// 3,580 packets of 1,200 bytes that fit in here leaves 900. The carrier's own windows are as wide for every stream, and stop only
+/// 3,580 packets of 1,200 bytes that fit in here leaves 900. The carrier's own windows are a quarter wider for every stream, and stop only
 /// a peer that keeps to no limit.
 pub const MAX_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// What a peer that has proved nothing yet may make us hold: two Hellos.
 pub const STRANGER_WINDOW_BYTES: u32 = 32 * 1024;
 /// Streams that a connector lets the edge open at first. quinn reserves memory for each: 50 kB at 256, 1.1 MB at 10,000.
 pub const FIRST_STREAMS: u32 = 256;
-/// What [`FIRST_STREAMS`] may grow to when they are in use.
-pub const MAX_STREAMS: u32 = 8192;
+/// What [`FIRST_STREAMS`] may grow to when they are in use: ten thousand visitors who take their time, and as many again for those
+/// who do not.
+pub const MAX_STREAMS: u32 = 32_768;
 /// Datagrams of one session that wait to be sent, or to be taken: the oldest are dropped for newer ones.
 pub const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// UDP socket buffers: the usual 212 kB loses packets under load.

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 
 use super::session::Flow;
 use super::strand::Strand;
-use super::turns::Load;
-use crate::carrier::{Class, Ended, SendHalf};
+use super::turns::{Load, Place, Rank, Try};
+use crate::carrier::{Ended, SendHalf};
 use crate::code::AbortCode;
 
 pub(crate) struct Outlet {
@@ -25,8 +25,8 @@ pub(crate) struct Outlet {
     /// Grants find it. Others are not sent any before it is.
     is_listed: bool,
     load: Load,
-    /// Let others go first, since it last wrote.
-    has_yielded: bool,
+    /// Where it waits for its turn, since the carrier is full.
+    place: Option<Place>,
 }
 
 /// Less at once is no bulk, and is not worth a look at the clock.
@@ -38,17 +38,7 @@ const LISTED_FROM: u64 = 4;
 impl Outlet {
     pub(crate) fn new(half: SendHalf, strand: Arc<Strand>, flow: Arc<Flow>) -> Self {
         let load = Load::new(flow.now());
-        Self {
-            half,
-            strand,
-            flow,
-            sent: 0,
-            limit: 0,
-            at_last_wait: 0,
-            is_listed: false,
-            load,
-            has_yielded: false,
-        }
+        Self { half, strand, flow, sent: 0, limit: 0, at_last_wait: 0, is_listed: false, load, place: None }
     }
 
     /// Which route the stream serves.
@@ -82,72 +72,75 @@ impl Outlet {
                 match self.strand.poll_limit(cx, self.limit) {
                     Poll::Ready(limit) => self.limit = limit,
                     Poll::Pending => {
-                        // Whoever waits for a reader has no turn: the others would wake it before each of theirs.
-                        if self.load.class() > Class::Small {
-                            self.flow.turns.leave(self.strand.number);
-                        }
+                        // Whoever waits for a reader has no turn: the others would wait for it.
+                        self.flow.turns.leave(&mut self.place);
                         return self.half.poll_broken(cx).map(Err);
                     }
                 }
                 continue;
             }
-            if self.load.class() > Class::Small {
-                ready!(self.flow.turns.poll_turn(
-                    cx,
-                    self.strand.number,
-                    self.strand.route(),
-                    &mut self.has_yielded
-                ));
-            }
+            let Poll::Ready(attempt) = self.poll_turn(cx) else {
+                return self.half.poll_broken(cx).map(Err);
+            };
             let room = self.limit - self.sent;
+            let (half, flow) = (&mut self.half, &self.flow);
             let written = if waiting <= room {
-                self.half.poll_write(cx, chunks)
+                flow.with_turns(cx, |cx| half.poll_write(cx, chunks))
             } else {
-                write_part(&mut self.half, cx, chunks, room)
+                flow.with_turns(cx, |cx| write_part(half, cx, chunks, room))
             };
             let count = waiting - length(chunks);
             self.sent += count;
-            self.wrote(cx, count, written.is_pending());
+            self.wrote(cx, count, written.is_pending(), attempt);
             match written {
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending => {
                     self.flow.is_full(self.sent - self.at_last_wait);
                     self.at_last_wait = self.sent;
-                    return Poll::Pending;
+                    return self.half.poll_broken(cx).map(Err);
                 }
                 Poll::Ready(Err(ended)) => return Poll::Ready(Err(ended)),
             }
         }
     }
 
-    fn wrote(&mut self, cx: &Context<'_>, count: u64, is_full: bool) {
-        self.has_yielded = false;
+    /// Streams that wait each for its own room take no turns.
+    fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<Option<Try>> {
+        if !self.flow.shares_room {
+            return Poll::Ready(None);
+        }
+        let rank = self.rank();
+        self.flow.turns.poll_turn(cx, &mut self.place, rank).map(Some)
+    }
+
+    fn rank(&self) -> Rank {
+        self.load.rank(|| self.strand.route())
+    }
+
+    fn wrote(&mut self, cx: &Context<'_>, count: u64, is_full: bool, attempt: Option<Try>) {
         if count >= WEIGHED_FROM
             && let Some(class) = self.load.add(self.flow.now(), count)
         {
             self.half.set_class(class);
-            if class == Class::Small {
-                self.flow.turns.leave(self.strand.number);
-            }
         }
-        if self.load.class() > Class::Small {
-            let (stream, route) = (self.strand.number, self.strand.route());
-            if is_full {
-                self.flow.turns.is_full(cx, stream, route, count);
-            } else {
-                self.flow.turns.is_done(stream, route, count);
-            }
+        let Some(attempt) = attempt else { return };
+        let rank = self.rank();
+        if is_full {
+            let stream = self.strand.number;
+            self.place = Some(self.flow.turns.is_full(cx, stream, rank, count, attempt));
+        } else {
+            self.flow.turns.is_done(rank, count);
         }
     }
 
     pub(crate) fn finish(&mut self) {
         self.half.finish();
-        self.unlist();
+        self.is_over();
     }
 
     pub(crate) fn reset(&mut self, code: AbortCode) {
         self.half.reset(code);
-        self.unlist();
+        self.is_over();
     }
 
     pub(crate) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
@@ -161,6 +154,12 @@ impl Outlet {
         }
     }
 
+    fn is_over(&mut self) {
+        self.unlist();
+        self.flow.turns.leave(&mut self.place);
+        self.flow.turns.over(self.strand.number);
+    }
+
     fn unlist(&mut self) {
         if std::mem::take(&mut self.is_listed) {
             self.flow.unlist(self.strand.number);
@@ -170,10 +169,7 @@ impl Outlet {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        self.unlist();
-        if self.load.class() > Class::Small {
-            self.flow.turns.leave(self.strand.number);
-        }
+        self.is_over();
         self.flow.half_went();
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +27,11 @@ pub(crate) struct Flow {
     /// Those whose peer may grant more, by number: none of a small message is here.
     listed: Mutex<HashMap<u64, Arc<Strand>>>,
     pub(super) post: Arc<Post>,
-    pub(super) turns: Turns,
+    pub(super) turns: Arc<Turns>,
+    /// [`Flow::turns`]: who the carrier wakes.
+    turns_waker: Waker,
+    /// All its streams wait for the same room.
+    pub(super) shares_room: bool,
     /// The widest window that a stream of this session had lately.
     lately: AtomicU64,
     /// The shortest round trip lately seen, in nanoseconds.
@@ -65,14 +70,17 @@ impl Flow {
         connection.set_receive_window(receive_window(&budget, sizes));
         // The handshake's: nobody was busy with bytes yet.
         let shortest = u64::try_from(connection.rtt().as_nanos()).unwrap_or(u64::MAX);
+        let turns = Arc::<Turns>::default();
         Arc::new(Self {
+            shares_room: connection.shares_room(),
             connection,
             budget,
             sizes,
             counter: Counter::default(),
             listed: Mutex::default(),
             post: Arc::default(),
-            turns: Turns::default(),
+            turns_waker: Waker::from(Arc::clone(&turns)),
+            turns,
             lately: AtomicU64::new(0),
             shortest: AtomicU64::new(shortest),
             written: AtomicU64::new(0),
@@ -151,6 +159,11 @@ impl Flow {
         // The widest is forgotten over a few streams that did not need it.
         let forget = |lately: u64| (size < lately).then(|| (lately - lately / 4).max(size));
         let _ = self.lately.fetch_update(Ordering::Relaxed, Ordering::Relaxed, forget);
+    }
+
+    /// A write that, when it has to wait for the carrier, has the turns woken and not its own task.
+    pub(super) fn with_turns<T>(&self, cx: &mut Context<'_>, write: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        if self.shares_room { write(&mut Context::from_waker(&self.turns_waker)) } else { write(cx) }
     }
 
     pub(super) fn list(&self, strand: &Arc<Strand>) {

@@ -1,10 +1,14 @@
 //! Whose bytes go next when a session's send window is full: routes share it evenly, and what is small goes before bulk.
 //!
-//! A stream is *bulk* while it has sent much of late. Bulk gives way twice: its carrier sends it after what is not
-//! ([`Load`]), and its writers take turns, the route first that had least ([`Turns`]). Small writers never queue: what they
-//! have fits into what the next acknowledgement frees. Without turns a carrier may serve first who came last (quinn does).
+//! A stream is *bulk* while it has sent much of late. Its carrier sends it after what is not ([`Load`]), and all writers that find
+//! the carrier full take turns ([`Turns`]): small ones first, of these who had least; then the route that had least. The carrier
+//! wakes nobody but the turns, and these call one writer, who calls the next: an acknowledgement costs as many looks as it lets
+//! bytes out, also when thousands wait.
 
-use std::task::{Context, Poll, Waker};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,23 +29,49 @@ const HALF_LIFE: Duration = Duration::from_millis(500);
 const BULK_BYTES: f64 = 128.0 * 1024.0;
 const HUGE_BYTES: f64 = 1024.0 * 1024.0;
 
-/// The bulk writers of one session that wait for its carrier.
+/// The writers of one session that wait for its carrier. The carrier wakes it when it has room again.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<Queue>);
+pub(super) struct Turns {
+    queue: Mutex<Queue>,
+    /// What may be read without the queue's lock, and is written under it.
+    is_full: AtomicBool,
+    waiting: AtomicUsize,
+    /// How often the carrier had room again.
+    openings: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
+    small: BTreeMap<(u64, u64), Waker>,
+    /// By route, those that wait longest first.
+    bulk: BTreeMap<u32, BTreeMap<u64, Waker>>,
     /// Routes that wrote of late, and how much: those that wait are served in this order.
     routes: Vec<(u32, u64)>,
+    /// The last number that was given out.
+    last: u64,
+    /// Whose writing filled the carrier: it is woken for this stream's sake, so for nobody's when the stream is gone.
+    filler: Option<u64>,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    stream: u64,
-    route: u32,
-    writer: Waker,
+/// In which order a writer is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// Which sent so much of late.
+    Small(u64),
+    /// Of this route.
+    Bulk(u32),
 }
+
+/// One that waits, or has just been called.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    rank: Rank,
+    number: u64,
+}
+
+/// A try to write: which opening of the carrier it was in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Try(u64);
 
 /// More routes are not told apart: the oldest begins anew.
 const MAX_ROUTES: usize = 64;
@@ -51,8 +81,13 @@ impl Load {
         Self { lately: 0.0, counted: now, class: Class::Small }
     }
 
-    pub(super) fn class(&self) -> Class {
-        self.class
+    /// The order of a stream of this route.
+    pub(super) fn rank(&self, route: impl FnOnce() -> u32) -> Rank {
+        match self.class {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below BULK_BYTES")]
+            Class::Small => Rank::Small(self.lately as u64),
+            Class::Bulk | Class::Huge => Rank::Bulk(route()),
+        }
     }
 
     /// Counts what is to be sent; says which class it makes, when that is another one than before.
@@ -72,60 +107,187 @@ impl Load {
 }
 
 impl Turns {
-    /// Whether this bulk stream may write now. Whoever is before it is woken first; who then does not write, since its task
-    /// has something else to do, has had its turn: so nobody can hold up the others.
-    pub(super) fn poll_turn(
-        &self,
-        cx: &Context<'_>,
-        stream: u64,
-        route: u32,
-        has_yielded: &mut bool,
-    ) -> Poll<()> {
-        let mut queue = self.0.lock();
-        let Some(first) = queue.first().filter(|first| first.stream != stream) else {
-            return Poll::Ready(());
-        };
-        if std::mem::replace(has_yielded, true) {
-            return Poll::Ready(());
+    /// Whether a writer may try now. If not it waits in `place` until it is called; whoever has a place writes or leaves in the end.
+    pub(super) fn poll_turn(&self, cx: &Context<'_>, place: &mut Option<Place>, rank: Rank) -> Poll<Try> {
+        let may_try = || Poll::Ready(Try(self.openings.load(Ordering::Acquire)));
+        // Bulk that comes while others wait would take what they were called for.
+        let is_held_up = |waiting| self.is_full.load(Ordering::Relaxed) || waiting && rank.is_bulk();
+        if place.is_none() && !is_held_up(self.waiting.load(Ordering::Relaxed) > 0) {
+            return may_try();
         }
-        first.writer.wake_by_ref();
-        queue.wait(cx, stream, route);
-        drop(queue);
-        cx.waker().wake_by_ref();
+        let mut queue = self.queue.lock();
+        match place {
+            Some(waiting) => match queue.writer(*waiting) {
+                Some(writer) => writer.clone_from(cx.waker()),
+                None => {
+                    *place = None;
+                    return may_try();
+                }
+            },
+            None if !is_held_up(!queue.is_empty()) => return may_try(),
+            None => {
+                *place = Some(queue.wait(cx, rank));
+                self.count(&queue);
+                // Somebody is called already, or should have been.
+                if !self.is_full.load(Ordering::Relaxed) {
+                    self.call(&mut queue);
+                }
+            }
+        }
         Poll::Pending
     }
 
-    /// It wrote so much, and has to wait for the carrier.
-    pub(super) fn is_full(&self, cx: &Context<'_>, stream: u64, route: u32, written: u64) {
-        let mut queue = self.0.lock();
-        queue.served(route, written);
-        queue.wait(cx, stream, route);
+    /// It wrote so much in that try, and has to wait for the carrier, which will wake these turns.
+    pub(super) fn is_full(
+        &self,
+        cx: &Context<'_>,
+        stream: u64,
+        rank: Rank,
+        written: u64,
+        Try(opening): Try,
+    ) -> Place {
+        let mut queue = self.queue.lock();
+        queue.served(rank, written);
+        let place = queue.wait(cx, rank);
+        self.count(&queue);
+        if self.openings.load(Ordering::Acquire) == opening {
+            self.is_full.store(true, Ordering::Relaxed);
+            queue.filler = Some(stream);
+        } else {
+            self.call(&mut queue);
+        }
+        place
     }
 
     /// It wrote so much, and has nothing more now.
-    pub(super) fn is_done(&self, stream: u64, route: u32, written: u64) {
-        let mut queue = self.0.lock();
-        queue.served(route, written);
-        queue.leave(stream);
+    pub(super) fn is_done(&self, rank: Rank, written: u64) {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        queue.served(rank, written);
+        self.call_next(&mut queue);
     }
 
-    /// It writes no more.
-    pub(super) fn leave(&self, stream: u64) {
-        self.0.lock().leave(stream);
+    /// It writes no more for now.
+    pub(super) fn leave(&self, place: &mut Option<Place>) {
+        let Some(place) = place.take() else { return };
+        let mut queue = self.queue.lock();
+        let was_called = queue.take(place).is_none();
+        self.count(&queue);
+        if was_called {
+            self.call_next(&mut queue);
+        }
+    }
+
+    /// This stream writes no more for ever.
+    pub(super) fn over(&self, stream: u64) {
+        if self.is_full.load(Ordering::Relaxed) {
+            let mut queue = self.queue.lock();
+            if queue.filler == Some(stream) {
+                self.has_room(&mut queue);
+            }
+        }
+    }
+
+    fn has_room(&self, queue: &mut Queue) {
+        queue.filler = None;
+        self.is_full.store(false, Ordering::Relaxed);
+        self.call(queue);
+    }
+
+    fn call_next(&self, queue: &mut Queue) {
+        if !self.is_full.load(Ordering::Relaxed) {
+            self.call(queue);
+        }
+    }
+
+    fn call(&self, queue: &mut Queue) {
+        if let Some(writer) = queue.pop() {
+            writer.wake();
+            self.count(queue);
+        }
+    }
+
+    fn count(&self, queue: &Queue) {
+        self.waiting.store(queue.small.len() + queue.bulk.len(), Ordering::Relaxed);
+    }
+}
+
+impl Wake for Turns {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    /// The carrier says it once for each stream that ever filled it: only the first time calls somebody.
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut queue = self.queue.lock();
+        self.openings.fetch_add(1, Ordering::Release);
+        if self.is_full.load(Ordering::Relaxed) {
+            self.has_room(&mut queue);
+        }
+    }
+}
+
+impl Rank {
+    fn is_bulk(self) -> bool {
+        matches!(self, Self::Bulk(_))
     }
 }
 
 impl Queue {
-    /// Of the route that had least; of its streams the one that waits longest.
-    fn first(&self) -> Option<&Waiting> {
-        self.waiting.iter().min_by_key(|waiting| self.had(waiting.route))
+    fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.bulk.is_empty()
+    }
+
+    fn wait(&mut self, cx: &Context<'_>, rank: Rank) -> Place {
+        self.last += 1;
+        let place = Place { rank, number: self.last };
+        let writer = cx.waker().clone();
+        match rank {
+            Rank::Small(lately) => self.small.insert((lately, place.number), writer),
+            Rank::Bulk(route) => self.bulk.entry(route).or_default().insert(place.number, writer),
+        };
+        place
+    }
+
+    /// None: it was called.
+    fn writer(&mut self, Place { rank, number }: Place) -> Option<&mut Waker> {
+        match rank {
+            Rank::Small(lately) => self.small.get_mut(&(lately, number)),
+            Rank::Bulk(route) => self.bulk.get_mut(&route)?.get_mut(&number),
+        }
+    }
+
+    fn take(&mut self, Place { rank, number }: Place) -> Option<Waker> {
+        let Rank::Bulk(route) = rank else {
+            let Rank::Small(lately) = rank else { return None };
+            return self.small.remove(&(lately, number));
+        };
+        let writers = self.bulk.get_mut(&route)?;
+        let writer = writers.remove(&number);
+        if writers.is_empty() {
+            self.bulk.remove(&route);
+        }
+        writer
+    }
+
+    /// Who is first of all.
+    fn pop(&mut self) -> Option<Waker> {
+        if let Some((_, writer)) = self.small.pop_first() {
+            return Some(writer);
+        }
+        let route = self.bulk.keys().copied().min_by_key(|route| self.had(*route))?;
+        let number = *self.bulk.get(&route)?.keys().next()?;
+        self.take(Place { rank: Rank::Bulk(route), number })
     }
 
     fn had(&self, route: u32) -> u64 {
         self.routes.iter().find(|(known, _)| *known == route).map_or(0, |(_, bytes)| *bytes)
     }
 
-    fn served(&mut self, route: u32, bytes: u64) {
+    fn served(&mut self, rank: Rank, bytes: u64) {
+        let Rank::Bulk(route) = rank else { return };
         if let Some((_, had)) = self.routes.iter_mut().find(|(known, _)| *known == route) {
             *had += bytes;
             return;
@@ -134,31 +296,15 @@ impl Queue {
             self.routes.remove(0);
         }
         // Who was away has saved up nothing.
-        let least = self.waiting.iter().map(|waiting| self.had(waiting.route)).min();
+        let least = self.bulk.keys().map(|waiting| self.had(*waiting)).min();
         self.routes.push((route, least.unwrap_or(0) + bytes));
-    }
-
-    fn wait(&mut self, cx: &Context<'_>, stream: u64, route: u32) {
-        let writer = cx.waker().clone();
-        match self.waiting.iter_mut().find(|waiting| waiting.stream == stream) {
-            Some(waiting) => waiting.writer = writer,
-            None => self.waiting.push(Waiting { stream, route, writer }),
-        }
-    }
-
-    fn leave(&mut self, stream: u64) {
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.stream == stream) else { return };
-        self.waiting.remove(at);
-        match self.first() {
-            Some(first) => first.writer.wake_by_ref(),
-            // Nobody waits: nobody is owed anything.
-            None => self.routes.clear(),
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
 
     #[test]
@@ -175,27 +321,124 @@ mod tests {
         assert_eq!(download.add(at(10_000), 100), Some(Class::Small));
     }
 
+    /// One who waits, and sees whether it was called.
+    struct Writer {
+        called: Arc<Called>,
+        waker: Waker,
+        stream: u64,
+        rank: Rank,
+        place: Option<Place>,
+    }
+
+    #[derive(Default)]
+    struct Called(AtomicBool);
+
+    impl Wake for Called {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Writer {
+        fn new(stream: u64, rank: Rank) -> Self {
+            let called = Arc::<Called>::default();
+            Self { waker: Waker::from(Arc::clone(&called)), called, stream, rank, place: None }
+        }
+
+        fn was_called(&self) -> bool {
+            self.called.0.swap(false, Ordering::Relaxed)
+        }
+
+        fn turn(&mut self, turns: &Turns) -> Option<Try> {
+            match turns.poll_turn(&Context::from_waker(&self.waker), &mut self.place, self.rank) {
+                Poll::Ready(attempt) => Some(attempt),
+                Poll::Pending => None,
+            }
+        }
+
+        fn fills(&mut self, turns: &Turns, written: u64) {
+            let attempt = self.turn(turns).expect("its turn");
+            let cx = &Context::from_waker(&self.waker);
+            self.place = Some(turns.is_full(cx, self.stream, self.rank, written, attempt));
+        }
+    }
+
     #[test]
-    fn the_route_that_had_least_is_first_and_who_does_not_write_is_passed() {
-        let turns = Turns::default();
-        let cx = &Context::from_waker(Waker::noop());
-        let (mut eight, mut one) = (false, false);
-        assert!(turns.poll_turn(cx, 1, 8, &mut eight).is_ready());
-        turns.is_full(cx, 1, 8, 64_000);
-        turns.is_full(cx, 2, 8, 64_000);
-        // Who comes late begins where the others are.
-        turns.is_full(cx, 9, 1, 1000);
-        assert!(turns.poll_turn(cx, 1, 8, &mut eight).is_ready());
-        turns.is_full(cx, 1, 8, 64_000);
-        // Route 8 had more: its streams wait for route 1's, once.
-        assert!(turns.poll_turn(cx, 1, 8, &mut eight).is_pending());
-        assert!(turns.poll_turn(cx, 9, 1, &mut one).is_ready());
-        assert!(turns.poll_turn(cx, 1, 8, &mut eight).is_ready(), "nobody can hold it up");
-        turns.leave(9);
-        eight = false;
-        assert!(turns.poll_turn(cx, 2, 8, &mut eight).is_pending(), "stream 1 waits longer");
-        turns.leave(1);
-        turns.leave(2);
-        assert!(turns.0.lock().routes.is_empty());
+    fn an_opening_calls_one_writer_and_each_calls_the_next() {
+        let turns = Arc::<Turns>::default();
+        let mut first = Writer::new(1, Rank::Small(0));
+        first.fills(&turns, 100);
+        let mut others: Vec<_> = (2..5).map(|stream| Writer::new(stream, Rank::Small(0))).collect();
+        for other in &mut others {
+            assert!(other.turn(&turns).is_none());
+        }
+        for _ in 0..4 {
+            turns.wake_by_ref();
+            assert!(others.iter().all(|other| !other.was_called()));
+        }
+        assert!(first.was_called());
+        assert!(first.turn(&turns).is_some());
+        turns.is_done(first.rank, 100);
+        assert_eq!(others.iter().map(Writer::was_called).collect::<Vec<_>>(), [true, false, false]);
+        // Who was called and goes passes it on.
+        turns.leave(&mut others[0].place);
+        assert!(others[1].was_called() && !others[2].was_called());
+        others[1].fills(&turns, 100);
+        assert!(!others[2].was_called());
+        // Nobody would be woken for a stream that is gone.
+        turns.over(others[1].stream);
+        assert!(others[2].was_called());
+    }
+
+    #[test]
+    fn small_goes_before_bulk_and_who_had_least_first() {
+        let turns = Arc::<Turns>::default();
+        let mut filler = Writer::new(1, Rank::Bulk(8));
+        filler.fills(&turns, 64_000);
+        let mut bulk = Writer::new(2, Rank::Bulk(1));
+        let mut call = Writer::new(3, Rank::Small(50_000));
+        let mut page = Writer::new(4, Rank::Small(0));
+        for waits in [&mut bulk, &mut call, &mut page] {
+            assert!(waits.turn(&turns).is_none());
+        }
+        for first in [&mut page, &mut call, &mut bulk] {
+            turns.wake_by_ref();
+            assert!(first.was_called());
+            first.fills(&turns, 1000);
+            turns.leave(&mut first.place);
+        }
+        turns.wake_by_ref();
+        assert!(filler.was_called());
+    }
+
+    #[test]
+    fn room_that_comes_during_a_write_is_not_missed() {
+        let turns = Arc::<Turns>::default();
+        let mut writer = Writer::new(1, Rank::Small(0));
+        let attempt = writer.turn(&turns).unwrap();
+        turns.wake_by_ref();
+        let cx = &Context::from_waker(&writer.waker);
+        writer.place = Some(turns.is_full(cx, 1, writer.rank, 10, attempt));
+        assert!(writer.was_called());
+        assert!(writer.turn(&turns).is_some());
+    }
+
+    #[test]
+    fn bulk_of_two_routes_shares_evenly() {
+        let turns = Arc::<Turns>::default();
+        let mut writers: Vec<_> = (0..5).map(|at| Writer::new(at, Rank::Bulk(u32::from(at > 0)))).collect();
+        let mut had = [0, 0];
+        writers[0].fills(&turns, 0);
+        for writer in &mut writers[1..] {
+            assert!(writer.turn(&turns).is_none());
+        }
+        for _ in 0..1000 {
+            turns.wake_by_ref();
+            let called: Vec<_> = (0..5).filter(|at| writers[*at].was_called()).collect();
+            let [at] = called[..] else { panic!("one is called: {called:?}") };
+            writers[at].fills(&turns, 10);
+            had[usize::from(at > 0)] += 10;
+        }
+        assert_eq!(had, [5000, 5000]);
     }
 }

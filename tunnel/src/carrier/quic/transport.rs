@@ -37,8 +37,9 @@ pub(super) fn common(congestion: Congestion) -> TransportConfig {
     config
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
         .max_idle_timeout(Some(idle))
-        // Never in the way of our own credit; the session's is widened once the peer is known.
-        .stream_receive_window(VarInt::from_u64(MAX_WINDOW_BYTES).expect("below 2^62"))
+        // Never in the way of our own credit, whichever of the two is told first (quinn tells of its own after an eighth): who waits
+        // for it would keep the turn of those who could write. The session's is widened once the peer is known.
+        .stream_receive_window(VarInt::from_u64(MAX_WINDOW_BYTES / 4 * 5).expect("below 2^62"))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .send_window(STRANGER_WINDOW_BYTES.into())
         // Until a kind of stream has its datagrams read: what nobody takes would stay, each with the packet that brought it.
