@@ -209,7 +209,7 @@ fn slowhttptest_finds_the_site_available_in_all_its_modes() {
         let (_origin, edge, _connector) = site().await;
         let neighbour = Neighbour::of(&edge);
         let before = undisturbed(&neighbour).await;
-        let (count, seconds) = if long() { (4_000, 60) } else { (1_000, 12) };
+        let (count, seconds) = if long() { (4_000, 45) } else { (1_000, 12) };
         for (mode, path) in [
             ("-H -i 2", "/bytes/10"),
             ("-B -i 2 -s 100000", "/sink"),
