@@ -65,9 +65,13 @@ impl Exchange<'_> {
         loop {
             let piece = match next.take() {
                 Some(piece) => piece,
-                None => wait(companion, patience, self.send, |cx| body.poll_piece(cx))
-                    .await
-                    .map_err(|interrupt| Failure::interrupted(interrupt, "go on with its answer"))?,
+                None => {
+                    if !body.comes_unasked() {
+                        // Until the tunnel takes something, the kernel keeps it.
+                        beside(companion, self.send.ready()).await?;
+                    }
+                    self.next_piece(companion, body, patience).await?
+                }
             };
             match piece {
                 Some(Ok(Piece::Data(bytes))) => {
@@ -90,6 +94,31 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    async fn next_piece(
+        &mut self,
+        companion: &mut impl Companion,
+        body: &mut AnswerBody,
+        patience: &mut Patience,
+    ) -> Result<Option<Result<Piece, BodyError>>, Failure> {
+        let mut here = None;
+        std::future::poll_fn(|cx| {
+            companion.poll_beside(cx);
+            if let Poll::Ready(piece) = body.poll_piece(cx) {
+                here = Some(piece);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        if let Some(piece) = here {
+            patience.progress();
+            return Ok(piece);
+        }
+        self.send.pass();
+        wait(companion, patience, self.send, |cx| body.poll_piece(cx))
+            .await
+            .map_err(|interrupt| Failure::interrupted(interrupt, "go on with its answer"))
     }
 
     pub(super) fn answered(&mut self, status: StatusCode) {

@@ -33,6 +33,11 @@ impl AnswerBody {
         matches!(self, Self::H2(body) if !body.is_over())
     }
 
+    /// Whether it is read from the origin also while nobody asks for it.
+    pub(crate) fn comes_unasked(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
     /// Nobody takes it now: see [`Download::absorb`]. hyper reads no further by itself.
     pub(crate) fn absorb(&mut self, cx: &mut Context<'_>) {
         if let Self::H2(body) = self {

@@ -28,7 +28,7 @@ pub(crate) struct Io {
     watch: Arc<IoWatch>,
     deafness: Deafness,
     /// Its share of the origin's limit.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 /// What becomes of writes to an origin that takes nothing any more. Its answer may lie in the socket already (413, then a
@@ -72,12 +72,12 @@ impl Io {
     }
 
     fn new(layer: Layer) -> Self {
-        Self { layer, watch: Arc::default(), deafness: Deafness::Fails, _permit: None }
+        Self { layer, watch: Arc::default(), deafness: Deafness::Fails, permit: None }
     }
 
     /// Counts the connection for as long as it is open.
     pub(crate) fn holding(self, permit: Permit) -> Self {
-        Self { _permit: Some(permit), ..self }
+        Self { permit: Some(permit), ..self }
     }
 
     pub(crate) fn when_deaf(self, deafness: Deafness) -> Self {
@@ -168,6 +168,15 @@ impl Socket {
     }
 }
 
+impl Layer {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -175,9 +184,15 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = match &mut self.layer {
-            Layer::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Layer::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        let polled = if self.permit.as_ref().is_some_and(Permit::is_one_of_many) {
+            let part = buf.remaining().min(LITTLE_BYTES);
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(part));
+            let polled = self.layer.poll_read(cx, &mut part);
+            let count = part.filled().len();
+            buf.advance(count);
+            polled
+        } else {
+            self.layer.poll_read(cx, buf)
         };
         if polled.is_pending() {
             if self.watch.verify.swap(false, Ordering::Relaxed) {
@@ -307,5 +322,7 @@ pub(crate) fn poll_read_bytes<R: AsyncRead + Unpin>(
     })
 }
 
+/// What one of many connections takes at once: hyper's buffer grows when a read fills it, and stays at 16 KiB by this.
+const LITTLE_BYTES: usize = 16 * 1024 - 1;
 /// As much as one read takes from a socket at once.
 const SCRATCH_BYTES: usize = 32 * 1024;

@@ -8,7 +8,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Held by a connection for as long as it is open.
-pub(crate) type Permit = OwnedSemaphorePermit;
+#[derive(Debug)]
+pub(crate) struct Permit {
+    held: OwnedSemaphorePermit,
+    limit: usize,
+}
+
+/// So many connections of one origin may each read as much ahead as they like.
+const MANY: usize = 256;
 
 /// The connections of one origin in this process, and the requests that wait for one.
 #[derive(Debug)]
@@ -61,7 +68,11 @@ impl Room {
     }
 
     pub(super) fn try_enter(&self) -> Option<Permit> {
-        Arc::clone(&self.free).try_acquire_owned().ok()
+        Arc::clone(&self.free).try_acquire_owned().ok().map(|held| self.permit(held))
+    }
+
+    fn permit(&self, held: OwnedSemaphorePermit) -> Permit {
+        Permit { held, limit: self.limit }
     }
 
     /// Waits for room or a connection, first come first served. `None` when neither came in time. Cancel safe.
@@ -70,7 +81,7 @@ impl Room {
         let _counted = (Counted::new(&queue.waiting), Counted::new(&self.waiting));
         tokio::select! {
             biased;
-            permit = Arc::clone(&self.free).acquire_owned() => permit.ok().map(Found::Room),
+            permit = Arc::clone(&self.free).acquire_owned() => permit.ok().map(|held| Found::Room(self.permit(held))),
             () = queue.returned.notified() => Some(Found::Returned),
             () = tokio::time::sleep(patience) => None,
         }
@@ -84,6 +95,13 @@ impl Room {
             return GivenBack::Keep;
         }
         if self.waiting.load(Ordering::Relaxed) > 0 { GivenBack::Close } else { GivenBack::Keep }
+    }
+}
+
+impl Permit {
+    /// Whether so many are open that what each reads ahead counts.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.limit - self.held.semaphore().available_permits() > MANY
     }
 }
 

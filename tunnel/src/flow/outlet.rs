@@ -27,6 +27,8 @@ pub(crate) struct Outlet {
     load: Load,
     /// Where it waits for its turn, since the carrier is full.
     place: Option<Place>,
+    /// Its turn, as long as it has not written: the others wait for it.
+    turn: Option<Try>,
 }
 
 /// Less at once is no bulk, and is not worth a look at the clock.
@@ -38,7 +40,18 @@ const LISTED_FROM: u64 = 4;
 impl Outlet {
     pub(crate) fn new(half: SendHalf, strand: Arc<Strand>, flow: Arc<Flow>) -> Self {
         let load = Load::new(flow.now());
-        Self { half, strand, flow, sent: 0, limit: 0, at_last_wait: 0, is_listed: false, load, place: None }
+        Self {
+            half,
+            strand,
+            flow,
+            sent: 0,
+            limit: 0,
+            at_last_wait: 0,
+            is_listed: false,
+            load,
+            place: None,
+            turn: None,
+        }
     }
 
     /// Which route the stream serves.
@@ -49,6 +62,35 @@ impl Outlet {
     /// More than the usual is to come: the peer may grant for it at once.
     pub(crate) fn expect_much(&mut self) {
         self.list();
+    }
+
+    /// Waits until something may be written, so that what is to be written need not be held meanwhile. Ready, it is written or
+    /// [`Outlet::pass`] is called soon.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if self.sent == self.limit {
+            self.list();
+            match self.strand.poll_limit(cx, self.limit) {
+                Poll::Ready(limit) => self.limit = limit,
+                Poll::Pending => {
+                    self.flow.turns.leave(&mut self.place);
+                    return self.half.poll_broken(cx).map(Err);
+                }
+            }
+        }
+        match self.poll_turn(cx) {
+            Poll::Ready(turn) => {
+                self.turn = turn;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => self.half.poll_broken(cx).map(Err),
+        }
+    }
+
+    /// There is nothing to write yet.
+    pub(crate) fn pass(&mut self) {
+        if self.turn.take().is_some() {
+            self.flow.turns.is_done(self.rank(), 0);
+        }
     }
 
     /// Writes chunks in order and takes from their fronts what was written; ready when all of it was.
@@ -73,6 +115,7 @@ impl Outlet {
                     Poll::Ready(limit) => self.limit = limit,
                     Poll::Pending => {
                         // Whoever waits for a reader has no turn: the others would wait for it.
+                        self.pass();
                         self.flow.turns.leave(&mut self.place);
                         return self.half.poll_broken(cx).map(Err);
                     }
@@ -106,8 +149,8 @@ impl Outlet {
 
     /// Streams that wait each for its own room take no turns.
     fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<Option<Try>> {
-        if !self.flow.shares_room {
-            return Poll::Ready(None);
+        if self.turn.is_some() || !self.flow.shares_room {
+            return Poll::Ready(self.turn.take());
         }
         let rank = self.rank();
         self.flow.turns.poll_turn(cx, &mut self.place, rank).map(Some)
@@ -156,6 +199,7 @@ impl Outlet {
 
     fn is_over(&mut self) {
         self.unlist();
+        self.pass();
         self.flow.turns.leave(&mut self.place);
         self.flow.turns.over(self.strand.number);
     }

@@ -84,6 +84,21 @@ impl SendStream {
         self.flush().await
     }
 
+    /// Waits until some data can be sent, so that it need not be held meanwhile. Then it is sent, or [`SendStream::pass`] is
+    /// called at once: others wait. Cancel safe.
+    ///
+    /// # Errors
+    /// When the peer wants no more, or the session is lost.
+    pub async fn ready(&mut self) -> Result<(), StreamError> {
+        let half = self.half.as_mut().expect("a raw stream has no frames");
+        Ok(poll_fn(|cx| half.poll_ready(cx)).await?)
+    }
+
+    /// Has others write first: there is nothing to send yet.
+    pub fn pass(&mut self) {
+        self.half.as_mut().expect("a raw stream has no frames").pass();
+    }
+
     /// # Errors
     /// As [`SendStream::open`].
     pub async fn trailers(&mut self, trailers: &HeaderMap) -> Result<(), StreamError> {
