@@ -79,12 +79,14 @@ impl File {
         let mut base = OriginSettings::default();
         let mut base_ca_pool_at = None;
         let mut base_is_bastion = false;
+        let mut base_guard = None;
         if let Some(Tolerant { value: global, foreign, known }) = &self.origin_request {
             warnings.extend(foreign.iter().map(|key| ignored(key, known)));
             global.warn(&mut warnings);
             base = global.over(&base)?;
             base_ca_pool_at = global.ca_pool_at();
             base_is_bastion = global.is_bastion().unwrap_or(false);
+            base_guard = global.guard();
         }
         let raw = match (self.ingress, self.url) {
             (Some(ingress), url) => {
@@ -109,8 +111,12 @@ impl File {
         };
         let mut rules = Vec::with_capacity(raw.value.len());
         for rule in &raw.value {
-            let inherited =
-                Inherited { origin: &base, ca_pool_at: base_ca_pool_at, is_bastion: base_is_bastion };
+            let inherited = Inherited {
+                origin: &base,
+                ca_pool_at: base_ca_pool_at,
+                is_bastion: base_is_bastion,
+                guard: base_guard,
+            };
             rules.push(check_rule(rule, &inherited, &mut warnings)?);
         }
         catch_all(&raw, &rules)?;
@@ -167,6 +173,7 @@ struct Inherited<'a> {
     origin: &'a OriginSettings,
     ca_pool_at: Option<(u64, u64)>,
     is_bastion: bool,
+    guard: Option<Location>,
 }
 
 fn check_rule(
@@ -198,12 +205,16 @@ fn check_rule(
     };
     let mut ca_pool_at = inherited.ca_pool_at;
     let mut is_bastion = inherited.is_bastion;
+    let mut guard = inherited.guard;
     let origin = match &rule.origin_request {
         Some(Tolerant { value: own, foreign, known }) => {
             warnings.extend(foreign.iter().map(|key| ignored(key, known)));
             own.warn(warnings);
             ca_pool_at = own.ca_pool_at().or(ca_pool_at);
             is_bastion = own.is_bastion().unwrap_or(is_bastion);
+            if own.has_access() {
+                guard = own.guard();
+            }
             own.over(inherited.origin)?
         }
         None => inherited.origin.clone(),
@@ -232,12 +243,30 @@ fn check_rule(
         let text = format!("`{text}` is not served yet: this rule's requests are answered 501");
         warnings.push(Warning { line: at.line(), column: at.column(), text });
     }
+    let service = match guard {
+        Some(guard) => guarded(service, guard, tls)?,
+        None => service,
+    };
     let first = [rule.hostname.as_ref(), rule.path.as_ref(), rule.service.as_ref()];
     let line =
         first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or_else(|| at.line());
     // What the rules of its name say together comes later.
     let visitors = Visitors::default();
     Ok(Rule { hostname, path, service, origin, tls, visitors, line, ca_pool_at })
+}
+
+/// What stood behind Cloudflare Access stays shut: taking the file as it is must open nothing to everybody.
+fn guarded(service: Service, guard: Location, tls: TlsEnd) -> Result<Service, Problem> {
+    match service {
+        // They tell nobody anything.
+        Service::Status(_) | Service::Unserved(_) => Ok(service),
+        _ if tls == TlsEnd::Passthrough => {
+            Err(Problem::at(guard, "`access` sees nothing of a rule with `tls: passthrough`").help(Some(
+                "write `access: { required: false }` into that rule: its service checks".to_owned(),
+            )))
+        }
+        _ => Ok(Service::Unserved(format!("{service} behind Cloudflare Access"))),
+    }
 }
 
 impl RawRule {

@@ -121,12 +121,19 @@ pub(super) struct OriginRequest {
     upgrade_idle_timeout: Option<Duration>,
     proxy_protocol: Option<Spanned<String>>,
     // Known to cloudflared, without meaning here.
-    access: Option<Spanned<IgnoredAny>>,
+    access: Option<Spanned<Access>>,
     bastion_mode: Option<Spanned<bool>>,
     proxy_address: Option<Spanned<IgnoredAny>>,
     proxy_port: Option<Spanned<IgnoredAny>>,
     proxy_type: Option<Spanned<IgnoredAny>>,
     ip_rules: Option<Spanned<IgnoredAny>>,
+}
+
+/// Who had signed in at Cloudflare Access, by the header that it put into the request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Access {
+    required: bool,
 }
 
 impl OriginRequest {
@@ -214,6 +221,15 @@ impl OriginRequest {
         self.bastion_mode.as_ref().map(|own| own.value)
     }
 
+    pub(super) fn has_access(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// Where `access` says `required: true`: who had not signed in at Cloudflare was refused.
+    pub(super) fn guard(&self) -> Option<Location> {
+        self.access.as_ref().filter(|own| own.value.required).map(|own| own.referenced)
+    }
+
     pub(super) fn proxy_protocol_at(&self) -> Option<Location> {
         self.proxy_protocol.as_ref().filter(|own| !own.value.is_empty()).map(|own| own.referenced)
     }
@@ -229,8 +245,11 @@ impl OriginRequest {
         };
         let at = |given: &Option<Spanned<IgnoredAny>>| given.as_ref().map(|given| given.referenced);
         let bastion_mode = self.bastion_mode.as_ref().map(|given| given.referenced);
+        let access = self.access.as_ref().map(|given| given.referenced);
+        let no_access =
+            if self.guard().is_some() { GUARDED } else { "Cloudflare Access does not exist here" };
         for (key, given, why) in [
-            ("access", at(&self.access), "Cloudflare Access does not exist here: nothing is checked"),
+            ("access", access, no_access),
             ("bastionMode", bastion_mode, "jump hosts are not served"),
             ("proxyAddress", at(&self.proxy_address), "it belongs to the SOCKS proxy, which is not served"),
             ("proxyPort", at(&self.proxy_port), "it belongs to the SOCKS proxy, which is not served"),
@@ -262,6 +281,10 @@ fn field_of_ours(name: &str) -> Result<HeaderName, String> {
     }
     Ok(field)
 }
+
+/// What was let in by somebody else's check alone is not opened to everybody by a change of programs.
+const GUARDED: &str = "nobody checks here who signed in at Cloudflare Access, so what it guarded is answered 501; take it \
+                       out to open the service to everybody";
 
 const HELP_VISITOR_IP: &str =
     "CF-Connecting-IP is what apps behind cloudflared know; X-Real-IP is always there";

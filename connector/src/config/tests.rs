@@ -222,6 +222,38 @@ fn what_is_not_served_is_read_with_a_warning_that_says_501() {
 }
 
 #[test]
+fn what_cloudflared_shows_of_a_tunnel_of_the_dashboard_is_a_rule_file() {
+    let config = read(
+        r#"{"ingress":[{"hostname":"a.b","path":"","service":"http://a","originRequest":{"connectTimeout":10}},
+            {"hostname":"","path":"","service":"http_status:404","originRequest":{}}],
+            "originRequest":{"connectTimeout":30},"warp-routing":{}}"#,
+    );
+    assert_eq!(config.rules.len(), 2);
+    assert_eq!(config.rules[0].origin.connect_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn what_cloudflare_access_guarded_is_not_opened_to_everybody() {
+    let file = |global: &str, rule: &str| {
+        format!(
+            "originRequest: {{ {global} }}\ningress:\n  - hostname: a.b\n    {rule}\n  - service: http_status:404\n"
+        )
+    };
+    let (guard, open) = ("access: { required: true, teamName: me }", "access: { required: false }");
+    let service = |global: &str, rule: &str| read(&file(global, rule)).rules[0].service.to_string();
+    let own = |access: &str| format!("service: http://a\n    originRequest: {{ {access} }}");
+    assert_eq!(service("", &own(guard)), "http://a:80 behind Cloudflare Access");
+    assert_eq!(service(guard, "service: http://a"), "http://a:80 behind Cloudflare Access");
+    assert_eq!(service(guard, &own(open)), "http://a:80");
+    assert_eq!(service("", &own("access: { teamName: me }")), "http://a:80");
+    assert_eq!(service(guard, "service: http_status:204"), "http_status:204");
+    let told = read(&file(guard, "service: http://a")).warnings;
+    assert!(told.len() == 1 && told[0].line == 1 && told[0].text.contains("501"), "{told:?}");
+    let unread = refused(&file(guard, "service: https://a\n    tls: passthrough"));
+    assert!(unread.starts_with("c.yml:1:") && unread.contains("passthrough"), "{unread}");
+}
+
+#[test]
 fn slips_in_yaml_are_told_with_their_line_and_the_mend() {
     for (text, told) in [
         (

@@ -55,8 +55,7 @@ async fn look(rule: &Rule, egress: Arc<Egress>) -> Finding {
             return Finding::ok("origin", label, "answered by the connector itself");
         }
         Service::Unserved(service) => {
-            let mend =
-                "such a service is not carried; remove the rule, or name an http:// or https:// service";
+            let mend = "such a service is not carried; remove the rule, or name an http:// or https:// service without `access`";
             return Finding::warning("origin", label, format!("{service} is answered 501"), mend);
         }
         _ => {}
