@@ -56,7 +56,7 @@ pub(crate) enum Trouble {
 /// A CSR is signed within seconds; validation from several places takes up to a minute.
 const POLLS: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
 /// Who asks, where the protocol's crate does not (RFC 8555 §6.1).
-const OURSELVES: &str = concat!("causeway-acme/", env!("CARGO_PKG_VERSION"));
+pub(crate) const OURSELVES: &str = concat!("causeway-acme/", env!("CARGO_PKG_VERSION"));
 /// Where a rate limit does not say how long it lasts.
 const LIMITED: Duration = Duration::from_secs(3600);
 /// Where the authority does not say when to ask again for its advice.

@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Request;
-use http::header::DATE;
+use http::header::{DATE, USER_AGENT};
 
+use crate::client::OURSELVES;
 use crate::http::Http;
 use crate::settings::Directory;
 
@@ -16,7 +17,8 @@ impl Directory {
     /// Why there is no answer, or which status there is instead.
     pub async fn look(&self) -> Result<Option<SystemTime>, String> {
         let http = Http::new(self).map_err(|error| error.to_string())?;
-        let request = Request::get(&self.url).body(Bytes::new()).map_err(|error| error.to_string())?;
+        let request = Request::get(&self.url).header(USER_AGENT, OURSELVES).body(Bytes::new());
+        let request = request.map_err(|error| error.to_string())?;
         let response = http.send(request).await.map_err(|error| error.to_string())?;
         if !response.status().is_success() {
             return Err(format!("it answers {}", response.status()));

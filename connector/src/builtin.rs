@@ -99,7 +99,8 @@ pre{background:#8882;padding:1rem;overflow:auto}
 /// What to do next. For everybody to read: it names nothing of this connector's.
 const NEXT: &str = "<h2>What next?</h2>
 <p>Nobody has told the connector yet where its names lead. Write it into a file <code>config.yml</code> in the connector's
-folder (<code>/etc/causeway</code>, or what is mounted there); it is read within a second, and this page is gone.</p>
+folder (<code>/etc/causeway</code>, or what is mounted there); it is read within a second, and this page is gone. A name that
+a rule writes out has its certificate seconds later, also one that answers by <code>http://</code> alone until then.</p>
 <pre>ingress:
   - hostname: {host}
     service: http://10.0.0.104

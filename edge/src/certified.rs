@@ -71,7 +71,7 @@ impl Certified {
                 new.truncate(LISTED);
                 tracing::warn!(tunnel = %tunnel.name, hostnames = new.join(", "), more,
                     "not servable: no certificate for these names; HTTPS visitors are turned away. Add one under \
-                     `certificates` (a wildcard in it stands for one label)");
+                     `certificates` (a wildcard in it stands for one label), or prove a wildcard in DNS (`cert add NAME --persist`)");
             }
             known = bare;
         }

@@ -310,6 +310,10 @@ fn certificates_are_added_ahead_shown_renewed_and_removed_by_hand() {
         assert!(list.contains(name) && list.contains("VALID"), "{list}");
         let status = edge.cli(&["status"]).await.ok();
         assert!(status.contains("certificates") && status.contains("1 of 1 valid"), "{status}");
+        let config = edge.config().display().to_string();
+        let doctor = edge.cli(&["doctor", "--config", &config]).await.stdout;
+        let authority = doctor.lines().find(|line| line.contains("authority")).unwrap();
+        assert!(authority.starts_with("ok"), "{doctor}");
         edge.cli(&["cert", "remove", name]).await.ok();
         assert!(visitors.shake(name).await.is_err());
         for command in ["show", "renew", "remove"] {

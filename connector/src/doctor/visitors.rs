@@ -15,6 +15,10 @@ use crate::config::{Config, end_of};
 const AT_ONCE: usize = 8;
 
 pub(super) async fn examine(config: &Config, edges: &[SocketAddr]) -> Vec<Finding> {
+    if edges.is_empty() {
+        // Why nobody knows where the edge is, is said of the token.
+        return Vec::new();
+    }
     let patterns: BTreeSet<&Pattern> = config.rules.iter().map(|rule| &rule.hostname).collect();
     let looks = patterns.into_iter().filter_map(|pattern| {
         let visited = one_of(pattern)?;

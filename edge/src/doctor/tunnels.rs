@@ -31,6 +31,15 @@ pub(super) fn of_running(tunnel: &TunnelStatus) -> Vec<Finding> {
                 found.push(Finding::note("tunnel", &hostname.hostname, format!("{cause}: {mend}")));
             }
             // The visit of the name says it, where there is a listener for one.
+            HostnameState::NoCertificate if hostname.hostname.starts_with("*.") => {
+                let mend = format!(
+                    "unless `acme` is off, a name has its certificate once a rule writes it out; for all names at once: `causeway-edge cert add '{}' --persist`, \
+                     `acme.dns`, or a file under `certificates`",
+                    hostname.hostname
+                );
+                let cause = "no certificate for all of its names: HTTPS visitors of those that no rule writes out are turned away";
+                found.push(Finding::warning("tunnel", &hostname.hostname, cause, mend));
+            }
             HostnameState::NoCertificate => {
                 let mend = format!(
                     "wait for the order (`causeway-edge cert show {}`), or add a file under `certificates`",
@@ -125,5 +134,31 @@ mod tests {
         assert_eq!(severity(State::Down), Severity::Fault);
         assert_eq!(severity(State::Inactive), Severity::Note);
         assert_eq!(severity(State::Healthy), Severity::Ok);
+    }
+
+    #[test]
+    fn a_wildcard_without_a_certificate_is_told_what_gets_one() {
+        let judged = |hostname: &str| {
+            let hostname = HostnameStatus {
+                hostname: hostname.to_owned(),
+                state: HostnameState::NoCertificate,
+                granted: true,
+                tls: TlsEnd::Edge,
+            };
+            let tunnel = TunnelStatus {
+                name: "home".to_owned(),
+                id: String::new(),
+                state: State::Degraded,
+                since: None,
+                hostnames: vec![hostname],
+                connectors: Vec::new(),
+                declared: None,
+            };
+            of_running(&tunnel).remove(1)
+        };
+        let (wildcard, name) = (judged("*.example.dev"), judged("a.example.dev"));
+        assert_eq!((wildcard.severity, name.severity), (Severity::Warning, Severity::Fault));
+        assert!(wildcard.mend.unwrap().contains("cert add '*.example.dev' --persist"));
+        assert!(name.mend.unwrap().contains("cert show a.example.dev"));
     }
 }
