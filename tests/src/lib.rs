@@ -20,6 +20,7 @@ pub mod netns;
 pub mod one_process;
 pub mod origin;
 pub mod outside;
+pub mod page;
 pub mod pebble;
 pub mod process;
 pub mod programs;

@@ -1,4 +1,4 @@
-//! What the documents say of tests is true: each test that they name exists.
+//! What the documents say of tests is true, each test that they name exists, and their links lead somewhere.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -63,4 +63,41 @@ fn each_hazard_of_the_open_internet_has_its_row_on_the_security_page() {
     }
     listed.sort_unstable();
     assert_eq!(listed, (1..=118).collect::<Vec<_>>());
+}
+
+/// What a heading is called in a link: its letters, digits and hyphens, spaces as hyphens.
+fn anchors(page: &str) -> Vec<String> {
+    let mut is_code = false;
+    let headings = page.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code && line.starts_with('#')
+    });
+    let called = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+    called.map(|name| name.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()).collect()
+}
+
+#[test]
+fn each_link_between_the_documents_leads_somewhere() {
+    let root = here().join("..").canonicalize().unwrap();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|page| root.join(page)).into();
+    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let (mut links, mut broken) = (0, Vec::new());
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|kind| kind == "md")) {
+        let text = std::fs::read_to_string(page).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            links += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_there = file.exists()
+                && (anchor.is_empty()
+                    || anchors(&std::fs::read_to_string(&file).unwrap()).iter().any(|known| known == anchor));
+            if !is_there {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(links > 50, "the pages link");
+    assert_eq!(broken, Vec::<String>::new());
 }

@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
+use causeway_tests::child::output;
 use causeway_tests::client::{Http1, PROTOCOLS, Protocol, visit};
 use causeway_tests::connector::{Connector, ask, check};
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::{Certificate, Folder};
 use causeway_tests::origin::{sample, sample_tls};
+use causeway_tests::page;
+use causeway_tests::programs::{here, program};
 use causeway_tests::run;
 use causeway_tests::site::{APP, Site};
 
@@ -154,16 +157,18 @@ fn a_file_with_keys_and_services_of_others_is_read_with_warnings_and_served() {
         let rules = "x-base: &base { connectTimeout: 10s }\nownerTeam: home\ningress:\n  \
                      - { hostname: a.example.test, service: hello_world, originRequest: *base }\n  \
                      - { hostname: b.example.test, originRequest: { bastionMode: true, colour: red } }\n  \
-                     - { hostname: c.example.test, service: 'ftp://127.0.0.1' }\n  - service: http_status:404\n";
+                     - { hostname: c.example.test, service: 'ftp://127.0.0.1' }\n  \
+                     - { hostname: d.example.test, service: hello_world, originRequest: { access: { required: true } } }\n  \
+                     - service: http_status:404\n";
         let checked = check(rules).await;
         assert_eq!(checked.code, 0, "{}", checked.text());
-        for key in ["x-base", "ownerTeam", "bastionMode", "colour", "ftp://127.0.0.1"] {
+        for key in ["x-base", "ownerTeam", "bastionMode", "colour", "ftp://127.0.0.1", "access"] {
             let line = checked.stdout.lines().find(|line| line.contains(key));
             assert!(line.is_some_and(|line| line.ends_with("(warning)")), "{key}: {}", checked.text());
         }
         let site = Site::start(rules).await;
         for protocol in PROTOCOLS {
-            for (name, status) in [("a", 200), ("b", 501), ("c", 501), ("d", 404)] {
+            for (name, status) in [("a", 200), ("b", 501), ("c", 501), ("d", 501), ("e", 404)] {
                 let answer = visit(&site.edge, protocol, &format!("https://{name}.example.test/")).await;
                 assert_eq!(answer.status, status, "{name}");
             }
@@ -205,5 +210,47 @@ fn slips_in_yaml_are_one_line_that_names_key_cause_and_mend() {
             assert_eq!((told.code, told.stderr.lines().count()), (1, 1), "{}", told.text());
             assert!(told.stderr.contains("slip.yaml:1:") && told.stderr.contains(mend), "{}", told.stderr);
         }
+    });
+}
+
+#[test]
+fn the_page_for_those_who_come_from_cloudflared_shows_what_the_program_says() {
+    run(async {
+        let manual = std::fs::read_to_string(here().join("../docs/coming-from-cloudflared.md")).unwrap();
+        let file = manual.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let folder = Folder::default();
+        folder.write("config.yml", file);
+        for block in page::blocks(&manual, "Your config.yml").unwrap() {
+            let words: Vec<&str> = block.commands.split_whitespace().collect();
+            let mut command = tokio::process::Command::new(program(words[0]));
+            command.args(&words[1..]).current_dir(folder.path());
+            let said = output(command).await.ok();
+            block.expect(&said).unwrap();
+            assert_eq!(said.lines().count(), block.seen.len(), "the page leaves nothing out: {said}");
+        }
+    });
+}
+
+#[test]
+fn each_rule_file_of_the_documents_is_accepted() {
+    run(async {
+        let mut pages: Vec<_> =
+            std::fs::read_dir(here().join("../docs")).unwrap().map(|page| page.unwrap().path()).collect();
+        pages.push(here().join("../README.md"));
+        let mut files = 0;
+        for page in pages.into_iter().filter(|page| page.extension().is_some_and(|kind| kind == "md")) {
+            let text = std::fs::read_to_string(&page).unwrap();
+            let yaml = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+            for rules in yaml.filter(|text| text.contains("ingress:\n") && !text.contains("kind:")) {
+                // Some stand in a list.
+                let indent = rules.len() - rules.trim_start_matches(' ').len();
+                let rules: Vec<_> =
+                    rules.lines().map(|line| line.get(indent..).unwrap_or_default()).collect();
+                let checked = check(&rules.join("\n")).await;
+                assert_eq!(checked.code, 0, "{}: {}", page.display(), checked.text());
+                files += 1;
+            }
+        }
+        assert!(files >= 5, "there are {files} of them");
     });
 }

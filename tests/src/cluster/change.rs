@@ -1,4 +1,4 @@
-//! The change from MetalLB to Causeway on a running cluster, and back, by the steps of docs/kubernetes.md.
+//! The change from MetalLB to Causeway on a running cluster, and back, by the steps of docs/coming-from-metallb.md.
 
 use std::time::{Duration, Instant};
 

@@ -1,14 +1,13 @@
 //! What the documents tell people to type works as it is written, and shows what they say: docs/kubernetes.md from nothing
-//! to a reachable address and the change from MetalLB, and the roads that people know (journeys.md).
+//! to a reachable address, docs/coming-from-metallb.md there and back, and the roads that people know (journeys.md).
 
 mod ingress;
-mod page;
 mod reader;
 
 use anyhow::{Context, Result};
 use causeway_tests::cluster::{Cluster, Kubelet, scenarios};
-use causeway_tests::needs;
 use causeway_tests::programs::here;
+use causeway_tests::{needs, page};
 
 use ingress::Ingress;
 use reader::Reader;
@@ -77,9 +76,15 @@ fn walk(c: &mut Cluster) -> Result<()> {
             reader.follow(c, &block).with_context(|| format!("docs/kubernetes.md:{}", block.line))?;
         }
     }
+    let change = std::fs::read_to_string(here().join("../docs/coming-from-metallb.md"))?;
+    reader.lay("metallb-native.yaml", METALLB)?;
     c.control.kubectl(&["apply"], METALLB)?;
-    for block in page::blocks(&manual, "From MetalLB, without losing an address")? {
-        reader.follow(c, &block).with_context(|| format!("docs/kubernetes.md:{}", block.line))?;
+    for section in ["Your manifests, as they are", "The change, without losing an address", "The way back"] {
+        for block in page::blocks(&change, section)? {
+            reader
+                .follow(c, &block)
+                .with_context(|| format!("docs/coming-from-metallb.md:{}", block.line))?;
+        }
     }
     c.reset()?;
     let mut ingress = Ingress::default();

@@ -7,9 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use causeway_tests::cluster::{Cluster, SOON, eventually};
 use causeway_tests::needs;
+use causeway_tests::page::Block;
 use causeway_tests::programs::{built, here};
-
-use super::page::Block;
 
 /// No command of a page takes longer on an idle machine than a second or two.
 const PATIENCE: &str = "120";
@@ -57,6 +56,14 @@ impl Reader {
             ("ALLOCATOR_KUBECONFIG", text(&cluster.control.kubeconfig(allocator)?)?.to_owned()),
         ];
         Ok(Self { folder, environment })
+    }
+
+    /// Puts a file into the folder that the reader is in.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn lay(&self, name: &str, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.folder.path().join(name), text)?)
     }
 
     /// Types a block and checks what is seen. A question is asked until the answer is what the page shows: the page

@@ -10,7 +10,7 @@ const LEFT_OUT: &str = "leaves the next block out";
 
 /// A block ```` ```sh ````, with the block ```` ```text ```` that follows it.
 #[derive(Debug)]
-pub(super) struct Block {
+pub struct Block {
     /// Of its first command.
     pub line: usize,
     pub commands: String,
@@ -22,7 +22,7 @@ pub(super) struct Block {
 ///
 /// # Errors
 /// When there are none: the page was changed.
-pub(super) fn blocks(page: &str, section: &str) -> Result<Vec<Block>> {
+pub fn blocks(page: &str, section: &str) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
     let (mut inside, mut left_out) = (section.is_empty(), false);
     let mut lines = page.lines().enumerate();
@@ -55,7 +55,7 @@ pub(super) fn blocks(page: &str, section: &str) -> Result<Vec<Block>> {
 impl Block {
     /// The last command where it stands on a line of its own: what is asked again until the answer is there. None where
     /// the block ends with a document for a command's standard input.
-    pub(super) fn question(&self) -> Option<&str> {
+    pub fn question(&self) -> Option<&str> {
         let last = self.commands.lines().last()?;
         let is_end = self.commands.contains(&format!("<<'{last}'"));
         (!is_end).then_some(last)
@@ -65,7 +65,7 @@ impl Block {
     ///
     /// # Errors
     /// When one is not.
-    pub(super) fn expect(&self, output: &str) -> Result<()> {
+    pub fn expect(&self, output: &str) -> Result<()> {
         let mut rest = output;
         for line in &self.seen {
             let found = pattern(line)?.find(rest);
