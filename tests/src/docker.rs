@@ -40,6 +40,14 @@ impl Docker {
     /// # Panics
     /// In CI (`CI=true`), where nothing is skipped, and when it does not come up.
     pub async fn start() -> Option<Self> {
+        Self::start_in(|| Namespace::nameless("docker").expect("a namespace can be made")).await
+    }
+
+    /// The same as the engine of a machine whose network the test lays. It is asked for where there can be an engine.
+    ///
+    /// # Panics
+    /// As [`Docker::start`].
+    pub async fn start_in(network: impl FnOnce() -> Namespace) -> Option<Self> {
         let (program, client, _) = (needs("dockerd")?, needs("docker")?, needs("unshare")?);
         if !rustix::process::geteuid().is_root() {
             let test = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -47,7 +55,7 @@ impl Docker {
             eprintln!("SKIPPED {test}: a docker engine needs root");
             return None;
         }
-        let namespace = Namespace::nameless("docker").expect("a namespace can be made");
+        let namespace = network();
         let folder = Folder::default();
         // The engine is the first process of its namespace: with it the kernel ends containerd and all containers.
         let mut command = Command::new("setpriv");

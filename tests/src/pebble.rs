@@ -1,11 +1,11 @@
 //! A certificate authority of the test's own: Let's Encrypt's pebble, with a DNS of its own beside it that leads every name to
-//! the loopback.
+//! one address, by default the loopback.
 //!
 //! Its address is known before it runs, so that an edge can be told of it first: an edge needs no authority to start.
 
 mod gate;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Place {
     dns: SocketAddr,
     /// Its own DNS is asked there to know a record; none where another's is used.
     ask_dns: Option<SocketAddr>,
+    /// What its own DNS says of every name.
+    leads_to: Ipv4Addr,
     folder: Folder,
     programs: (PathBuf, PathBuf),
 }
@@ -64,14 +66,21 @@ const START: Duration = Duration::from_secs(20);
 impl Place {
     /// None: pebble is not installed.
     pub fn choose() -> Option<Self> {
+        Self::with([(); 4].map(|()| closed_port()), Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on a machine of its own, by whose DNS every name leads to `leads_to`.
+    pub fn at(ip: Ipv4Addr, leads_to: Ipv4Addr) -> Option<Self> {
+        Self::with([14000, 15000, 8053, 8055].map(|port| SocketAddr::from((ip, port))), leads_to)
+    }
+
+    fn with([addr, management, dns, ask_dns]: [SocketAddr; 4], leads_to: Ipv4Addr) -> Option<Self> {
         let programs = (needs("pebble")?, needs("pebble-challtestsrv")?);
         let folder = Folder::default();
-        let own = Certificate::for_names(&["localhost", "127.0.0.1"]);
+        let own = Certificate::for_names(&["localhost", &addr.ip().to_string()]);
         folder.write("cert.pem", &own.cert_pem);
         folder.write("key.pem", &own.key_pem);
-        let (addr, management) = (closed_port(), closed_port());
-        let (dns, ask_dns) = (closed_port(), Some(closed_port()));
-        Some(Self { addr, management, dns, ask_dns, folder, programs })
+        Some(Self { addr, management, dns, ask_dns: Some(ask_dns), leads_to, folder, programs })
     }
 
     /// The same, but it asks the nameserver at `dns`.
@@ -124,21 +133,11 @@ impl Place {
         Pebble { program, _dns: names, place: self, root }
     }
 
-    /// A DNS in which every name is here.
+    /// A DNS in which every name is at one address.
     fn names(&self, ask_dns: SocketAddr) -> Program {
         let mut command = Command::new(&self.programs.1);
-        command.args([
-            "-defaultIPv4",
-            "127.0.0.1",
-            "-defaultIPv6",
-            "",
-            "-http01",
-            "",
-            "-https01",
-            "",
-            "-tlsalpn01",
-            "",
-        ]);
+        command.arg("-defaultIPv4").arg(self.leads_to.to_string());
+        command.args(["-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", ""]);
         command.args(["-doh", "", "-dnsserver", &self.dns.to_string(), "-management", &ask_dns.to_string()]);
         Program::start("challtestsrv", command)
     }
@@ -166,7 +165,7 @@ impl Place {
     }
 
     async fn ask(&self, method: &str, path: &str, body: &str) -> String {
-        let mut client = Http1::tls(self, "127.0.0.1").await;
+        let mut client = Http1::tls(self, &self.management.ip().to_string()).await;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: causeway-tests\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.management,

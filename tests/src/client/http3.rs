@@ -117,8 +117,8 @@ pub async fn dial(
     alpn: &str,
 ) -> Result<(quinn::Endpoint, quinn::Connection), String> {
     let tls = QuicClientConfig::try_from(client_config(ca, &[alpn])).map_err(|error| error.to_string())?;
-    let mut endpoint =
-        quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).map_err(|error| error.to_string())?;
+    let source = if addr.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let mut endpoint = quinn::Endpoint::client((source, 0).into()).map_err(|error| error.to_string())?;
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
     let connecting = endpoint.connect(addr, name).map_err(|error| error.to_string())?;
     let quic = tokio::time::timeout(PATIENCE, connecting).await.map_err(|_| "no handshake".to_owned())?;

@@ -189,6 +189,11 @@ impl Lan {
     pub fn plug_host(&self, role: &str, last: u8) -> Result<Host> {
         host(&self.test, &self.switch, role, 0, last)
     }
+
+    /// The same with a machine that stands already.
+    pub fn plug_machine(&self, namespace: Namespace, role: &str, last: u8) -> Result<Host> {
+        plugged(&self.switch, namespace, role, 0, last)
+    }
 }
 
 fn more_of(host: &Host, ([a, b, c], prefix): ([u8; 3], u8)) -> String {
@@ -201,7 +206,10 @@ pub(super) fn pod_addresses(number: u8) -> (Ipv4Addr, Ipv6Addr) {
 }
 
 fn host(test: &str, switch: &Namespace, role: &str, lan: u8, last: u8) -> Result<Host> {
-    let namespace = Namespace::new(test, role)?;
+    plugged(switch, Namespace::new(test, role)?, role, lan, last)
+}
+
+fn plugged(switch: &Namespace, namespace: Namespace, role: &str, lan: u8, last: u8) -> Result<Host> {
     namespace.sysctl(QUIET)?;
     let mac = [2, 0, 0, 77 + lan, 0, last];
     plug(switch, &namespace, role, lan, last, mac)?;

@@ -294,6 +294,12 @@ impl Cluster {
         self.api.merge(&at, &objects::pod_status(&pod_ips(host), host, ready)).map(drop)
     }
 
+    /// A pod of the app `app` in the pod network of a node, beside the one that is there; whoever adds it runs its program.
+    pub fn add_pod(&self, app: &str, node: usize) -> Result<()> {
+        let host = &self.nodes[node].host;
+        add_pod_at(&self.api, app, TEST, app, host, &pod_ips(host))
+    }
+
     pub fn label_node(&self, node: usize, key: &str, value: Option<&str>) -> Result<()> {
         let patch = json!({ "metadata": { "labels": { key: value } } });
         self.api.merge(&path("Node", "", &self.nodes[node].name), &patch).map(drop)
