@@ -20,7 +20,7 @@ use causeway_tests::files::Folder;
 use causeway_tests::neighbour::{Neighbour, elsewhere};
 use causeway_tests::origin::nginx::Nginx;
 use causeway_tests::origin::scripted::Scripted;
-use causeway_tests::origin::{http, sample};
+use causeway_tests::origin::{http, sample, sample_apart};
 use causeway_tests::process::Usage;
 use causeway_tests::site::{APP, Site, to};
 use causeway_tests::{needs, run_within, wait};
@@ -216,6 +216,22 @@ async fn settled(edge: &Edge, least: f64) -> f64 {
         (now > least && last.get().1.elapsed() > Duration::from_millis(500)).then_some(now)
     };
     wait::until("the attack to be refused", Duration::from_secs(40), look).await.0
+}
+
+/// Until nothing more comes to those who do not read: the kernels' buffers are full, and what is too much was given up.
+async fn all_stand(edge: &Edge) {
+    let last = Cell::new((0.0, Instant::now()));
+    let look = || async {
+        let page = edge.metrics().await;
+        let of = |name, labels: &[&str]| causeway_tests::edge::sample(&page, name, labels);
+        let now = of("causeway_edge_request_body_bytes_total", &["direction=\"out\""])
+            + of("causeway_edge_readers_evicted_total", &[]);
+        if now > last.get().0 {
+            last.set((now, Instant::now()));
+        }
+        (now > 0.0 && last.get().1.elapsed() > Duration::from_secs(2)).then_some(())
+    };
+    wait::until("nothing to come any more", Duration::from_secs(80), look).await;
 }
 
 /// Asks as the neighbour while the attack is on, and compares with what it was before.
@@ -591,8 +607,8 @@ where
     F: Future<Output = V> + Send + 'static,
     V: Send + 'static,
 {
-    let origin = sample().await;
-    let site = bounded(BUDGET_BYTES, "", http(&origin)).await;
+    let (_origin, service) = sample_apart().await;
+    let site = bounded(BUDGET_BYTES, "", service).await;
     let neighbour = Neighbour::of(&site.edge);
     neighbour.p99(100).await;
     let before = neighbour.p99(400).await;
@@ -601,7 +617,8 @@ where
     for visitor in 0..VISITORS {
         visitors.push(ask(site.edge.https, site.edge.ca(), site.edge.http, visitor).await);
     }
-    let given_up = settled(&site.edge, 100.0).await;
+    all_stand(&site.edge).await;
+    let given_up = site.edge.metric("causeway_edge_readers_evicted_total", &[]).await;
     let held = site.edge.metric("causeway_edge_buffers_held_bytes", &[]).await;
     println!("{given_up} given up, {} MiB held", held as u64 / MIB);
     let during = neighbour.p99(400).await;

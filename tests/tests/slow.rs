@@ -12,7 +12,7 @@ use causeway_tests::connector::Connector;
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
 use causeway_tests::neighbour::{Neighbour, elsewhere};
-use causeway_tests::programs::program;
+use causeway_tests::origin::sample_apart;
 use causeway_tests::site::{APP, NAMES};
 use causeway_tests::{long, needs, run_within, wait};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -45,19 +45,15 @@ enum Slow {
 }
 
 /// A site that everybody may visit as often as he likes: the attack is one of many addresses.
-/// The origin is a process of its own: the thousands wait in the edge, not in the test.
 async fn site() -> (Program, Edge, Connector) {
-    let mut command = Command::new(program("causeway-sample"));
-    command.arg("origin");
-    let origin = Program::start("origin", command);
-    let address = origin.line("127.0.0.1:", SOON).await;
+    let (origin, service) = sample_apart().await;
     let config = "limits: { connections: 30000, connectionsPerIp: 30000, connectionRatePerIp: 0, requestsPerIp: 30000 }".to_owned();
     let edge = Edge::with(EdgeOptions { config, ..Default::default() }).await;
     // slowhttptest knows the site by a name that resolves.
     let names: Vec<&str> = NAMES.into_iter().chain(["localhost"]).collect();
     let tunnel = edge.create("site", &names).await;
     let rules = format!(
-        "originRequest: {{ maxConnections: 20000 }}\ningress:\n  - service: http://{address}\n    http: serve\n"
+        "originRequest: {{ maxConnections: 20000 }}\ningress:\n  - service: {service}\n    http: serve\n"
     );
     let mut connector = Connector::start_in(Folder::default(), &tunnel.token, &rules, &[]);
     connector.ready(SOON).await;

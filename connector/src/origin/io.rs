@@ -322,7 +322,7 @@ pub(crate) fn poll_read_bytes<R: AsyncRead + Unpin>(
     })
 }
 
-/// What one of many connections takes at once: hyper's buffer grows when a read fills it, and stays at 16 KiB by this.
-const LITTLE_BYTES: usize = 16 * 1024 - 1;
+/// What one of many connections takes at once: hyper's buffer grows when a read fills it, and stays at 32 KiB by this.
+const LITTLE_BYTES: usize = 32 * 1024 - 1;
 /// As much as one read takes from a socket at once.
 const SCRATCH_BYTES: usize = 32 * 1024;

@@ -7,7 +7,10 @@ pub mod scripted;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::child::Program;
+use crate::programs::program;
 pub use causeway_sample::content;
 pub use causeway_sample::origin::{Origin, Speak};
 
@@ -20,6 +23,19 @@ pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// When the loopback has no free port.
 pub async fn sample() -> Origin {
     Origin::tcp(ANY, Speak::Http1).await.expect("a free port")
+}
+
+/// The sample origin in a process of its own, and its `http://` service: for thousands of requests at once, which a part of the
+/// test would answer slower than what is tested carries them.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn sample_apart() -> (Program, String) {
+    let mut command = tokio::process::Command::new(program("causeway-sample"));
+    command.arg("origin");
+    let origin = Program::start("origin", command);
+    let address = origin.line("127.0.0.1:", Duration::from_secs(30)).await;
+    (origin, format!("http://{address}"))
 }
 
 /// The sample origin over clear-text HTTP/2.

@@ -56,6 +56,9 @@ pub(crate) struct Sizes {
 /// So many first windows as wide as the path's last one fit into what is free.
 const FIRST_PART: usize = 16;
 
+/// See [`Flow::is_crowded`].
+const CROWD_PART: usize = 4;
+
 impl Default for Sizes {
     fn default() -> Self {
         Self { first: FIRST_WINDOW_BYTES, small: SMALL_WINDOW_BYTES, largest: MAX_WINDOW_BYTES }
@@ -126,6 +129,7 @@ impl Flow {
         let Sizes { first, small, .. } = self.sizes;
         match self.budget.pressure() {
             Pressure::High => (small, None),
+            _ if self.is_crowded() => (small, None),
             Pressure::Low if lately > first => {
                 let mut held = self.budget.none();
                 let more = held.resize_within(bytes(lately - first), FIRST_PART);
@@ -135,10 +139,16 @@ impl Flow {
         }
     }
 
+    /// So many streams that the windows where all begin, which the budget does not know of, would be much of it.
+    fn is_crowded(&self) -> bool {
+        self.in_flight() as u64 * self.sizes.first > (self.budget.bytes() / CROWD_PART) as u64
+    }
+
     /// What a window of `wanted` bytes may be, with what its stream holds of the budget.
     pub(super) fn window(&self, wanted: u64, held: &mut Option<Held>) -> u64 {
         let base = match self.budget.pressure() {
             Pressure::High => self.sizes.small.min(wanted),
+            _ if self.is_crowded() => self.sizes.small.min(wanted),
             _ => self.sizes.first,
         };
         let more = bytes(wanted.min(self.sizes.largest).saturating_sub(base));
