@@ -26,21 +26,25 @@ use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::flow::Budget;
 use causeway_tunnel::{ConnectorId, Token};
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::home::{Home, certificates};
+use crate::kubernetes::{Cluster, Discovery};
+use crate::listing::Listing;
 use crate::metrics::Metrics;
 use crate::origin::Egress;
-use crate::reload::{self, Reloader, Source};
+use crate::reload::{self, Found, Reloader, Source};
 use crate::rules::{Ground, RouteIds, RuleSet};
 use crate::session::{Edge, Ties};
 use crate::shard::Shard;
 use crate::slots::{ShardThread, manage};
 use crate::stalled::Stalls;
-use crate::status::{Board, Buffers, ConfigStatus, Status, TlsElsewhere};
+use crate::status::{Board, Buffers, ClusterStatus, ConfigStatus, Status, TlsElsewhere};
 use crate::threads::Thread;
 use crate::visits::Visits;
 
@@ -89,6 +93,8 @@ struct View {
     drain: Drain,
     started: Instant,
     orders: Option<Handle>,
+    /// The cluster that is followed, if one is.
+    discovery: Option<Discovery>,
     admin: Option<SocketAddr>,
 }
 
@@ -140,8 +146,17 @@ impl App {
         let stalls = Stalls::new(budget.clone(), metrics.bodies_evicted.clone());
         let at_home = config.home.clone();
         let tls = certificates::from_files(&at_home)?;
+        let cluster = file.as_ref().and_then(|source| source.cluster.as_ref());
+        let discovery = cluster.map(Cluster::discovery);
+        let found = discovery.clone().map(|discovery| Found { discovery, base: Mutex::new(config.clone()) });
+        let config = match &discovery {
+            Some(discovery) => discovery.over(&config),
+            None => config,
+        };
+        reload::remark(&config, &[]);
         let rules = RuleSet::build(config, None, &ground)?;
         reload::note(&ground, &rules);
+        metrics.config_valid.set(1);
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let board =
             Board::new(readiness.clone(), metrics.sessions.clone(), metrics.sessions_suspected.clone());
@@ -175,9 +190,11 @@ impl App {
 
         // The view knows the admin address, and the admin server shows the view.
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
+        let of_rules = shown.clone();
         let admin = Admin::new(Arc::new(registry), readiness.clone(), levels)
             .watch(pulse.clone())
-            .route("/status", get(async move || page(shown.borrow().clone())));
+            .route("/rules", get(async move || page(of_rules.borrow().as_deref().map(View::rules))))
+            .route("/status", get(async move || page(shown.borrow().as_deref().map(View::status))));
         if let Some(path) = &control {
             let socket = admin.clone().bind_unix(path);
             let socket =
@@ -201,6 +218,7 @@ impl App {
             drain: drain.clone(),
             started: Instant::now(),
             orders,
+            discovery,
             admin: bound_to,
         });
         showing.send_replace(Some(Arc::clone(&view)));
@@ -228,9 +246,14 @@ impl App {
             let manager = manage(edge, index, Arc::clone(&ties), Arc::clone(&threads_of_slots));
             drop(drain.spawn_service("edge manager", manager));
         }
-        let reloader = file.map(|Source { places, watch, text }| {
-            let reloader = Arc::new(Reloader::new(places, text, rules, ground, reloaded, board, tls));
+        let reloader = file.map(|Source { places, watch, text, data, cluster }| {
+            let (text, asked) = (Mutex::new(text), Notify::new());
+            let reloader = Reloader { places, text, data, found, rules, ground, reloaded, board, tls, asked };
+            let reloader = Arc::new(reloader);
             drop(drain.spawn_service("reload", Arc::clone(&reloader).run(watch)));
+            if let Some(cluster) = cluster {
+                drop(drain.spawn_service("cluster", cluster.run()));
+            }
             reloader
         });
         let app = Self { drain, readiness, threads, view, reloader, grace };
@@ -290,6 +313,10 @@ impl App {
 }
 
 impl View {
+    fn rules(&self) -> Listing {
+        Listing::of(&self.rules.load().config)
+    }
+
     fn status(&self) -> Status {
         let rules = self.rules.load();
         let (requests, in_flight, origin_errors) = self.metrics.totals();
@@ -304,6 +331,7 @@ impl View {
                 generation: rules.generation,
                 rules: rules.config.rules.len(),
                 error: self.board.config_error(),
+                cluster: self.discovery.as_ref().map(|discovery| ClusterStatus::of(discovery, &rules.config)),
                 tls: rules
                     .elsewhere()
                     .into_iter()
@@ -329,8 +357,8 @@ impl View {
     }
 }
 
-fn page(view: Option<Arc<View>>) -> Reply {
-    let text = view.map(|view| view.status()).and_then(|status| serde_json::to_vec(&status).ok());
+fn page(shown: Option<impl Serialize>) -> Reply {
+    let text = shown.and_then(|shown| serde_json::to_vec(&shown).ok());
     match text {
         Some(json) => Reply::json(StatusCode::OK, json),
         None => Reply::json(StatusCode::SERVICE_UNAVAILABLE, "{}"),

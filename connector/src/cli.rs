@@ -2,6 +2,7 @@
 
 mod doctor;
 mod expose;
+mod kubernetes;
 mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,12 +21,14 @@ use causeway_daemon::{limits, unix_client};
 use causeway_tunnel::Token;
 use clap::{Args, Parser, Subcommand};
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::app::{App, DEFAULT_PORTS, Settings};
-use crate::config::{self, Config};
+use crate::config::{self, AtHome, Config};
 use crate::explain::explain;
 use crate::home::certificates;
+use crate::listing::Listing;
 use crate::metrics::Metrics;
 use crate::reload::Source;
 use crate::rules::{Ground, RuleSet};
@@ -63,6 +66,8 @@ enum Command {
     Route { file: PathBuf, url: String },
     /// Show sessions, rules and figures of the running connector
     Status(Where),
+    /// Show the rules in force of the running connector, and where each comes from
+    Rules(Where),
     /// Exit 0 when the running connector has a session with an edge, else 1 (for Docker)
     Healthcheck(Where),
     /// Look for what keeps visitors from the origins: exit 0 when nothing does, 1 with warnings, 2 with faults
@@ -77,6 +82,11 @@ struct RunArgs {
     /// Instead of a rule file: send everything to this service, such as http://10.0.0.104
     #[arg(long, conflicts_with = "config", value_name = "SERVICE")]
     url: Option<String>,
+    #[command(flatten)]
+    kubernetes: kubernetes::KubernetesArgs,
+    /// Folder of this connector alone, for what has to outlive it: certificates, the last known Services
+    #[arg(long, env = "CAUSEWAY_DATA", value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// File with the tunnel's token [or the token itself in CAUSEWAY_TOKEN]
     #[arg(long, env = "CAUSEWAY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -125,6 +135,7 @@ impl Cli {
             Command::Check { file } => check(&file, output),
             Command::Route { file, url } => route(&file, &url, output),
             Command::Status(place) => status(&place, output).await,
+            Command::Rules(place) => listing(&place, output).await,
             Command::Healthcheck(place) => healthcheck(&place, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
         };
@@ -136,7 +147,7 @@ impl Cli {
 }
 
 async fn run(args: RunArgs) -> Result<ExitCode> {
-    let (mut config, file) = rules(&args).await?;
+    let (mut config, mut file) = rules(&args).await?;
     let format = args
         .log_format
         .or_else(|| config.log_json.map(|json| if json { Format::Json } else { Format::Text }));
@@ -152,6 +163,9 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
         );
     }
     let token = read_token(args.token_file.as_deref().or(config.token_file.as_deref()))?;
+    if let Some(cluster) = args.kubernetes.open(config.home.data.as_deref()).await? {
+        file.get_or_insert(Source::awaited(Vec::new()).await).cluster = Some(cluster);
+    }
     config.grace = args.grace_period.unwrap_or(config.grace);
     limits::raise_nofile();
     let mut signals = Signals::install().context("signals cannot be handled")?;
@@ -182,18 +196,28 @@ fn zerolog_level(level: &str) -> &str {
 }
 
 async fn rules(args: &RunArgs) -> Result<(Config, Option<Source>)> {
+    let data = args.data.as_deref();
+    let without_file = |config: Config| {
+        let home = AtHome { data: args.data.clone(), ..config.home };
+        Config { home, ..config }
+    };
     if let Some(service) = &args.url {
-        return Ok((config::from_url(service)?, None));
+        return Ok((without_file(config::from_url(service)?), None));
     }
     let file = match &args.config {
         Some(file) => file.clone(),
         None => match usual_places().into_iter().find(|place| place.is_file()) {
             Some(file) => file,
-            None => return Ok((config::of_nobody(), Some(Source::awaited(usual_places()).await))),
+            None => {
+                let config =
+                    if args.kubernetes.is_wanted() { config::of_cluster() } else { config::of_nobody() };
+                let source = Source { data: args.data.clone(), ..Source::awaited(usual_places()).await };
+                return Ok((without_file(config), Some(source)));
+            }
         },
     };
-    let source = Source::open(file.clone()).await;
-    Ok((config::load(&file)?, Some(source)))
+    let source = Source { data: args.data.clone(), ..Source::open(file.clone()).await };
+    Ok((config::load_with(&file, data)?, Some(source)))
 }
 
 /// Ours first, then cloudflared's: an existing installation is found where it is.
@@ -287,14 +311,24 @@ fn route(file: &Path, url: &str, output: Output) -> Result<ExitCode> {
 }
 
 async fn status(place: &Where, output: Output) -> Result<ExitCode> {
-    let (code, body) = ask(place, "/status").await?;
+    let status: Status = shown(place, "/status").await?;
+    output.print(&status, Status::render)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn listing(place: &Where, output: Output) -> Result<ExitCode> {
+    let listing: Listing = shown(place, "/rules").await?;
+    output.print(&listing, Listing::render)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A page of the running connector.
+async fn shown<T: DeserializeOwned>(place: &Where, path: &str) -> Result<T> {
+    let (code, body) = ask(place, path).await?;
     if code != StatusCode::OK {
         bail!("the connector answered {code}");
     }
-    let status: Status =
-        serde_json::from_slice(&body).context("this is not a causeway-connector, or of another version")?;
-    output.print(&status, Status::render)?;
-    Ok(ExitCode::SUCCESS)
+    serde_json::from_slice(&body).context("this is not a causeway-connector, or of another version")
 }
 
 async fn healthcheck(place: &Where, output: Output) -> Result<ExitCode> {

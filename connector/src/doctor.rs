@@ -46,7 +46,12 @@ pub(crate) async fn examine(patient: Patient) -> Report {
             None
         }
     };
-    let config = rules(config, &mut report);
+    let has_cluster = running.as_ref().is_some_and(|status| status.config.cluster.is_some());
+    let config = match config {
+        // `running` tells of them.
+        None if has_cluster => None,
+        config => rules(config, &mut report),
+    };
     report.add(kernel::buffers());
     report.extend(running::findings(running.as_ref(), token.as_ref()));
     let of_file = config.as_ref().and_then(|config| config.edges.clone());

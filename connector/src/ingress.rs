@@ -88,16 +88,21 @@ impl Table {
         self.lists(host).peek()
     }
 
-    /// An earlier rule that takes every request of this one, so that this one can never match.
-    pub fn shadowed_by(&self, index: usize) -> Option<usize> {
-        let rule = self.rules.get(index)?;
-        let mut lists = match &rule.hostname {
+    /// The rules that take every name of a pattern, or more than one of a wildcard's, in order.
+    pub(crate) fn covering(&self, pattern: &Pattern) -> impl Iterator<Item = usize> {
+        let mut lists = match pattern {
             Pattern::Any => Lists { cursors: vec![&self.any] },
             Pattern::Exact(name) => self.lists(name),
             // `*.a.b` ends as any name below `a.b` does, and is no name itself.
             pattern @ Pattern::Wildcard(_) => self.lists(&pattern.to_string()),
         };
-        std::iter::from_fn(|| lists.next_rule()).take_while(|&earlier| earlier < index).find(|&earlier| {
+        std::iter::from_fn(move || lists.next_rule())
+    }
+
+    /// An earlier rule that takes every request of this one, so that this one can never match.
+    pub fn shadowed_by(&self, index: usize) -> Option<usize> {
+        let rule = self.rules.get(index)?;
+        self.covering(&rule.hostname).take_while(|&earlier| earlier < index).find(|&earlier| {
             let earlier = &self.rules[earlier];
             earlier.hostname.covers(&rule.hostname)
                 && match (&earlier.path, &rule.path) {

@@ -16,12 +16,15 @@ pub mod visits;
 
 mod builtin;
 mod dial;
+mod disk;
 mod doctor;
 mod exchange;
 mod explain;
 mod failure;
 mod headers;
 mod home;
+mod kubernetes;
+mod listing;
 mod metrics;
 mod origin;
 mod passing;

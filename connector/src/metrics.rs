@@ -202,12 +202,30 @@ impl Metrics {
         let bytes =
             |direction| self.bytes.get_or_create(&BytesLabels { rule: label.to_owned(), direction }).clone();
         RuleMetrics {
-            classes: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
-            up: bytes("to_origin"),
-            down: bytes("to_visitor"),
+            classes: CLASSES.map(class),
+            up: bytes(DIRECTIONS[0]),
+            down: bytes(DIRECTIONS[1]),
             time_to_head: self.time_to_head.get_or_create(&RuleLabels { rule: label.to_owned() }).clone(),
             label: label.to_owned(),
             all: self.clone(),
+        }
+    }
+
+    /// Drops the figures of a rule that is no more: names of Services come and go for as long as the process lives.
+    pub(crate) fn forget(&self, label: &str) {
+        let rule = || label.to_owned();
+        for class in CLASSES {
+            self.requests.remove(&RequestLabels { rule: rule(), class });
+        }
+        for direction in DIRECTIONS {
+            self.bytes.remove(&BytesLabels { rule: rule(), direction });
+        }
+        self.time_to_head.remove(&RuleLabels { rule: rule() });
+        for mode in [TlsEnd::Passthrough, TlsEnd::Connector] {
+            self.passed.remove(&PassedLabels { rule: rule(), mode: mode.as_str() });
+        }
+        for code in AbortCode::ALL {
+            self.aborts.remove(&AbortLabels { rule: rule(), code: code.as_str() });
         }
     }
 
@@ -240,6 +258,9 @@ impl Metrics {
         )
     }
 }
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const DIRECTIONS: [&str; 2] = ["to_origin", "to_visitor"];
 
 impl RuleMetrics {
     pub(crate) fn answered(&self, status: StatusCode, seconds: f64) {

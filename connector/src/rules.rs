@@ -72,9 +72,17 @@ pub(crate) struct Offer {
     visitors: Visitors,
 }
 
-/// Numbers for hostnames, the same for the whole life of the process, so that a request may cross a reload.
+/// Numbers for hostnames, the same from one version of the rules to the next and never given to another name, so that a request
+/// may cross a reload.
 #[derive(Debug, Default)]
-pub(crate) struct RouteIds(Mutex<HashMap<String, u32>>);
+pub(crate) struct RouteIds(Mutex<Ids>);
+
+#[derive(Debug, Default)]
+struct Ids {
+    /// Of this version and the one before: names of Services come and go for ever.
+    known: HashMap<String, u32>,
+    last: u32,
+}
 
 /// What rule sets are built from, besides the file.
 #[derive(Clone, Debug)]
@@ -151,6 +159,8 @@ impl RuleSet {
                 format!("{} hostnames: a connector can announce {MAX_ROUTES}; use wildcards", routes.len());
             return Err(config.error_at((1, 1), reason));
         }
+        let former = before.map(|before| before.routes.clone()).unwrap_or_default();
+        ground.ids.keep(|id| routes.contains_key(&id) || former.contains_key(&id));
         Ok(Self {
             generation: before.map_or(1, |before| before.generation + 1),
             table: config.table(),
@@ -158,7 +168,7 @@ impl RuleSet {
             rules,
             origins,
             routes,
-            former: before.map(|before| before.routes.clone()).unwrap_or_default(),
+            former,
             config,
         })
     }
@@ -256,6 +266,11 @@ impl RuleSet {
         self.table.first(host).is_none_or(|other| rule <= other).then_some(rule)
     }
 
+    /// What its rules are called in logs and figures.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.label.as_str())
+    }
+
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Arc<Origin>> {
         self.origins.values().flatten()
     }
@@ -274,8 +289,14 @@ impl RouteIds {
     fn of(&self, offer: &Offer) -> u32 {
         let kind = if offer.tls.is_edge() { "" } else { "connect " };
         let mut ids = self.0.lock();
-        let next = u32::try_from(ids.len()).unwrap_or(u32::MAX) + 1;
-        *ids.entry(format!("{kind}{}", offer.pattern)).or_insert(next)
+        let next = ids.last.saturating_add(1);
+        let id = *ids.known.entry(format!("{kind}{}", offer.pattern)).or_insert(next);
+        ids.last = ids.last.max(id);
+        id
+    }
+
+    fn keep(&self, is_in_use: impl Fn(u32) -> bool) {
+        self.0.lock().known.retain(|_, id| is_in_use(*id));
     }
 }
 
@@ -332,6 +353,24 @@ mod tests {
         assert!(origin(&two, "http://10.0.0.2:80").is_none());
         let three = build(&changed, Some(&two), &ground);
         assert_eq!(three.choose(old, Scheme::Http, "a.dev", "/").unwrap_err(), NoRule::UnknownRoute);
+    }
+
+    #[test]
+    fn names_that_come_and_go_leave_nothing_behind() {
+        let ground = ground();
+        let mut rules = build(TWO, None, &ground);
+        let mut seen = BTreeSet::new();
+        for number in 0..50 {
+            rules = build(&TWO.replace("a.dev", &format!("n{number}.dev")), Some(&rules), &ground);
+            assert!(seen.insert(rules.announcement()[2].id), "no number is given to another name");
+            assert!(ground.ids.0.lock().known.len() <= 4);
+        }
+        ground.metrics.forget("n49.dev");
+        let mut registry = prometheus_client::registry::Registry::default();
+        ground.metrics.register(&mut registry);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
+        assert!(page.contains("n48.dev") && !page.contains("n49.dev"), "{page}");
     }
 
     #[test]

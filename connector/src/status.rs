@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
+use crate::kubernetes::Discovery;
+
 /// The live sessions, kept by those who run them.
 #[derive(Debug)]
 pub(crate) struct Board {
@@ -91,9 +94,24 @@ pub struct ConfigStatus {
     pub rules: usize,
     /// Why the file on disk is not the one in force, if so.
     pub error: Option<String>,
+    /// The cluster whose Services become rules, where one is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
     /// Names whose TLS does not end at the edge.
     #[serde(default)]
     pub tls: Vec<TlsElsewhere>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Its API server, and the namespace if it is one.
+    pub place: String,
+    /// How many of the rules are Services'.
+    pub rules: usize,
+    /// Why it is not followed, while that is so: the last known rules are in force.
+    pub error: Option<String>,
+    /// What Services ask for and do not get, each with its mend.
+    pub remarks: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +151,17 @@ pub struct SessionStatus {
 pub struct RefusedHostname {
     pub hostname: String,
     pub reason: String,
+}
+
+impl ClusterStatus {
+    pub(crate) fn of(discovery: &Discovery, config: &Config) -> Self {
+        Self {
+            place: discovery.place.to_string(),
+            rules: config.rules.iter().filter(|rule| rule.found.is_some()).count(),
+            error: discovery.trouble(),
+            remarks: config.remarks.clone(),
+        }
+    }
 }
 
 impl Board {
@@ -304,6 +333,15 @@ impl Status {
             )?;
             if let Some(error) = &self.config.error {
                 writeln!(out, "       the file on disk is not in force: {error}")?;
+            }
+            if let Some(cluster) = &self.config.cluster {
+                writeln!(out, "       {} of them from Services of {}", cluster.rules, cluster.place)?;
+                if let Some(error) = &cluster.error {
+                    writeln!(out, "       the last known are in force: {error}")?;
+                }
+                for remark in &cluster.remarks {
+                    writeln!(out, "       {remark}")?;
+                }
             }
             for name in &self.config.tls {
                 writeln!(out, "tls    {}: {}", name.hostname, name.tls.as_str())?;

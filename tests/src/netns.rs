@@ -192,7 +192,7 @@ impl Drop for Inner {
 }
 
 /// Deletes the namespaces that runs left behind which were killed: those whose process is gone.
-pub(crate) fn sweep() {
+pub fn sweep() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
         let Some(pid) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { continue };

@@ -48,7 +48,8 @@ pub enum Executed {
 }
 
 impl AbortCode {
-    const ALL: [Self; 16] = [
+    /// Each of them.
+    pub const ALL: [Self; 16] = [
         Self::Cancelled,
         Self::OriginUnreachable,
         Self::OriginTimeout,

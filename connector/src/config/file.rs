@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_acme::config::Acme;
@@ -16,7 +16,7 @@ use super::foreign::{Foreign, Tolerant};
 use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
 use super::visitors::{self, Hsts, Http, Visitors, Written};
-use super::{AtHome, Config, Problem, Rule, Source, Warning, tls};
+use super::{AtHome, Config, Defaults, Problem, Rule, Source, Warning, tls};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
@@ -74,6 +74,12 @@ enum Format {
 }
 
 impl File {
+    /// The command line's word wins.
+    pub(super) fn with_data(mut self, data: Option<&Path>) -> Self {
+        self.data = data.map(Path::to_owned).or(self.data);
+        self
+    }
+
     pub(super) fn check(self, file: &str) -> Result<Config, Problem> {
         let mut warnings = self.warnings;
         let mut base = OriginSettings::default();
@@ -160,7 +166,9 @@ impl File {
             buffer_bytes: self.buffer_bytes.filter(|bytes| *bytes > 0),
             congestion: self.congestion.unwrap_or_default(),
             home,
+            defaults: Defaults { origin: base, ca_pool_at: base_ca_pool_at },
             warnings,
+            remarks: Vec::new(),
         };
         unreachable(&mut config, &raw.value);
         config.warnings.sort_by_key(|warning| (warning.line, warning.column));
@@ -252,7 +260,7 @@ fn check_rule(
         first.into_iter().flatten().map(|text| text.referenced.line()).min().unwrap_or_else(|| at.line());
     // What the rules of its name say together comes later.
     let visitors = Visitors::default();
-    Ok(Rule { hostname, path, service, origin, tls, visitors, line, ca_pool_at })
+    Ok(Rule { hostname, path, service, origin, tls, visitors, line, ca_pool_at, found: None })
 }
 
 /// What stood behind Cloudflare Access stays shut: taking the file as it is must open nothing to everybody.

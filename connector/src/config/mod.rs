@@ -11,6 +11,7 @@ mod visitors;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_acme::config::Acme;
@@ -22,7 +23,7 @@ use crate::path::PathPattern;
 use crate::service::{self, Service};
 
 pub(crate) use file::check_edge;
-pub(crate) use origin_request::{OriginSettings, ProxyProtocol};
+pub(crate) use origin_request::{OriginSettings, ProxyProtocol, is_host_header};
 pub(crate) use tls::end_of;
 pub(crate) use visitors::Visitors;
 
@@ -55,8 +56,20 @@ pub struct Config {
     pub(crate) congestion: Congestion,
     /// What `tls: connector` stands on.
     pub(crate) home: AtHome,
+    /// For rules that stand in no file.
+    pub(crate) defaults: Defaults,
     /// What is odd but no error.
     pub(crate) warnings: Vec<Warning>,
+    /// What Services ask for and do not get, each with its mend.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// What the file says for all rules.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Defaults {
+    /// `originRequest`.
+    pub(crate) origin: OriginSettings,
+    pub(crate) ca_pool_at: Option<(u64, u64)>,
 }
 
 /// Who said the rules.
@@ -66,6 +79,8 @@ pub(crate) enum Source {
     Written,
     /// Nobody: every granted name shows the hello page.
     Nobody,
+    /// The Services of a cluster alone.
+    Cluster,
     /// `expose`: one name for a while, beside whatever else the tunnel serves.
     Exposed,
 }
@@ -96,6 +111,8 @@ pub(crate) struct Rule {
     pub(crate) line: u64,
     /// Where its `caPool` stands, the one setting that can still fail when files are opened.
     pub(crate) ca_pool_at: Option<(u64, u64)>,
+    /// The Service that asked for it, as `namespace/name`. None: it stands in the file.
+    pub(crate) found: Option<Arc<str>>,
 }
 
 /// Something in the file that does nothing, or not what its author may think.
@@ -178,9 +195,17 @@ pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
 /// # Errors
 /// When it cannot be read, or as [`parse`].
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    load_with(path, None)
+}
+
+/// The same, with a `data` folder that wins over the file's.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_with(path: &Path, data: Option<&Path>) -> Result<Config, ConfigError> {
     let raw: file::File = causeway_daemon::config::load(path)?;
     let name = path.display().to_string();
-    raw.check(&name).map_err(|problem| problem.in_file(&name))
+    raw.with_data(data).check(&name).map_err(|problem| problem.in_file(&name))
 }
 
 /// The configuration that a bare service on the command line stands for: one rule that takes everything.
@@ -197,6 +222,13 @@ pub(crate) fn of_nobody() -> Config {
     let config =
         parse("(no rule file)", "ingress:\n  - service: hello_world\n").expect("it is fixed, and tested");
     Config { source: Source::Nobody, ..config }
+}
+
+/// What is served beside the Services of a cluster while there is no rule file.
+pub(crate) fn of_cluster() -> Config {
+    let config =
+        parse("(no rule file)", "ingress:\n  - service: http_status:404\n").expect("it is fixed, and tested");
+    Config { source: Source::Cluster, ..config }
 }
 
 /// One name to one service, and nothing else.

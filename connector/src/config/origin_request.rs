@@ -145,14 +145,11 @@ impl OriginRequest {
             Some(own) => (!own.value.is_empty()).then(|| own.value.clone()),
             None => base.clone(),
         };
-        if let Some(host) = &self.http_host_header {
-            let sound = http::uri::Authority::try_from(host.value.as_str()).is_ok() || host.value.is_empty();
-            if !sound || host.value.contains('@') {
-                return Err(Problem::at(
-                    host.referenced,
-                    format!("`{}` cannot be a Host header", host.value),
-                ));
-            }
+        if let Some(host) = &self.http_host_header
+            && !host.value.is_empty()
+            && !is_host_header(&host.value)
+        {
+            return Err(Problem::at(host.referenced, format!("`{}` cannot be a Host header", host.value)));
         }
         if let Some(name) = &self.origin_server_name
             && !name.value.is_empty()
@@ -268,6 +265,11 @@ impl OriginRequest {
             );
         }
     }
+}
+
+/// Whether a text can be a Host header.
+pub(crate) fn is_host_header(text: &str) -> bool {
+    http::uri::Authority::try_from(text).is_ok() && !text.contains('@')
 }
 
 /// A field that may be set on every request without changing what the request is.

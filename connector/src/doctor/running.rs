@@ -5,7 +5,7 @@ use causeway_daemon::doctor::Finding;
 use causeway_front::doctor::visit::SOON_DAYS;
 use causeway_tunnel::Token;
 
-use crate::status::{EdgeStatus, Status, unix_now};
+use crate::status::{ClusterStatus, EdgeStatus, Status, unix_now};
 
 pub(super) fn findings(running: Option<&Status>, token: Option<&Token>) -> Vec<Finding> {
     let Some(status) = running else {
@@ -30,6 +30,7 @@ pub(super) fn findings(running: Option<&Status>, token: Option<&Token>) -> Vec<F
         );
         found.push(Finding::warning("running", &status.config.file, error, mend));
     }
+    found.extend(status.config.cluster.iter().flat_map(of_cluster));
     status.edges.iter().for_each(|edge| found.extend(of_edge(edge)));
     for certificate in &status.certificates {
         let (name, reason) =
@@ -47,6 +48,26 @@ pub(super) fn findings(running: Option<&Status>, token: Option<&Token>) -> Vec<F
             State::Failed | State::Expired => Finding::fault("certificate", name, reason, mend),
         });
     }
+    found
+}
+
+fn of_cluster(cluster: &ClusterStatus) -> Vec<Finding> {
+    let mut found = vec![match &cluster.error {
+        None => Finding::ok(
+            "running",
+            &cluster.place,
+            format!("{} rules of the cluster's Services", cluster.rules),
+        ),
+        Some(error) => Finding::warning(
+            "running",
+            &cluster.place,
+            format!("the cluster is not followed: {error}"),
+            "the last known rules are in force; what is said above mends it",
+        ),
+    }];
+    let mend = "`kubectl annotate --overwrite` writes it anew; docs/kubernetes.md has all annotations";
+    let remarks = cluster.remarks.iter();
+    found.extend(remarks.map(|remark| Finding::warning("running", &cluster.place, remark, mend)));
     found
 }
 

@@ -2,9 +2,8 @@
 //! or not at all, for its owner's eyes alone.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,8 @@ use causeway_daemon::config::Secret;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::disk::{make_folder, write_whole};
 
 /// See the module. Clones are the same file.
 #[derive(Clone, Debug)]
@@ -61,11 +62,7 @@ impl StateFile {
                 data.display()
             ))
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)
-            .map_err(|error| told("cannot make the folder", &error))?;
+        make_folder(data).map_err(|error| told("cannot make the folder", &error))?;
         let path = data.join(NAME);
         let (state, is_new) = match fs::read(&path) {
             Ok(text) => {
@@ -112,16 +109,7 @@ impl StateFile {
     }
 
     fn write(&self, state: &State) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(state)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        // The name must be on the disk as well; a file system that cannot say so has done what it can.
-        let _ = self.path.parent().map(File::open).transpose()?.map(|folder| folder.sync_all());
-        Ok(())
+        write_whole(&self.path, &serde_json::to_vec_pretty(state)?)
     }
 }
 

@@ -111,7 +111,7 @@ impl Egress {
 }
 
 /// Link-local (where cloud metadata lives), unspecified, multicast, broadcast.
-fn is_reserved(ip: IpAddr) -> bool {
+pub(crate) fn is_reserved(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     is_link_local(ip)
         || is_metadata(ip)

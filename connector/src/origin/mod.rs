@@ -27,7 +27,7 @@ use crate::upload::ReplayBudget;
 
 pub(crate) use answer_body::{AnswerBody, BodyError};
 pub(crate) use connect::Alpn;
-pub(crate) use connect::{ConnectError, Egress};
+pub(crate) use connect::{ConnectError, Egress, is_reserved};
 use convoy::{Convoy, Turn};
 pub(crate) use h1::H1;
 pub(crate) use h2::{Download, H2, InUse, Uploading};

@@ -10,10 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use causeway_tests::cluster::{Cluster, Kubelet, Namespace, SYSTEM, TEST, service, with};
+use causeway_tests::cluster::{Cluster, Kubelet, SYSTEM, TEST, forward, service, with};
 use serde_json::json;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -114,22 +113,6 @@ fn wait(runtime: &Runtime, cluster: &mut Cluster, state: &Path, door: TcpListene
         }
         tasks.shutdown().await;
     });
-}
-
-/// The API server is in a namespace; its door on loopback is for whoever is not.
-async fn forward(door: TcpListener, inside: Namespace, server: SocketAddr) {
-    let mut open = JoinSet::new();
-    loop {
-        let Ok((mut outer, _)) = door.accept().await else { continue };
-        while open.try_join_next().is_some() {}
-        let inside = inside.clone();
-        open.spawn(async move {
-            let connect = move || inside.enter(|| std::net::TcpStream::connect(server));
-            let inner = tokio::task::spawn_blocking(connect).await.map_err(std::io::Error::other)??;
-            inner.set_nonblocking(true)?;
-            copy_bidirectional(&mut outer, &mut TcpStream::from_std(inner)?).await
-        });
-    }
 }
 
 /// Starts allocators and speakers that have ended.

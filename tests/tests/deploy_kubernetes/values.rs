@@ -51,6 +51,10 @@ const CHANGED: &[&str] = &[
     "discovery.enabled=true",
 ];
 const DEFAULT: &[&str] = &[];
+/// What the connector is told first.
+const ENVIRONMENT: &str = "/spec/template/spec/containers/0/env/0";
+/// Discovery in one namespace.
+const OF_ONE: &[&str] = &["discovery.enabled=true", "discovery.namespace=shop"];
 const WITH_CONNECTOR: &[&str] = &["connector.enabled=true", TOKEN, "connector.rulesConfigMap=mine"];
 const WITHOUT: &[&str] = &["networkPolicy.enabled=false", "crds.install=false"];
 
@@ -90,12 +94,23 @@ const FACTS: &[Fact] = &[
         CHANGED,
         "ClusterRole/causeway-connector",
         "/rules",
-        r#"[{"apiGroups":[""],"resources":["services","namespaces"],"verbs":["get","list","watch"]}]"#,
+        r#"[{"apiGroups":[""],"resources":["services"],"verbs":["list","watch"]}]"#,
     ),
+    (CHANGED, CONNECTOR, ENVIRONMENT, r#"{"name":"CAUSEWAY_KUBERNETES","value":"true"}"#),
+    (
+        WITH_CONNECTOR,
+        CONNECTOR,
+        ENVIRONMENT,
+        r#"{"name":"CAUSEWAY_CONFIG","value":"/etc/causeway/rules/config.yml"}"#,
+    ),
+    (OF_ONE, "Role/causeway-connector", "/metadata/namespace", r#""shop""#),
+    (OF_ONE, "RoleBinding/causeway-connector", "/roleRef/kind", r#""Role""#),
+    (OF_ONE, "ClusterRole/causeway-connector", "", ""),
+    (OF_ONE, "ClusterRoleBinding/causeway-connector", "", ""),
     (CHANGED, CONNECTOR, IMAGE, r#""causeway-connector@sha256:0a""#),
     (CHANGED, CONNECTOR, "/spec/template/spec/serviceAccountName", r#""causeway-connector""#),
     (CHANGED, CONNECTOR, "/spec/template/spec/containers/0/args", r#"["run","--shards","2"]"#),
-    (CHANGED, CONNECTOR, "/spec/template/spec/volumes/1/secret/secretName", r#""causeway-connector-token""#),
+    (CHANGED, CONNECTOR, "/spec/template/spec/volumes/2/secret/secretName", r#""causeway-connector-token""#),
     (
         CHANGED,
         "ConfigMap/causeway-connector",
