@@ -2,6 +2,7 @@
 //! and a client for all of Kubernetes would double this program.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,15 +148,17 @@ impl Line {
         let broken = |cause: String| ApiError::Broken { server: server.clone(), cause };
         let Self { requests, connection, .. } = self;
         let answer = async {
-            let asked = async {
+            let mut asked = pin!(async {
                 requests.ready().await?;
                 requests.send_request(request).await
-            };
-            tokio::select! {
+            });
+            let answer = tokio::select! {
                 biased;
-                answer = asked => answer.map_err(|error| broken(error.to_string())),
-                () = connection => Err(broken("it was closed".to_owned())),
-            }
+                answer = &mut asked => answer,
+                // Ended in the very moment in which it brought the answer, or without one.
+                () = connection => asked.await,
+            };
+            answer.map_err(|error| broken(error.to_string()))
         };
         let silent = |_| Err(ApiError::Silent { server: server.clone(), limit: ANSWER_TIMEOUT });
         let answer = timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(silent)?;

@@ -147,8 +147,9 @@ impl Flow {
     /// What a window of `wanted` bytes may be, with what its stream holds of the budget.
     pub(super) fn window(&self, wanted: u64, held: &mut Option<Held>) -> u64 {
         let base = match self.budget.pressure() {
-            Pressure::High => self.sizes.small.min(wanted),
-            _ if self.is_crowded() => self.sizes.small.min(wanted),
+            // Never less: a window that its slow reader halves at each grant would come to nothing.
+            Pressure::High => self.sizes.small,
+            _ if self.is_crowded() => self.sizes.small,
             _ => self.sizes.first,
         };
         let more = bytes(wanted.min(self.sizes.largest).saturating_sub(base));

@@ -62,6 +62,7 @@ impl SendStream {
     /// # Errors
     /// As [`SendStream::open`].
     pub async fn response(&mut self, head: &ResponseHead, first: First) -> Result<(), StreamError> {
+        self.expect(None, &first);
         self.outgoing.response(head, first)?;
         self.flush().await
     }
