@@ -169,7 +169,7 @@ fn set(values: &[&str]) -> Result<super::Objects> {
 
 pub(super) fn facts() -> Result<()> {
     let mut made: BTreeMap<&[&str], super::Objects> = BTreeMap::new();
-    for values in [DEFAULT, CHANGED, WITH_CONNECTOR, WITHOUT] {
+    for values in [DEFAULT, CHANGED, WITH_CONNECTOR, OF_ONE, WITHOUT] {
         made.insert(values, set(values)?);
     }
     for (values, object, pointer, expected) in FACTS {
