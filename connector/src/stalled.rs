@@ -49,7 +49,7 @@ struct State {
 
 /// The part of the budget that stalled bodies may have: the rest is for those that move.
 const PART: (usize, usize) = (4, 5);
-/// Who stands for less is not given up: on a busy line everybody does.
+/// Who stands for less is not given up while the budget has room: on a busy line everybody does.
 const FRESH: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -141,12 +141,18 @@ impl Shared {
             return;
         }
         let mut looked = self.looked.lock();
-        if looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK_EVERY) {
+        let is_early = looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK_EVERY);
+        if is_early && !self.is_spent() {
             return;
         }
         *looked = Some(now);
         drop(looked);
         self.relieve(now);
+    }
+
+    /// Nothing of the budget is left, for whatever it is.
+    fn is_spent(&self) -> bool {
+        self.budget.held() >= self.budget.bytes()
     }
 
     /// Gives up those that stood for longest until all are within their part.
@@ -156,9 +162,10 @@ impl Shared {
         let since = |stall: &Arc<Stall>| stall.state.lock().stands.as_ref().map(|(_, _, since)| *since);
         let mut standing: Vec<_> = all.iter().filter_map(|stall| Some((since(stall)?, stall))).collect();
         standing.sort_unstable_by_key(|(since, _)| *since);
+        let spares_fresh = !self.is_spent();
         for (since, stall) in standing {
             let is_fresh = now.saturating_duration_since(since) < FRESH;
-            if is_fresh || self.bytes.load(Ordering::Relaxed) <= self.bound() {
+            if is_fresh && spares_fresh || self.bytes.load(Ordering::Relaxed) <= self.bound() {
                 return;
             }
             if stall.evict() {
@@ -171,6 +178,18 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_spared_when_the_budget_is_spent() {
+        let (budget, evicted) = (Budget::new(1000), Counter::default());
+        let stalls = Stalls::new(budget.clone(), evicted.clone());
+        let uploads: Vec<_> = (0..20).map(|_| stalls.body()).collect();
+        for upload in &uploads {
+            upload.stands(100, 0);
+            assert!(budget.held() <= budget.bytes());
+        }
+        assert!(evicted.get() >= 10);
+    }
 
     #[test]
     fn the_one_that_stands_longest_gives_way_and_who_moves_is_not_charged() {

@@ -24,12 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const SOON: Duration = Duration::from_secs(30);
-/// Between two bytes of a slow visitor, and before he comes again. Ten thousand at the short form's pace would be no slow visitors
-/// but a flood: 5,000 bytes and 800 new requests a second, more than the visitors of the test have processor for.
-fn pace() -> Duration {
-    Duration::from_secs(if long() { 5 } else { 2 })
-}
-
+/// Between two bytes of a slow visitor, and before he comes again.
+const PACE: Duration = Duration::from_secs(2);
 /// What a slow visitor may cost the edge, an upload's place in the tunnel included: the socket's memory is the kernel's.
 const BYTES_EACH: u64 = 96 * 1024;
 /// Below this a machine that does something else beside shows no difference; the long form has it for itself.
@@ -102,7 +98,7 @@ async fn dawdle(edge: SocketAddr, slow: Slow, index: usize, here: Arc<AtomicUsiz
             here.fetch_sub(1, Relaxed);
         }
         // Without a pause somebody who is turned away at once would keep all others from coming.
-        sleep(pace()).await;
+        sleep(PACE).await;
     }
 }
 
@@ -126,7 +122,7 @@ async fn arrive(edge: SocketAddr, source: Ipv4Addr, slow: Slow) -> std::io::Resu
 async fn drip(mut stream: TcpStream, slow: Slow) {
     let mut byte = [0];
     loop {
-        sleep(pace()).await;
+        sleep(PACE).await;
         let is_borne = match slow {
             // An answer means that it was given up.
             Slow::Head | Slow::Body => {

@@ -132,8 +132,8 @@ impl Guest {
         Ok((Sender { half: send, guest: self.clone() }, Receiver { half: recv, guest: self.clone() }))
     }
 
-    /// Waits for the handshake. False: the connection was lost before it was done. What comes on a stream before that ([`Receiver::is_early`]) may be what
-    /// somebody else overheard. Cancel safe.
+    /// Waits for the handshake. False: the connection was lost before it was done. What comes on a stream before that
+    /// ([`Receiver::is_early`]) may be what somebody else overheard. Cancel safe.
     pub async fn proved(&self) -> bool {
         let mut handshake = self.0.handshake.lock().await;
         if let Some(done) = handshake.as_mut() {

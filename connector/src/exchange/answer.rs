@@ -96,22 +96,18 @@ impl Exchange<'_> {
         }
     }
 
+    /// The next piece of the body. While there is none, others have the turn.
     async fn next_piece(
         &mut self,
         companion: &mut impl Companion,
         body: &mut AnswerBody,
         patience: &mut Patience,
     ) -> Result<Option<Result<Piece, BodyError>>, Failure> {
-        let mut here = None;
-        std::future::poll_fn(|cx| {
+        let here = std::future::poll_fn(|cx| {
             companion.poll_beside(cx);
-            if let Poll::Ready(piece) = body.poll_piece(cx) {
-                here = Some(piece);
-            }
-            Poll::Ready(())
-        })
-        .await;
-        if let Some(piece) = here {
+            Poll::Ready(body.poll_piece(cx))
+        });
+        if let Poll::Ready(piece) = here.await {
             patience.progress();
             return Ok(piece);
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) struct Turns {
     queue: Mutex<Queue>,
     /// What may be read without the queue's lock, and is written under it.
     is_full: AtomicBool,
-    waiting: AtomicUsize,
+    has_waiting: AtomicBool,
     /// How often the carrier had room again.
     openings: AtomicU64,
 }
@@ -112,7 +112,7 @@ impl Turns {
         let may_try = || Poll::Ready(Try(self.openings.load(Ordering::Acquire)));
         // Bulk that comes while others wait would take what they were called for.
         let is_held_up = |waiting| self.is_full.load(Ordering::Relaxed) || waiting && rank.is_bulk();
-        if place.is_none() && !is_held_up(self.waiting.load(Ordering::Relaxed) > 0) {
+        if place.is_none() && !is_held_up(self.has_waiting.load(Ordering::Relaxed)) {
             return may_try();
         }
         let mut queue = self.queue.lock();
@@ -126,8 +126,7 @@ impl Turns {
             },
             None if !is_held_up(!queue.is_empty()) => return may_try(),
             None => {
-                *place = Some(queue.wait(cx, rank));
-                self.count(&queue);
+                *place = Some(self.wait(&mut queue, cx, rank, 0));
                 // Somebody is called already, or should have been.
                 if !self.is_full.load(Ordering::Relaxed) {
                     self.call(&mut queue);
@@ -147,9 +146,7 @@ impl Turns {
         Try(opening): Try,
     ) -> Place {
         let mut queue = self.queue.lock();
-        queue.served(rank, written);
-        let place = queue.wait(cx, rank);
-        self.count(&queue);
+        let place = self.wait(&mut queue, cx, rank, written);
         if self.openings.load(Ordering::Acquire) == opening {
             self.is_full.store(true, Ordering::Relaxed);
             queue.filler = Some(stream);
@@ -161,7 +158,7 @@ impl Turns {
 
     /// It wrote so much, and has nothing more now.
     pub(super) fn is_done(&self, rank: Rank, written: u64) {
-        if self.waiting.load(Ordering::Relaxed) == 0 {
+        if !self.has_waiting.load(Ordering::Relaxed) {
             return;
         }
         let mut queue = self.queue.lock();
@@ -174,7 +171,7 @@ impl Turns {
         let Some(place) = place.take() else { return };
         let mut queue = self.queue.lock();
         let was_called = queue.take(place).is_none();
-        self.count(&queue);
+        self.note(&queue);
         if was_called {
             self.call_next(&mut queue);
         }
@@ -205,12 +202,23 @@ impl Turns {
     fn call(&self, queue: &mut Queue) {
         if let Some(writer) = queue.pop() {
             writer.wake();
-            self.count(queue);
+            self.note(queue);
         }
     }
 
-    fn count(&self, queue: &Queue) {
-        self.waiting.store(queue.small.len() + queue.bulk.len(), Ordering::Relaxed);
+    fn wait(&self, queue: &mut Queue, cx: &Context<'_>, rank: Rank, written: u64) -> Place {
+        if queue.is_empty() {
+            // Nobody waited: nobody is owed anything, and who was away has saved up nothing.
+            queue.routes.clear();
+        }
+        queue.served(rank, written);
+        let place = queue.wait(cx, rank);
+        self.note(queue);
+        place
+    }
+
+    fn note(&self, queue: &Queue) {
+        self.has_waiting.store(!queue.is_empty(), Ordering::Relaxed);
     }
 }
 
@@ -260,9 +268,9 @@ impl Queue {
     }
 
     fn take(&mut self, Place { rank, number }: Place) -> Option<Waker> {
-        let Rank::Bulk(route) = rank else {
-            let Rank::Small(lately) = rank else { return None };
-            return self.small.remove(&(lately, number));
+        let route = match rank {
+            Rank::Small(lately) => return self.small.remove(&(lately, number)),
+            Rank::Bulk(route) => route,
         };
         let writers = self.bulk.get_mut(&route)?;
         let writer = writers.remove(&number);
@@ -440,5 +448,35 @@ mod tests {
             had[usize::from(at > 0)] += 10;
         }
         assert_eq!(had, [5000, 5000]);
+    }
+
+    #[test]
+    fn a_route_that_was_away_has_saved_up_nothing() {
+        let turns = Arc::<Turns>::default();
+        let mut steady = Writer::new(1, Rank::Bulk(1));
+        let mut guest = Writer::new(2, Rank::Bulk(2));
+        guest.fills(&turns, 10);
+        turns.leave(&mut guest.place);
+        turns.over(guest.stream);
+        // For a long time only one of them sends.
+        for _ in 0..1000 {
+            steady.fills(&turns, 10);
+            turns.wake_by_ref();
+            assert!(steady.was_called());
+        }
+        steady.fills(&turns, 10);
+        assert!(guest.turn(&turns).is_none());
+        let mut had = 0;
+        for _ in 0..100 {
+            turns.wake_by_ref();
+            if guest.was_called() {
+                guest.fills(&turns, 10);
+            } else {
+                assert!(steady.was_called());
+                steady.fills(&turns, 10);
+                had += 1;
+            }
+        }
+        assert!((45..=55).contains(&had), "{had} turns of a hundred");
     }
 }
