@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -109,7 +110,7 @@ impl Drain {
         F: Future + Send + 'static,
         F::Output: Send,
     {
-        self.inner.tasks.spawn(self.clone().supervise(name, future))
+        self.inner.tasks.spawn(self.supervise(name, future))
     }
 
     /// Runs a task that lives until every other task ended, such as the admin server: it answers during the drain
@@ -119,7 +120,7 @@ impl Drain {
         F: Future + Send + 'static,
         F::Output: Send,
     {
-        self.inner.services.spawn(self.clone().supervise(name, future))
+        self.inner.services.spawn(self.supervise(name, future))
     }
 
     /// How many tasks are running, services not counted.
@@ -163,20 +164,26 @@ impl Drain {
         finished
     }
 
-    async fn supervise<F: Future>(self, name: &'static str, future: F) -> Option<F::Output> {
-        let caught = AssertUnwindSafe(future).catch_unwind();
-        tokio::select! {
-            biased;
-            () = self.inner.forced.cancelled() => None,
-            outcome = caught => match outcome {
-                Ok(output) => Some(output),
-                Err(payload) => {
-                    self.inner.panics.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(task = name, panic = panic_text(&*payload), "a task panicked: it was dropped, the others run on");
-                    None
-                }
-            },
-        }
+    /// Of combinators: an async block would keep room for the future twice, as it came and where it is polled.
+    fn supervise<F: Future>(
+        &self,
+        name: &'static str,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> + use<F> {
+        let drain = self.clone();
+        let caught = AssertUnwindSafe(future).catch_unwind().map(move |outcome| match outcome {
+            Ok(output) => Some(output),
+            Err(payload) => {
+                drain.inner.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    task = name,
+                    panic = panic_text(&*payload),
+                    "a task panicked: it was dropped, the others run on"
+                );
+                None
+            }
+        });
+        caught.with_cancellation_token_owned(self.inner.forced.clone()).map(Option::flatten)
     }
 
     async fn wait(&self, kind: Kind) {

@@ -32,12 +32,12 @@ use causeway_front::http::page::Pages;
 const MAX_ATTEMPTS: usize = 3;
 
 impl Handler for Shard {
-    async fn handle(&self, exchange: Exchange) -> Response<OutBody> {
-        forward(self, exchange).await
+    fn handle(&self, exchange: Exchange) -> impl Future<Output = Response<OutBody>> + Send {
+        forward(self, exchange)
     }
 
-    async fn pass(&self, passing: Passing) -> Result<(), Refused> {
-        pass::pass(self, passing).await
+    fn pass(&self, passing: Passing) -> impl Future<Output = Result<(), Refused>> + Send {
+        pass::pass(self, passing)
     }
 }
 

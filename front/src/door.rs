@@ -73,6 +73,9 @@ pub struct Door<H> {
 /// Between probes of a silent connection, and how long data may stay unacknowledged (hazard 171).
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// What the kernel may hold of an answer beyond what is on its way: unread megabytes there would be memory that no budget sees.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 * 1024;
 
 impl std::fmt::Debug for Secure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -231,7 +234,10 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    {
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    }
     Ok(())
 }
 

@@ -76,11 +76,11 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 impl<H: Handler> Handler for std::sync::Arc<H> {
-    async fn handle(&self, exchange: Exchange) -> http::Response<OutBody> {
-        (**self).handle(exchange).await
+    fn handle(&self, exchange: Exchange) -> impl Future<Output = http::Response<OutBody>> + Send {
+        (**self).handle(exchange)
     }
 
-    async fn pass(&self, passing: Passing) -> Result<(), Refused> {
-        (**self).pass(passing).await
+    fn pass(&self, passing: Passing) -> impl Future<Output = Result<(), Refused>> + Send {
+        (**self).pass(passing)
     }
 }

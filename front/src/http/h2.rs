@@ -55,11 +55,11 @@ pub(crate) async fn serve<H: Handler>(
     let flooded = Arc::new(Notify::new());
     let io = Watched::new(io, Arc::clone(&flooded), service.limits.write_idle);
     let handshake = builder().handshake::<_, Bytes>(io);
-    let Ok(Ok(connection)) = timeout(HANDSHAKE_TIMEOUT, handshake).await else {
+    let Ok(Ok(mut connection)) = timeout(HANDSHAKE_TIMEOUT, handshake).await else {
         tracing::debug!("HTTP/2 connection ended in its preface");
         return;
     };
-    run(connection, Arc::new(peer), service, Arc::new(Shared::new(flooded))).await;
+    run(&mut connection, Arc::new(peer), service, Arc::new(Shared::new(flooded))).await;
 }
 
 fn builder() -> Builder {
@@ -78,7 +78,7 @@ fn builder() -> Builder {
 }
 
 async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
-    mut connection: Connection<T, Bytes>,
+    connection: &mut Connection<T, Bytes>,
     peer: Arc<Peer>,
     service: Arc<Service<H>>,
     shared: Arc<Shared>,
@@ -120,7 +120,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
                     }
                 }
             },
-            step = tuner.step() => leave = tuner.take(step, &mut connection),
+            step = tuner.step() => leave = tuner.take(step, connection),
             () = service.drain.draining(), if leaving.is_none() => leave = true,
             () = &mut retires, if leaving.is_none() => leave = true,
             () = &mut timer => {
@@ -147,7 +147,7 @@ async fn run<H: Handler, T: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Ends a connection now, whatever its visitor has to say.
-async fn end<T: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<T, Bytes>, reason: Reason) {
+async fn end<T: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<T, Bytes>, reason: Reason) {
     connection.abrupt_shutdown(reason);
     let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| connection.poll_closed(cx))).await;
 }
