@@ -4,7 +4,8 @@
 //! fill its window, as wide as that is now, and what was handed out waits as well. Exactly that is charged, while it lasts,
 //! to its household, to the session that carries it and to the process, whose budget knows of it too. When one of them holds
 //! too much of the budget, the blocked reader that took least of late is given up: the household's own, or one of the
-//! household that holds most.
+//! household that holds most. Who has just begun to stand is spared; when too much waits even so, all are looked at again a moment
+//! later: by then nobody may move any more who could ask.
 //!
 //! ```text
 //!   TunnelBody ──blocked(charge)──▶ Reader ──▶ household, session, process    too much: ──evict──▶ the slowest Reader
@@ -16,11 +17,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_tunnel::flow::{Budget, Held};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{Household, Households, Shared, Ticket};
 use crate::metrics::ReasonLabels;
@@ -33,7 +35,7 @@ const SESSION_FIFTHS: usize = 3;
 /// In the process: what is left is for those that move, and for what the budget does not see.
 const PROCESS_FIFTHS: usize = 4;
 /// A reader blocked for less is given up only when there is no other: everybody waits for an acknowledgement at times.
-const FRESH: Duration = Duration::from_millis(500);
+pub(super) const FRESH: Duration = Duration::from_millis(500);
 /// What was taken so long ago counts half.
 const HALF_LIFE: Duration = Duration::from_secs(8);
 
@@ -74,8 +76,8 @@ struct State {
 pub(super) type Readers = Mutex<HashMap<usize, Weak<Reader>>>;
 
 impl Stalled {
-    fn add(&self, bytes: usize) -> usize {
-        self.0.fetch_add(bytes, Ordering::Relaxed) + bytes
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) {
@@ -124,14 +126,11 @@ impl Reader {
         state.held = Some(self.household.shared.budget.hold(charge - counted));
         state.is_wide = counted > 0;
         drop(state);
-        let household = self.household.stalled.add(charge);
-        let session = self.session.add(charge);
-        let process = self.household.shared.stalled.add(charge);
+        self.household.stalled.add(charge);
+        self.session.add(charge);
         let shared = &self.household.shared;
-        if (household > shared.bound(HOUSEHOLD_FIFTHS) && !self.household.key.is_proxy)
-            || session > shared.bound(SESSION_FIFTHS)
-            || process > shared.bound(PROCESS_FIFTHS)
-        {
+        shared.stalled.add(charge);
+        if shared.is_over(&self.household, &self.session) {
             shared.relieve(&self.household, &self.session);
         }
     }
@@ -240,6 +239,34 @@ impl Shared {
                 break;
             }
         }
+        if self.is_over(household, session) {
+            self.spared.notify_one();
+        }
+    }
+
+    fn is_over(&self, household: &Household, session: &Stalled) -> bool {
+        household.stalled.bytes() > self.bound(HOUSEHOLD_FIFTHS) && !household.key.is_proxy
+            || session.bytes() > self.bound(SESSION_FIFTHS)
+            || self.stalled.bytes() > self.bound(PROCESS_FIFTHS)
+    }
+
+    /// Looks at everybody again.
+    fn look(&self) {
+        for household in self.households() {
+            let mut sessions: Vec<_> =
+                household.readers(None).iter().map(|reader| Arc::clone(&reader.session)).collect();
+            sessions.sort_unstable_by_key(Arc::as_ptr);
+            sessions.dedup_by_key(|session| Arc::as_ptr(session));
+            sessions
+                .iter()
+                .filter(|session| self.is_over(&household, session))
+                .for_each(|session| self.relieve(&household, session));
+        }
+    }
+
+    /// Collected first: the last holder of a household takes it out of the table.
+    fn households(&self) -> Vec<Arc<Household>> {
+        self.table.lock().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Gives up the reader that took least of late. False: there is none.
@@ -259,13 +286,11 @@ impl Shared {
     }
 
     fn holder_of_most(&self, session: Option<&Arc<Stalled>>) -> Option<Arc<Household>> {
-        // Collected first: the last holder of a household takes it out of the table.
-        let all: Vec<Arc<Household>> = self.table.lock().values().filter_map(Weak::upgrade).collect();
         let held = |household: &Arc<Household>| match session {
             None => household.stalled.bytes(),
             Some(_) => household.readers(session).iter().map(|reader| reader.state.lock().charge).sum(),
         };
-        all.into_iter().max_by_key(held)
+        self.households().into_iter().max_by_key(held)
     }
 }
 
@@ -282,6 +307,15 @@ impl Households {
     /// What the process may hold unread and unsent.
     pub fn budget(&self) -> &Budget {
         &self.0.budget
+    }
+
+    /// Gives up, a moment later, those who were spared when too much waited, for ever.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            self.0.spared.notified().await;
+            tokio::time::sleep(FRESH).await;
+            self.0.look();
+        }
     }
 
     #[cfg(test)]

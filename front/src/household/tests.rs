@@ -190,3 +190,13 @@ fn a_reader_with_a_wide_window_is_not_given_up_for_a_moment_that_it_is_blocked()
     fast.iter().for_each(|reader| reader.blocked(32_768, 64 * WINDOW, 63 * WINDOW));
     assert!(slow[0].is_evicted() && evicted(&fast) == 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_was_spared_at_first_is_given_up_when_nobody_moves_any_more() {
+    let (all, session) = (households(9), Arc::<Stalled>::default());
+    let new = readers(&home(&all, "192.0.2.1"), &session, 3);
+    new.iter().for_each(|reader| reader.blocked(32_768, 64 * WINDOW, 63 * WINDOW));
+    assert_eq!(evicted(&new), 0, "all have just begun to stand");
+    let watched = tokio::time::timeout(readers::FRESH * 2, Arc::clone(&all).watch()).await;
+    assert!(watched.is_err() && evicted(&new) == 1, "two are within the household's bound");
+}
