@@ -4,8 +4,8 @@
 //! fill its window, as wide as that is now, and what was handed out waits as well. Exactly that is charged, while it lasts,
 //! to its household, to the session that carries it and to the process, whose budget knows of it too. When one of them holds
 //! too much of the budget, the blocked reader that took least of late is given up: the household's own, or one of the
-//! household that holds most. Who has just begun to stand is spared; when too much waits even so, all are looked at again a moment
-//! later: by then nobody may move any more who could ask.
+//! household that holds most. Who has just begun to stand is spared; when more waits than the process may keep even so, all are looked
+//! at again later, since nobody may move any more who would ask.
 //!
 //! ```text
 //!   TunnelBody ──blocked(charge)──▶ Reader ──▶ household, session, process    too much: ──evict──▶ the slowest Reader
@@ -35,7 +35,9 @@ const SESSION_FIFTHS: usize = 3;
 /// In the process: what is left is for those that move, and for what the budget does not see.
 const PROCESS_FIFTHS: usize = 4;
 /// A reader blocked for less is given up only when there is no other: everybody waits for an acknowledgement at times.
-pub(super) const FRESH: Duration = Duration::from_millis(500);
+const FRESH: Duration = Duration::from_millis(500);
+/// What waits for those who were spared: longer than a line that stands still for a moment.
+pub(super) const SPARED: Duration = Duration::from_secs(10);
 /// What was taken so long ago counts half.
 const HALF_LIFE: Duration = Duration::from_secs(8);
 
@@ -233,14 +235,15 @@ impl Shared {
                 break;
             }
         }
+        self.relieve_process();
+    }
+
+    fn relieve_process(&self) {
         while self.stalled.bytes() > self.bound(PROCESS_FIFTHS) {
             let worst = self.holder_of_most(None);
             if !worst.is_some_and(|worst| self.evict(&worst, None, "process")) {
-                break;
+                return self.spared.notify_one();
             }
-        }
-        if self.is_over(household, session) {
-            self.spared.notify_one();
         }
     }
 
@@ -248,20 +251,6 @@ impl Shared {
         household.stalled.bytes() > self.bound(HOUSEHOLD_FIFTHS) && !household.key.is_proxy
             || session.bytes() > self.bound(SESSION_FIFTHS)
             || self.stalled.bytes() > self.bound(PROCESS_FIFTHS)
-    }
-
-    /// Looks at everybody again.
-    fn look(&self) {
-        for household in self.households() {
-            let mut sessions: Vec<_> =
-                household.readers(None).iter().map(|reader| Arc::clone(&reader.session)).collect();
-            sessions.sort_unstable_by_key(Arc::as_ptr);
-            sessions.dedup_by_key(|session| Arc::as_ptr(session));
-            sessions
-                .iter()
-                .filter(|session| self.is_over(&household, session))
-                .for_each(|session| self.relieve(&household, session));
-        }
     }
 
     /// Collected first: the last holder of a household takes it out of the table.
@@ -309,12 +298,12 @@ impl Households {
         &self.0.budget
     }
 
-    /// Gives up, a moment later, those who were spared when too much waited, for ever.
+    /// Looks again at those who were spared when more waited than the process may keep, for ever.
     pub async fn watch(self: Arc<Self>) {
         loop {
             self.0.spared.notified().await;
-            tokio::time::sleep(FRESH).await;
-            self.0.look();
+            tokio::time::sleep(SPARED).await;
+            self.0.relieve_process();
         }
     }
 
