@@ -172,7 +172,6 @@ impl App {
         let reloaded = watch::Sender::new(1);
         let visitors = Visitors::default();
         let home = Home::new(Arc::clone(&tls), visitors.clone(), budget.clone(), (token.tunnel, id));
-        drop(drain.spawn_service("visitors who do not read", home.watch()));
         let orders =
             certificates::order(&at_home, &home, &rules, &board, reloaded.subscribe(), &drain).await?;
         let of_home = registry.sub_registry_with_prefix("causeway_connector");

@@ -91,11 +91,6 @@ impl Home {
         }
     }
 
-    /// See [`Households::watch`].
-    pub(crate) fn watch(&self) -> impl Future<Output = ()> + use<> {
-        Arc::clone(&self.room.households).watch()
-    }
-
     /// Must be called within the shard's runtime.
     pub(crate) fn of_shard(&self, rules: &Arc<ArcSwap<RuleSet>>, drain: &Drain) -> HomeShard {
         let (opens, requests) = Session::within(self.whose.0, self.whose.1, &self.budget);

@@ -121,8 +121,6 @@ impl Front {
         drop(
             drain.spawn_service("memory", overload.watch(self.memory_bytes, self.visitors.overload.clone())),
         );
-        let readers = Arc::clone(&self.room.households).watch();
-        drop(drain.spawn_service("visitors who do not read", readers));
         let tls = Arc::clone(&self.secure.tls);
         drop(drain.spawn_service("certificates", async move { tls.watch().await }));
     }

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use causeway_tunnel::flow::Budget;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::metrics::{ReasonLabels, Visitors};
 use rate::Rates;
@@ -67,8 +66,6 @@ struct Shared {
     rates: Mutex<Rates<Key>>,
     /// What all readers together keep waiting.
     stalled: Stalled,
-    /// Too much waits, of readers that had just begun to.
-    spared: Notify,
 }
 
 /// A prefix; a trusted proxy's address stands for itself.
@@ -137,19 +134,9 @@ struct Rarely {
 
 impl Households {
     pub fn new(bounds: Bounds, trusted: Arc<[IpNet]>, metrics: Visitors, budget: Budget) -> Arc<Self> {
-        let (table, said, stalled, spared) = Default::default();
+        let (table, said, stalled) = Default::default();
         let rates = Mutex::new(Rates::new(bounds.rate, bounds.connections * BURST));
-        Arc::new(Self(Arc::new(Shared {
-            table,
-            bounds,
-            trusted,
-            metrics,
-            budget,
-            said,
-            rates,
-            stalled,
-            spared,
-        })))
+        Arc::new(Self(Arc::new(Shared { table, bounds, trusted, metrics, budget, said, rates, stalled })))
     }
 
     /// The household of one who comes. None: it comes too often.

@@ -4,8 +4,7 @@
 //! fill its window, as wide as that is now, and what was handed out waits as well. Exactly that is charged, while it lasts,
 //! to its household, to the session that carries it and to the process, whose budget knows of it too. When one of them holds
 //! too much of the budget, the blocked reader that took least of late is given up: the household's own, or one of the
-//! household that holds most. Who has just begun to stand is spared; when more waits than the process may keep even so, all are looked
-//! at again later, since nobody may move any more who would ask.
+//! household that holds most. Who has just begun to stand with a wide window is spared, unless the budget is spent.
 //!
 //! ```text
 //!   TunnelBody ──blocked(charge)──▶ Reader ──▶ household, session, process    too much: ──evict──▶ the slowest Reader
@@ -17,12 +16,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_tunnel::flow::{Budget, Held};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{Household, Households, Shared, Ticket};
 use crate::metrics::ReasonLabels;
@@ -36,8 +34,6 @@ const SESSION_FIFTHS: usize = 3;
 const PROCESS_FIFTHS: usize = 4;
 /// A reader blocked for less is given up only when there is no other: everybody waits for an acknowledgement at times.
 const FRESH: Duration = Duration::from_millis(500);
-/// What waits for those who were spared: longer than a line that stands still for a moment.
-pub(super) const SPARED: Duration = Duration::from_secs(10);
 /// What was taken so long ago counts half.
 const HALF_LIFE: Duration = Duration::from_secs(8);
 
@@ -169,13 +165,13 @@ impl Reader {
         self.household.shared.stalled.take(charge);
     }
 
-    /// The less, the sooner it is given up. None: it is not blocked, or only for a moment while it has a wide window. What all
-    /// windows have beyond their beginnings the budget bounds by itself, and one visitor on a long fast line may have more of that
-    /// than he may keep waiting.
-    fn standing(&self, now: Instant) -> Option<(bool, u64)> {
+    /// The less, the sooner it is given up. None: it is not blocked, or only for a moment while it has a wide window and such are
+    /// spared. What all windows have beyond their beginnings the budget bounds by itself, and one visitor on a long fast line may have
+    /// more of that than he may keep waiting.
+    fn standing(&self, now: Instant, spares: bool) -> Option<(bool, u64)> {
         let state = self.state.lock();
         let is_fresh = now.saturating_duration_since(state.since) < FRESH;
-        (state.charge > 0 && !(is_fresh && state.is_wide)).then(|| (is_fresh, state.lately_at(now)))
+        (state.charge > 0 && !(is_fresh && state.is_wide && spares)).then(|| (is_fresh, state.lately_at(now)))
     }
 
     /// False: it moved meanwhile.
@@ -235,14 +231,10 @@ impl Shared {
                 break;
             }
         }
-        self.relieve_process();
-    }
-
-    fn relieve_process(&self) {
         while self.stalled.bytes() > self.bound(PROCESS_FIFTHS) {
             let worst = self.holder_of_most(None);
             if !worst.is_some_and(|worst| self.evict(&worst, None, "process")) {
-                return self.spared.notify_one();
+                break;
             }
         }
     }
@@ -261,10 +253,12 @@ impl Shared {
     /// Gives up the reader that took least of late. False: there is none.
     fn evict(&self, household: &Household, session: Option<&Arc<Stalled>>, reason: &'static str) -> bool {
         let now = Instant::now();
+        // What nobody reads must not take more than there is.
+        let spares = self.budget.free() > 0;
         let readers = household.readers(session);
         let slowest = readers
             .iter()
-            .filter_map(|reader| Some((reader.standing(now)?, reader)))
+            .filter_map(|reader| Some((reader.standing(now, spares)?, reader)))
             .min_by_key(|(standing, _)| *standing);
         let Some((_, slowest)) = slowest else { return false };
         if slowest.evict() {
@@ -296,15 +290,6 @@ impl Households {
     /// What the process may hold unread and unsent.
     pub fn budget(&self) -> &Budget {
         &self.0.budget
-    }
-
-    /// Looks again at those who were spared when more waited than the process may keep, for ever.
-    pub async fn watch(self: Arc<Self>) {
-        loop {
-            self.0.spared.notified().await;
-            tokio::time::sleep(SPARED).await;
-            self.0.relieve_process();
-        }
     }
 
     #[cfg(test)]
