@@ -627,6 +627,7 @@ where
     let given_up = all_stand(&site.edge, VISITORS, asked).await;
     let held = site.edge.metric("causeway_edge_buffers_held_bytes", &[]).await;
     println!("{given_up} given up, {} MiB held", held as u64 / MIB);
+    assert!(given_up > 100.0, "{given_up}");
     // The last of them may have been a little too much.
     assert!(held <= (BUDGET_BYTES + BUDGET_BYTES / 8) as f64, "{held} bytes held");
     let during = neighbour.p99(400).await;

@@ -29,6 +29,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn pace() -> Duration {
     Duration::from_secs(if long() { 5 } else { 2 })
 }
+
 /// What a slow visitor may cost the edge, an upload's place in the tunnel included: the socket's memory is the kernel's.
 const BYTES_EACH: u64 = 96 * 1024;
 /// Below this a machine that does something else beside shows no difference; the long form has it for itself.
@@ -72,10 +73,10 @@ fn allow_files(count: usize) {
 }
 
 /// Compares a neighbour's time with what it was before. Of several looks one suffices: what else a machine does comes and goes,
-/// an attack stays. Ten thousand who came together are given up together, which the long form outlasts.
+/// an attack stays.
 async fn judge(neighbour: &Neighbour, before: Duration, what: &str) {
     let most = before.mul_f64(1.2) + if long() { FLOOR_ALONE } else { FLOOR };
-    for _ in 0..if long() { 15 } else { 5 } {
+    for _ in 0..5 {
         let during = neighbour.p99(400).await;
         println!("{what}: a neighbour's p99: {before:?} before, {during:?} during");
         if during <= most {

@@ -58,3 +58,20 @@ async fn whoever_says_no_whole_hello_is_let_go() {
     assert_eq!(gone.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(front.refused("TLS handshake failed"), 1);
 }
+
+#[tokio::test]
+async fn the_kernel_takes_little_for_a_visitor_who_does_not_read() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let visitor = tokio::net::TcpSocket::new_v4().unwrap();
+    visitor.set_recv_buffer_size(8 * 1024).unwrap();
+    let (_visitor, accepted) =
+        tokio::join!(visitor.connect(listener.local_addr().unwrap()), listener.accept());
+    let (stream, _) = accepted.unwrap();
+    super::set_options(&stream).unwrap();
+    stream.writable().await.unwrap();
+    let mut taken = 0;
+    while let Ok(bytes) = stream.try_write(&[0; 16 * 1024]) {
+        taken += bytes;
+        assert!(taken < 512 * 1024, "{taken} bytes and more");
+    }
+}
