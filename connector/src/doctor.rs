@@ -1,6 +1,7 @@
 //! `doctor`: looks at everything that stands between a visitor and the origins, from home, whether the connector runs or not.
 //!
 //! ```text
+//! cluster   the Services that become rules
 //! running   what the running connector says of itself
 //! edges     name, ports, a trial session: token, way, time
 //! visitors  names and certificates as visitors see them
@@ -9,6 +10,7 @@
 
 mod answers;
 mod arp;
+mod cluster;
 mod edges;
 mod origins;
 mod running;
@@ -20,7 +22,8 @@ use causeway_daemon::doctor::{Finding, Report};
 use causeway_front::doctor::kernel;
 use causeway_tunnel::Token;
 
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::kubernetes::{AccessError, Discovery};
 use crate::status::Status;
 
 /// What there is to look at.
@@ -28,6 +31,8 @@ use crate::status::Status;
 pub(crate) struct Patient {
     /// None: there is no rule file.
     pub(crate) config: Option<Result<Config, ConfigError>>,
+    /// What one look at the cluster has shown. None: none is asked for.
+    pub(crate) cluster: Option<Result<Discovery, AccessError>>,
     pub(crate) token: Result<Token>,
     /// Instead of the token's and the file's edges.
     pub(crate) edges: Vec<String>,
@@ -36,7 +41,7 @@ pub(crate) struct Patient {
 }
 
 pub(crate) async fn examine(patient: Patient) -> Report {
-    let Patient { config, token, edges, running } = patient;
+    let Patient { config, cluster, token, edges, running } = patient;
     let mut report = Report::default();
     let token = match token {
         Ok(token) => Some(token),
@@ -46,11 +51,19 @@ pub(crate) async fn examine(patient: Patient) -> Report {
             None
         }
     };
-    let has_cluster = running.as_ref().is_some_and(|status| status.config.cluster.is_some());
-    let config = match config {
-        // `running` tells of them.
-        None if has_cluster => None,
-        config => rules(config, &mut report),
+    let config = match (config, &cluster) {
+        (None, Some(_)) => Some(config::of_cluster()),
+        // `running` tells of its Services.
+        (None, None) if running.as_ref().is_some_and(|status| status.config.cluster.is_some()) => None,
+        (config, _) => rules(config, &mut report),
+    };
+    let config = match (config, cluster) {
+        (Some(config), Some(cluster)) => {
+            let (config, findings) = cluster::examine(config, cluster);
+            report.extend(findings);
+            Some(config)
+        }
+        (config, _) => config,
     };
     report.add(kernel::buffers());
     report.extend(running::findings(running.as_ref(), token.as_ref()));

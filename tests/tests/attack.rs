@@ -17,7 +17,7 @@ use bytes::Bytes;
 use causeway_tests::client::{tls_connect, tls_connect_from};
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
-use causeway_tests::neighbour::{Neighbour, elsewhere};
+use causeway_tests::neighbour::{Neighbour, Turn, elsewhere};
 use causeway_tests::origin::nginx::Nginx;
 use causeway_tests::origin::scripted::Scripted;
 use causeway_tests::origin::{http, sample, sample_apart};
@@ -126,7 +126,7 @@ fn slow_download(
     pause: Duration,
 ) -> impl Future<Output = ()> + Send + use<> {
     let (https, ca) = (neighbour.https, neighbour.ca.clone());
-    elsewhere(move || async move {
+    elsewhere(Turn::First, move || async move {
         let tls = tls_connect_from(Neighbour::ADDRESS, https, &ca, APP, &["h2"]).await.unwrap();
         let (mut send, connection) = h2::client::handshake(tls).await.unwrap();
         let mut tasks = JoinSet::new();

@@ -4,14 +4,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use causeway_tests::child::{Program, output};
 use causeway_tests::connector::Connector;
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::files::Folder;
-use causeway_tests::neighbour::{Neighbour, elsewhere};
+use causeway_tests::neighbour::{Neighbour, Turn, elsewhere};
 use causeway_tests::origin::sample_apart;
 use causeway_tests::site::{APP, NAMES};
 use causeway_tests::{long, needs, run_within, wait};
@@ -24,17 +24,38 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const SOON: Duration = Duration::from_secs(30);
-/// Between two bytes of a slow visitor, and before he comes again. Ten thousand need longer (slowhttptest takes ten seconds): at two they
-/// have edge, connector, origin and the attack itself on two processors so often that a neighbour waits for the scheduler.
+/// Between two bytes of a slow visitor. Ten thousand need longer (slowhttptest takes ten seconds): at two they
+/// have edge, connector and origin on two processors so often that a neighbour waits for the scheduler.
 fn pace() -> Duration {
     Duration::from_secs(if long() { 5 } else { 2 })
 }
 
+/// Within which all come for the first time; less than what the edge bears a head or a body for.
+const ARRIVAL: Duration = Duration::from_secs(4);
+
+/// Of the attack, and of who reads what the programs write. The last comes too late where another program takes all there is.
+fn turn() -> Turn {
+    if long() { Turn::Last } else { Turn::Ordinary }
+}
+
+/// What the slow visitors do.
+#[derive(Debug, Default)]
+struct Attack {
+    here: AtomicUsize,
+    drips: AtomicU64,
+}
+
 /// What a slow visitor may cost the edge, an upload's place in the tunnel included: the socket's memory is the kernel's.
 const BYTES_EACH: u64 = 96 * 1024;
-/// Below this a machine that does something else beside shows no difference; the long form has it for itself.
+/// Below this a machine that does something else beside shows no difference.
 const FLOOR: Duration = Duration::from_millis(25);
+/// The same where it does nothing else.
 const FLOOR_ALONE: Duration = Duration::from_millis(2);
+
+/// Of visitors who are slow and nothing else; the long form has the machine for itself.
+fn floor() -> Duration {
+    if long() { FLOOR_ALONE } else { FLOOR }
+}
 
 /// Where a slow visitor takes his time.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +95,8 @@ fn allow_files(count: usize) {
 
 /// Compares a neighbour's time with what it was before. Of several looks one suffices: what else a machine does comes and goes,
 /// an attack stays.
-async fn judge(neighbour: &Neighbour, before: Duration, what: &str) {
-    let most = before.mul_f64(1.2) + if long() { FLOOR_ALONE } else { FLOOR };
+async fn judge(neighbour: &Neighbour, before: Duration, floor: Duration, what: &str) {
+    let most = before.mul_f64(1.2) + floor;
     for _ in 0..5 {
         let during = neighbour.p99(400).await;
         println!("{what}: a neighbour's p99: {before:?} before, {during:?} during");
@@ -99,18 +120,19 @@ async fn undisturbed(neighbour: &Neighbour) -> Duration {
 }
 
 /// One slow visitor after another on this place, for ever: who is given up comes again.
-async fn dawdle(edge: SocketAddr, slow: Slow, index: usize, here: Arc<AtomicUsize>) {
+async fn dawdle(edge: SocketAddr, slow: Slow, index: usize, attack: Arc<Attack>) {
     let source =
         Ipv4Addr::new(127, 2, u8::try_from(index / 250).unwrap(), u8::try_from(index % 250).unwrap() + 1);
+    // As people do who know nothing of each other: a hundred in the same millisecond are another attack.
+    sleep(ARRIVAL.mul_f64(rand::random())).await;
     loop {
         if let Ok(stream) = arrive(edge, source, slow).await {
-            here.fetch_add(1, Relaxed);
-            drip(stream, slow).await;
-            here.fetch_sub(1, Relaxed);
+            attack.here.fetch_add(1, Relaxed);
+            drip(stream, slow, &attack.drips).await;
+            attack.here.fetch_sub(1, Relaxed);
         }
         // Without a pause somebody who is turned away at once would keep all others from coming.
-        // Not all at once again, as they came first.
-        sleep(pace() + pace().mul_f64(2.0 * rand::random::<f64>())).await;
+        sleep(Duration::from_secs(1).mul_f64(rand::random())).await;
     }
 }
 
@@ -131,10 +153,11 @@ async fn arrive(edge: SocketAddr, source: Ipv4Addr, slow: Slow) -> std::io::Resu
 }
 
 /// A byte now and then, until the edge has enough of it.
-async fn drip(mut stream: TcpStream, slow: Slow) {
+async fn drip(mut stream: TcpStream, slow: Slow, drips: &AtomicU64) {
     let mut byte = [0];
+    sleep(pace().mul_f64(rand::random())).await;
     loop {
-        sleep(pace()).await;
+        drips.fetch_add(1, Relaxed);
         let is_borne = match slow {
             // An answer means that it was given up.
             Slow::Head | Slow::Body => {
@@ -146,6 +169,7 @@ async fn drip(mut stream: TcpStream, slow: Slow) {
         if !is_borne {
             return;
         }
+        sleep(pace()).await;
     }
 }
 
@@ -153,42 +177,44 @@ fn slow_visitors(slow: Slow, count: usize) {
     allow_files(count);
     run_within(Duration::from_secs(180), async move {
         let (_origin, edge, _connector) = site().await;
+        turn().for_this_process();
         let neighbour = Neighbour::of(&edge);
         let before = undisturbed(&neighbour).await;
         let start = edge.program.usage().resident_bytes;
-        let here = Arc::<AtomicUsize>::default();
+        let attack = Arc::<Attack>::default();
         // Dropped when the test fails, too: a thread that went on would keep it from ending.
         let (stop, stopping) = oneshot::channel::<()>();
-        let (target, there) = (edge.http, Arc::clone(&here));
-        let mut attack = JoinSet::new();
-        attack.spawn(elsewhere(move || async move {
+        let (target, theirs) = (edge.http, Arc::clone(&attack));
+        let mut thread = JoinSet::new();
+        thread.spawn(elsewhere(turn(), move || async move {
             let mut all = JoinSet::new();
             for index in 0..count {
-                all.spawn(dawdle(target, slow, index, Arc::clone(&there)));
-                // As many a second as the queue of a listener holds, evenly: they drip as they came, and a hundred in the same millisecond
-                // are another attack.
-                if index % 10 == 0 {
-                    sleep(Duration::from_millis(4)).await;
-                }
+                all.spawn(dawdle(target, slow, index, Arc::clone(&theirs)));
             }
             let _ = stopping.await;
         }));
-        wait::holds(&format!("the slow visitors to be there: {}", here.load(Relaxed)), SOON, || {
-            here.load(Relaxed) > count * 9 / 10
-        })
-        .await;
-        judge(&neighbour, before, &format!("{count} slow in {slow:?}")).await;
+        wait::holds("the slow visitors to be there", SOON, || attack.here.load(Relaxed) > count * 9 / 10)
+            .await;
+        let (since, drips) = (Instant::now(), attack.drips.load(Relaxed));
+        judge(&neighbour, before, floor(), &format!("{count} slow in {slow:?}")).await;
+        let rate = (attack.drips.load(Relaxed) - drips) as f64 / since.elapsed().as_secs_f64();
+        println!("{count} slow in {slow:?}: {rate:.0} bytes a second");
+        // Who comes last to a processor must still come.
+        assert!(
+            rate > 0.7 * count as f64 / pace().as_secs_f64(),
+            "the attack is not one: {rate:.0} bytes a second"
+        );
         let each = edge.program.usage().resident_bytes.saturating_sub(start) / count as u64;
         println!("{count} slow in {slow:?}: {each} bytes of the edge each");
         assert!(each < BYTES_EACH, "{each} bytes each");
-        // And beyond the deadlines of all of them.
+        // And beyond the deadlines of all of them: now a thousand a second are given up and come again, which is a load of its own.
         let since = Instant::now();
         while since.elapsed() < Duration::from_secs(if long() { 60 } else { 12 }) {
             neighbour.p99(100).await;
         }
-        judge(&neighbour, before, "after the first deadlines").await;
+        judge(&neighbour, before, FLOOR, "after the first deadlines").await;
         drop(stop);
-        attack.join_next().await.unwrap().unwrap();
+        thread.join_next().await.unwrap().unwrap();
     });
 }
 
@@ -210,25 +236,42 @@ fn hazard_108_thousands_who_read_byte_by_byte_leave_ordinary_visitors_alone() {
 #[test]
 fn slowhttptest_finds_the_site_available_in_all_its_modes() {
     let Some(tool) = needs("slowhttptest") else { return };
-    run_within(Duration::from_secs(240), async move {
+    run_within(Duration::from_secs(360), async move {
         let (_origin, edge, _connector) = site().await;
+        turn().for_this_process();
         let neighbour = Neighbour::of(&edge);
         let before = undisturbed(&neighbour).await;
-        let (count, seconds) = if long() { (4_000, 45) } else { (1_000, 12) };
-        for (mode, path) in [
-            ("-H -i 2", "/bytes/10"),
-            ("-B -i 2 -s 100000", "/sink"),
-            ("-R -a 1 -b 3000", "/bytes/10000"),
-            ("-X -n 2 -z 1 -w 1 -y 512", "/bytes/100000"),
+        // As its manual has them (4,000 readers instead of 8,000, for the time): connections, how many a second, and how slow.
+        for (mode, path, count, rate) in [
+            ("-H -i 10 -x 24", "/bytes/10", 1000_u32, 200),
+            ("-B -i 110 -x 10 -s 8192", "/sink", 3000, 3000),
+            ("-R -a 10 -b 3000", "/bytes/10000", 1000, 500),
+            ("-X -w 512 -y 1024 -n 5 -z 32 -k 3", "/bytes/100000", 4000, 200),
         ] {
-            let mut command = Command::new(&tool);
-            command.args(mode.split(' ')).args(["-c", &count.to_string(), "-r", "1000", "-p", "3"]);
+            let count = if long() { count } else { count.min(1000) };
+            let seconds = count / rate + if long() { 30 } else { 15 };
+            let mut command = Command::new("chrt");
+            command.args(turn().chrt()).arg(&tool);
+            command.args(mode.split(' ')).args([
+                "-c",
+                &count.to_string(),
+                "-r",
+                &rate.to_string(),
+                "-p",
+                "3",
+            ]);
             command.args(["-l", &seconds.to_string()]);
             command.args(["-u", &format!("http://localhost:{}{path}", edge.http.port())]);
+            let accepted = || edge.metric("causeway_edge_connections_accepted_total", &["http"]);
+            let before_it = accepted().await;
             let attack = output(command);
             let visits = async {
-                sleep(Duration::from_secs(3)).await;
-                judge(&neighbour, before, mode).await;
+                // What they ask for at first is a load, and not slow.
+                wait::until("all of them to have come", Duration::from_secs(seconds.into()), || async {
+                    (accepted().await >= before_it + f64::from(count)).then_some(())
+                })
+                .await;
+                judge(&neighbour, before, floor(), mode).await;
             };
             let (seen, ()) = tokio::join!(attack, visits);
             let text = seen.text();

@@ -9,9 +9,11 @@ use causeway_daemon::output::Output;
 use clap::Args;
 use http::StatusCode;
 
+use super::kubernetes::KubernetesArgs;
 use super::{Where, ask, read_token, usual_places};
 use crate::config::{self, Config};
 use crate::doctor::{Patient, examine};
+use crate::kubernetes::Cluster;
 use crate::status::Status;
 
 #[derive(Debug, Args)]
@@ -22,6 +24,8 @@ pub(super) struct DoctorArgs {
     /// Instead of a rule file: one service
     #[arg(long, conflicts_with = "config", value_name = "SERVICE")]
     url: Option<String>,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
     /// File with the tunnel's token [or the token itself in CAUSEWAY_TOKEN]
     #[arg(long, env = "CAUSEWAY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -47,7 +51,11 @@ pub(super) async fn run(args: DoctorArgs, output: Output) -> Result<ExitCode> {
         _ => None,
     };
     let token = read_token(token_file.as_deref());
-    let report = examine(Patient { config, token, edges: args.edge, running }).await;
+    let cluster = match args.kubernetes.options()? {
+        Some(options) => Some(Cluster::begin(options, None).await.map(|cluster| cluster.discovery())),
+        None => None,
+    };
+    let report = examine(Patient { config, cluster, token, edges: args.edge, running }).await;
     output.print(&report, Report::render)?;
     Ok(report.exit_code())
 }

@@ -1,4 +1,4 @@
-//! `run --kubernetes`: what the command line says of the cluster whose Services become rules.
+//! `--kubernetes` of `run` and `doctor`: what the command line says of the cluster whose Services become rules.
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,15 @@ impl KubernetesArgs {
     /// # Errors
     /// When it is asked for and cannot be done; that the API server is away is no error.
     pub(super) async fn open(&self, data: Option<&Path>) -> Result<Option<Cluster>> {
+        let Some(options) = self.options()? else { return Ok(None) };
+        Ok(Some(Cluster::begin(options, data).await?))
+    }
+
+    /// None: no cluster is asked for.
+    ///
+    /// # Errors
+    /// When what is said cannot be meant.
+    pub(super) fn options(&self) -> Result<Option<Options>> {
         if !self.kubernetes {
             // KUBECONFIG alone is everybody's, and says nothing.
             if self.kubernetes_namespace.is_some() || self.kubernetes_external_dns {
@@ -48,11 +57,10 @@ impl KubernetesArgs {
         {
             bail!("--kubernetes-namespace: `{namespace}` is no name of a namespace");
         }
-        let options = Options {
+        Ok(Some(Options {
             kubeconfig: self.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
             namespace,
             external_dns: self.kubernetes_external_dns,
-        };
-        Ok(Some(Cluster::begin(options, data).await?))
+        }))
     }
 }

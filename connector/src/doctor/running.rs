@@ -30,7 +30,7 @@ pub(super) fn findings(running: Option<&Status>, token: Option<&Token>) -> Vec<F
         );
         found.push(Finding::warning("running", &status.config.file, error, mend));
     }
-    found.extend(status.config.cluster.iter().flat_map(of_cluster));
+    found.extend(status.config.cluster.iter().flat_map(|cluster| of_cluster("running", cluster)));
     status.edges.iter().for_each(|edge| found.extend(of_edge(edge)));
     for certificate in &status.certificates {
         let (name, reason) =
@@ -51,15 +51,14 @@ pub(super) fn findings(running: Option<&Status>, token: Option<&Token>) -> Vec<F
     found
 }
 
-fn of_cluster(cluster: &ClusterStatus) -> Vec<Finding> {
+/// What there is to say of a cluster and its Services, whoever has looked at it.
+pub(super) fn of_cluster(check: &'static str, cluster: &ClusterStatus) -> Vec<Finding> {
     let mut found = vec![match &cluster.error {
-        None => Finding::ok(
-            "running",
-            &cluster.place,
-            format!("{} rules of the cluster's Services", cluster.rules),
-        ),
+        None => {
+            Finding::ok(check, &cluster.place, format!("{} rules of the cluster's Services", cluster.rules))
+        }
         Some(error) => Finding::warning(
-            "running",
+            check,
             &cluster.place,
             format!("the cluster is not followed: {error}"),
             "the last known rules are in force; what is said above mends it",
@@ -67,7 +66,7 @@ fn of_cluster(cluster: &ClusterStatus) -> Vec<Finding> {
     }];
     let mend = "`kubectl annotate --overwrite` writes it anew; docs/kubernetes.md has all annotations";
     let remarks = cluster.remarks.iter();
-    found.extend(remarks.map(|remark| Finding::warning("running", &cluster.place, remark, mend)));
+    found.extend(remarks.map(|remark| Finding::warning(check, &cluster.place, remark, mend)));
     found
 }
 

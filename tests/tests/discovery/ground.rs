@@ -83,8 +83,8 @@ impl Ground {
         self.merge(namespace, name, &json!({ "metadata": { "annotations": annotations } }));
     }
 
-    pub(crate) fn port(&self, namespace: &str, name: &str, origin: &Origin) {
-        self.merge(namespace, name, &json!({ "spec": { "ports": [{ "port": origin.addr().port() }] } }));
+    pub(crate) fn port(&self, namespace: &str, name: &str, at: SocketAddr) {
+        self.merge(namespace, name, &json!({ "spec": { "ports": [{ "port": at.port() }] } }));
     }
 
     pub(crate) fn delete(&self, namespace: &str, name: &str) {
@@ -169,13 +169,28 @@ impl Home {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.at_home("run");
+        command.args(["--metrics", "127.0.0.1:0", "--control"]).arg(self.folder.join("control.sock"));
+        command.arg("--data").arg(self.folder.join("data")).args(args);
+        command
+    }
+
+    /// A command that finds the token and the cluster by its variables.
+    fn at_home(&self, name: &str) -> Command {
         let kubeconfig = self.folder.write("kubeconfig", &self.kubeconfig);
         let mut command = Command::new(program("causeway-connector"));
-        command.args(["run", "--metrics", "127.0.0.1:0", "--control"]).arg(self.folder.join("control.sock"));
-        command.arg("--data").arg(self.folder.join("data")).args(args);
-        command.env("HOME", self.folder.path()).env("KUBECONFIG", kubeconfig);
+        command.arg(name).env("HOME", self.folder.path()).env("KUBECONFIG", kubeconfig);
         command.env("CAUSEWAY_TOKEN", &self.created.token).env_remove("CAUSEWAY_CONFIG");
         command
+    }
+
+    /// What `doctor` finds beside no connector: exit code and text.
+    pub(crate) async fn doctor(&self, args: &[&str]) -> (i32, String) {
+        let mut command = self.at_home("doctor");
+        // Another connector may run at the usual place.
+        command.args(["--metrics", "127.0.0.1:1", "--kubernetes"]).args(args);
+        let output = output(command).await;
+        (output.code, output.text())
     }
 
     /// What a connector says that does not start.

@@ -8,7 +8,7 @@ mod ground;
 use std::time::Duration;
 
 use causeway_tests::cluster::{TEST, path};
-use causeway_tests::origin::sample;
+use causeway_tests::origin::{closed_port, sample};
 use causeway_tests::{run_within, wait};
 use serde_json::json;
 
@@ -47,9 +47,9 @@ fn annotated_services_are_served_within_two_seconds_whatever_becomes_of_the_api_
         ground.annotate(TEST, "web", json!({ "causeway.dev/host-header": "web.internal" }));
         let host = || async { home.visit(app).await.text().contains("web.internal").then_some(()) };
         wait::until("the Host header", PROMISE, host).await;
-        ground.port(TEST, "web", &api);
+        ground.port(TEST, "web", api.addr());
         home.served_by(app, &api, PROMISE).await;
-        ground.port(TEST, "web", &web);
+        ground.port(TEST, "web", web.addr());
         home.served_by(app, &web, PROMISE).await;
 
         // Another Service has a part of the name, and one without a VIP has nothing yet.
@@ -166,6 +166,48 @@ fn a_service_gets_no_more_than_is_its_own() {
         assert!(rules.contains("\"line\": 2") || rules.contains("\"line\":2"), "{rules}");
         home.write_rules(&format!("ingress:\n{last}"));
         home.served_by("https://young.example.test/", &other, SOON).await;
+    });
+}
+
+#[test]
+fn doctor_asks_the_services_that_become_rules() {
+    let Some(mut ground) = Ground::start("doctor") else { return };
+    run_within(DEADLINE, async {
+        let _door = ground.open();
+        let web = sample().await;
+        ground.service(TEST, "web", &web);
+        ground.annotate(TEST, "web", json!({ "causeway.dev/hostname": "app.example.test" }));
+        let home = Home::new(&ground, "*.example.test").await;
+        home.write_token(&ground.token("causeway-connector"));
+        let finds = |text: &str, line: &[&str]| {
+            let has = text.lines().any(|found| line.iter().all(|word| found.contains(word)));
+            assert!(has, "{line:?} in {text}");
+        };
+
+        let (_, text) = home.doctor(&[]).await;
+        finds(&text, &["ok", "cluster", "https://127.0.0.1:", "1 rules of the cluster's Services"]);
+        finds(&text, &["ok", "origin", "app.example.test", "answer"]);
+
+        // A VIP behind which nobody listens, and a Service that wants what it cannot have.
+        ground.port(TEST, "web", closed_port());
+        ground.service(TEST, "odd", &web);
+        ground.annotate(
+            TEST,
+            "odd",
+            json!({ "causeway.dev/hostname": "odd.example.test", "causeway.dev/scheme": "gopher" }),
+        );
+        let (code, text) = home.doctor(&[]).await;
+        assert_eq!(code, 2, "{text}");
+        finds(&text, &["FAULT", "origin", "app.example.test"]);
+        finds(&text, &["WARNING", "cluster", "Service test/odd", "causeway.dev/scheme"]);
+
+        home.write_token("of-another-cluster");
+        let (code, text) = home.doctor(&[]).await;
+        assert_eq!(code, 2, "{text}");
+        finds(&text, &["FAULT", "cluster", "(401)"]);
+        ground.control.kill_server();
+        finds(&home.doctor(&[]).await.1, &["FAULT", "cluster", "https://127.0.0.1:"]);
+        assert_eq!(home.doctor(&["--kubeconfig", "/none"]).await.0, 2);
     });
 }
 
