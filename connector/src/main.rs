@@ -7,6 +7,7 @@ use causeway_connector::cli::Cli;
 use clap::Parser;
 
 /// Gives back to the system what an attack made us take; the usual one keeps it.
+#[cfg(feature = "fast")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

