@@ -717,7 +717,7 @@ fn hazard_199_uploads_that_an_origin_does_not_take_stay_within_the_budget() {
             let (evicted, held) =
                 (of("causeway_connector_bodies_evicted_total"), of("causeway_connector_buffers_held_bytes"));
             println!("{evicted} uploads given up, {} MiB held", held as u64 / MIB);
-            // What was promised before the budget was spent may still come.
+            // As for downloads, an eighth of it: 1.7 % more was held for a moment, once, and why was not looked into.
             assert!(held as u64 <= BUDGET_BYTES / 2 + BUDGET_BYTES / 16, "{held}");
             let is_still = origin.heads().len() >= 700 && held <= last.replace(held);
             all_wait.set(if is_still { all_wait.get() + 1 } else { 0 });
