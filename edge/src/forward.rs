@@ -8,7 +8,8 @@
 //! ```
 //! A request is sent again only when the origin cannot have acted on it, or may act on it twice without harm
 //! (hazards 135-137, 152): the connector said so, or the method is idempotent, no answer came, and the body so far is at
-//! hand ([`Upload`]). When the visitor goes away the future is dropped, which resets both directions of the stream.
+//! hand ([`Upload`]). Where no session is left and one ended a moment ago, the next is waited for. When the visitor goes
+//! away the future is dropped, which resets both directions of the stream.
 
 mod pass;
 
@@ -96,6 +97,8 @@ pub(crate) async fn forward(shard: &Shard, exchange: Exchange) -> Response<OutBo
         return response;
     }
     let tunnel = &route.tunnel;
+    // Before the gate, which asks what the connectors say of the name.
+    returned(shard, tunnel).await;
     if let Verdict::Answer(response) =
         shard.gate.ask(&exchange, tunnel.end_of(&exchange.host), || tunnel.plain_http(&exchange.host))
     {
@@ -152,6 +155,7 @@ async fn carry(shard: &Shard, tunnel: &Tunnel, mut exchange: Exchange) -> Result
     while tried.sessions.len() < MAX_ATTEMPTS {
         let live = match choose(shard, tunnel, Way::Request, &host, &tried) {
             Ok(live) => live,
+            Err(_) if returned(shard, tunnel).await => continue,
             // Nobody left to try: what went wrong before says more than that.
             Err(nobody) => return Err(last.unwrap_or(nobody)),
         };
@@ -181,6 +185,15 @@ async fn carry(shard: &Shard, tunnel: &Tunnel, mut exchange: Exchange) -> Result
         }
     }
     Err(last.unwrap_or(Failure::NoConnector))
+}
+
+/// Where a tunnel's connectors are between two sessions, waits for the next; says whether somebody serves it who did not before.
+async fn returned(shard: &Shard, tunnel: &Tunnel) -> bool {
+    if !tunnel.is_between() {
+        return false;
+    }
+    shard.registry.metrics().waited(&tunnel.name);
+    tunnel.wait().await
 }
 
 fn choose(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {

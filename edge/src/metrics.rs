@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     failures: Family<FailureLabels, Counter>,
     passing: passing::Families,
     retries: Family<TunnelLabels, Counter>,
+    waits: Family<TunnelLabels, Counter>,
     sessions: Family<TunnelLabels, Gauge>,
     sessions_suspected: Family<TunnelLabels, Gauge>,
     session_suspicions: Family<TunnelLabels, Counter>,
@@ -120,6 +121,11 @@ impl Metrics {
         );
         self.passing.register(edge);
         edge.register("request_retries", "Requests sent again on another session", self.retries.clone());
+        edge.register(
+            "request_waits",
+            "Requests that waited for a session, the last one having just ended",
+            self.waits.clone(),
+        );
         edge.register("sessions", "Live sessions of connectors", self.sessions.clone());
         edge.register(
             "sessions_suspected",
@@ -168,6 +174,10 @@ impl Metrics {
         self.unrouted.get_or_create(&ReasonLabels { reason }).inc();
     }
 
+    pub(crate) fn waited(&self, tunnel: &str) {
+        self.waits.get_or_create(&TunnelLabels { tunnel: tunnel.to_owned() }).inc();
+    }
+
     pub(crate) fn retry(&self, tunnel: &str) {
         self.retries.get_or_create(&TunnelLabels { tunnel: tunnel.to_owned() }).inc();
     }
@@ -207,6 +217,7 @@ impl Metrics {
         self.sessions_suspected.remove(&labels);
         self.session_suspicions.remove(&labels);
         self.retries.remove(&labels);
+        self.waits.remove(&labels);
         self.names_refused.remove(&labels);
     }
 }

@@ -8,6 +8,7 @@
 //! Writers are rare and take the lock; a request only loads snapshots. A pattern is in the table while its tunnel is
 //! granted or announces it, with or without a session: so "no connector" is told apart from "no such site".
 
+mod absence;
 mod ends;
 mod live;
 mod snapshot;
@@ -350,6 +351,7 @@ impl Registry {
         let changed = entry.count(&old.patterns, &announced.patterns);
         entry.elsewhere.count(&old.elsewhere, &announced.elsewhere);
         entry.settle_ends();
+        entry.tunnel.settled();
         state.grants = grants;
         if changed {
             self.rebuild(&mut state);

@@ -10,7 +10,7 @@ use causeway_tunnel::{Passage, RequestId};
 use http::HeaderMap;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{MAX_ATTEMPTS, Tried, Way, choose, has_better};
+use super::{MAX_ATTEMPTS, Tried, Way, choose, has_better, returned};
 use crate::registry::{Live, Tunnel};
 use crate::shard::Shard;
 use causeway_front::exchange::{InError, Passing, RawIn, Refused};
@@ -83,6 +83,7 @@ async fn begin(
         let name = words.passage.name.as_str();
         let live = match choose(shard, tunnel, Way::Pass, name, &tried) {
             Ok(live) => live,
+            Err(_) if returned(shard, tunnel).await => continue,
             Err(nobody) => return Err(last.unwrap_or(nobody)),
         };
         if last.is_some() {

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use causeway_tunnel::{BodyKind, Host, Scheme};
+use causeway_tunnel::{BodyKind, CloseCode, Host, Scheme};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
@@ -43,6 +43,25 @@ async fn no_grant_is_404_and_no_connector_503() {
     let response = bench.send(get("/")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(http::header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn who_comes_between_two_sessions_waits_for_the_next() {
+    let bench = Bench::new().await;
+    let first = bench.connector().await;
+    first.session.close(CloseCode::Done, "");
+    bench.until(|status| status.connectors.is_empty()).await;
+    let (response, second) = tokio::join!(bench.send(get("/who")), bench.connector());
+    assert_eq!(text(response).await.unwrap(), second.name);
+    second.session.close(CloseCode::Done, "");
+    let put = {
+        let mut put = post("/echo", full("body"), BodyKind::Known(4));
+        put.head.method = http::Method::PUT;
+        put
+    };
+    // Chosen or not, before the end of the second was heard of.
+    let (response, _third) = tokio::join!(bench.send(put), bench.connector());
+    assert_eq!(text(response).await.unwrap(), "body");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use causeway_tunnel::limits;
 use causeway_tunnel::{ConnectorId, PlainHttp, SessionId, TlsEnd, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::absence::Absence;
 use super::{Connector, Live};
 use crate::balance::{Candidate, Place};
 use crate::metrics::{Metrics, PassingMetrics, RouteMetrics};
@@ -34,6 +35,7 @@ pub(crate) struct Tunnel {
     pub(super) sessions_gauge: Gauge,
     /// Unix seconds of the last session's coming or going; 0 when there never was one.
     last_seen: AtomicI64,
+    absence: Absence,
 }
 
 impl Tunnel {
@@ -47,7 +49,31 @@ impl Tunnel {
             ends: ArcSwap::default(),
             sessions_gauge: metrics.sessions(&record.name),
             last_seen: AtomicI64::new(record.last_seen_at.unwrap_or(0)),
+            // Of a declared one nobody keeps when it was seen.
+            absence: Absence::new(record.last_seen_at.is_some() || record.declared.is_some()),
         }
+    }
+
+    /// Whether somebody is there whose names are known.
+    fn is_served(&self) -> bool {
+        let connectors = self.connectors.load();
+        let mut sessions = connectors.iter().flat_map(|connector| &connector.sessions);
+        sessions.any(|live| live.is_usable() && live.announced.load().generation > 0)
+    }
+
+    /// Whether nobody serves it now and somebody is likely to soon: its last session ended a moment ago, or leaves, or has just come.
+    pub(crate) fn is_between(&self) -> bool {
+        !self.is_served() && (self.absence.is_short() || !self.connectors.load().is_empty())
+    }
+
+    /// Waits until somebody serves it; says whether. Cancel safe.
+    pub(crate) async fn wait(&self) -> bool {
+        self.absence.wait(|| self.is_served()).await
+    }
+
+    /// What a session serves is another now.
+    pub(super) fn settled(&self) {
+        self.absence.end();
     }
 
     /// Streams that its sessions can still carry, all together; a standby counts only when there is nothing else,
@@ -153,6 +179,7 @@ impl Tunnel {
         }
         self.last_seen.store(unix_now(), Ordering::Relaxed);
         connectors.retain(|connector| !connector.sessions.is_empty());
+        self.absence.begin();
         self.connectors.store(Arc::new(connectors));
         true
     }
