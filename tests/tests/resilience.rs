@@ -6,15 +6,18 @@
     reason = "a test fails by panicking, and makes its own numbers"
 )]
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use causeway_tests::client::{Protocol, visit};
+use bytes::Bytes;
+use causeway_tests::client::{Http1, Protocol, visit};
 use causeway_tests::connector::Connector;
 use causeway_tests::edge::{Edge, EdgeOptions};
 use causeway_tests::load::Load;
 use causeway_tests::origin::{http, sample};
 use causeway_tests::site::{APP, NAMES, Site, to};
 use causeway_tests::{long, run, run_within, wait};
+use tokio::net::TcpStream;
 
 const SECOND: Duration = Duration::from_secs(1);
 const READY: Duration = Duration::from_secs(20);
@@ -44,6 +47,32 @@ fn hazard_152_killing_one_of_two_connectors_under_load_fails_no_idempotent_reque
         println!("{} answers over {rounds} kills, slowest {:?}", tally.answered, tally.slowest);
         assert_eq!(tally.failed, 0, "{:?}", tally.failures);
         assert!(tally.slowest < Duration::from_secs(3), "{:?}", tally.slowest);
+    });
+}
+
+#[test]
+fn hazard_153_while_the_only_connector_is_restarted_its_visitors_wait_and_none_fails() {
+    let rounds = if long() { 100 } else { 4 };
+    run_within(Duration::from_secs(60 + rounds * 10), async move {
+        let origin = sample().await;
+        let rules = to(http(&origin));
+        let mut site = Site::start(&rules).await;
+        let load = Load::start(&site.edge, APP, "/bytes/2000", 2000, 8, 4);
+        for round in 0..rounds {
+            let before = load.answered();
+            wait::holds("load to flow", READY, || load.answered() > before + 500).await;
+            site.connector.program.terminate();
+            site.connector.program.ended(READY).await;
+            site.connector = Connector::start(&site.tunnel.token, &rules);
+            site.connector.ready(READY).await;
+            assert_eq!(load.failed(), 0, "round {round}: {:?}", load.stop().await.failures);
+        }
+        let tally = load.stop().await;
+        println!("{} answers over {rounds} restarts, slowest {:?}", tally.answered, tally.slowest);
+        assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+        assert!(tally.slowest < Duration::from_secs(3), "{:?}", tally.slowest);
+        let waited = site.edge.metric("causeway_edge_request_waits_total", &["tunnel"]).await;
+        assert!(waited > 0.0, "nobody had to wait: the test shows nothing");
     });
 }
 
@@ -237,6 +266,48 @@ fn hazard_155_an_edge_that_restarts_is_found_again() {
         assert!(took < Duration::from_secs(6), "{took:?}");
         visit(&edge, Protocol::Http2, &format!("https://{APP}/bytes/10")).await.ok();
         drop(connector);
+    });
+}
+
+/// From the moment that an edge takes a connection to the site's first whole answer. Who asks in between is to wait and not to fail.
+async fn first_answer(http: SocketAddr) -> Duration {
+    let connection = loop {
+        if let Ok(connection) = TcpStream::connect(http).await {
+            break connection;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    let since = Instant::now();
+    let request = http::Request::get(format!("http://{APP}/bytes/10")).body(Bytes::new()).unwrap();
+    Http1::over(connection).fetch(request).await.unwrap().ok();
+    since.elapsed()
+}
+
+#[test]
+fn hazard_155_after_a_crash_of_the_edge_the_first_visitor_waits_for_a_moment_and_does_not_fail() {
+    let rounds = if long() { 50 } else { 5 };
+    run_within(Duration::from_secs(60 + rounds * 10), async move {
+        let origin = sample().await;
+        let rules = format!("ingress:\n  - service: {}\n    http: serve\n", http(&origin));
+        let Site { mut edge, mut connector, .. } = Site::start(&rules).await;
+        connector.ready(READY).await;
+        let mut all = Vec::new();
+        for _ in 0..rounds {
+            let load = Load::start(&edge, APP, "/bytes/2000", 2000, 4, 0);
+            wait::holds("load to flow", READY, || load.answered() > 100).await;
+            let (https, http, tunnel) = (Some(edge.https), Some(edge.http), Some(edge.tunnel));
+            let data = Some(edge.kill().await);
+            drop(load.stop().await);
+            let options = EdgeOptions { data, https, http, tunnel, ..Default::default() };
+            let (again, took) = tokio::join!(Edge::with(options), first_answer(http.unwrap()));
+            edge = again;
+            all.push(took);
+            edge.wait_state("site", "HEALTHY", READY).await;
+        }
+        all.sort_unstable();
+        println!("from the socket's return to the first answer: {all:?}");
+        let p95 = all[all.len() * 95 / 100];
+        assert!(p95 < Duration::from_millis(if long() { 300 } else { 1500 }), "{p95:?}");
     });
 }
 

@@ -3,9 +3,12 @@
 //! ```text
 //! heard ── nothing for a keep-alive and the margin ──→ suspected ── nothing for IDLE_TIMEOUT ──→ given up by its carrier
 //!  ▲ │                                                   ▲ │ a probe every PROBE_INTERVAL
-//!  │ └ doubted, for another session's silence: a probe ──┘ │
-//!  └──────────────── anything at all ─────────────────────┘
+//!  │ └ doubted, for another session's silence or ────────┘ │
+//!  │   after a burst: a probe every PROBE_INTERVAL         │
+//!  └──────────────── anything at all ──────────────────────┘
 //! ```
+//! Who asks early is told early that the other end was started anew: by then the carrier's own questions have become rare.
+//!
 //! Nothing tells when a packet comes: a look at a counter does, at moments that all sessions of a process share, so that an idle
 //! one costs a thread no waking of its own.
 
@@ -27,6 +30,8 @@ const STANDBY_LOOK: Duration = Duration::from_secs(1);
 const SETTLING_PROBES: u32 = 4;
 /// A look that comes so late says nothing: this process stood still, and what came meanwhile waits to be read.
 const TOO_LATE: Duration = Duration::from_millis(500);
+/// So many arrivals between two looks are no keep-alive and no probe's answer.
+const BURST: u64 = 6;
 
 /// What all looks of this process are counted from.
 static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
@@ -72,7 +77,7 @@ impl Silence {
 /// What a [`Watch`] noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// It may be silent, as another session is: to be probed, so that it shows.
+    /// It may be silent, as another session is, or its traffic has stopped all at once: to be probed, so that it shows.
     Doubted,
     /// Nothing came for too long: the session is suspected from now on. To be probed.
     Suspected,
@@ -90,6 +95,8 @@ pub struct Watch {
     session: Session,
     /// What had come at the last look.
     arrivals: u64,
+    /// How much of it since the look before.
+    lately: u64,
     heard: Instant,
     /// Since when an answer is waited for, however rarely it would come unasked.
     doubted: Option<Instant>,
@@ -102,7 +109,8 @@ impl Watch {
     pub(super) fn new(session: Session) -> Self {
         let now = Instant::now();
         let arrivals = session.0.connection.arrivals();
-        let mut watch = Self { session, arrivals, heard: now, doubted: None, settling: 0, next: now };
+        let (lately, doubted, settling) = (0, None, 0);
+        let mut watch = Self { session, arrivals, lately, heard: now, doubted, settling, next: now };
         watch.next = watch.after(now);
         watch
     }
@@ -145,7 +153,9 @@ impl Watch {
         let was_suspected = silence.is_suspected();
         let arrivals = self.session.0.connection.arrivals();
         let is_late = now.duration_since(self.next) > TOO_LATE && !was_suspected;
-        if arrivals != std::mem::replace(&mut self.arrivals, arrivals) || is_late {
+        let came = arrivals.wrapping_sub(std::mem::replace(&mut self.arrivals, arrivals));
+        let before = std::mem::replace(&mut self.lately, if is_late { 0 } else { came });
+        if came > 0 || is_late {
             self.heard = now;
             self.doubted = None;
             let heard = now.into_std().saturating_duration_since(self.session.info().since);
@@ -168,10 +178,14 @@ impl Watch {
             silent >= allowance(role, Duration::ZERO) && silent >= allowance(role, self.session.rtt())
         };
         let doubted = self.doubted.is_some_and(|since| is_too_long(now.duration_since(since), Role::Primary));
-        (doubted || is_too_long(silent, self.session.info().role)).then(|| {
+        if doubted || is_too_long(silent, self.session.info().role) {
             silence.set(true);
-            Sign::Suspected
-        })
+            return Some(Sign::Suspected);
+        }
+        if came == 0 && before >= BURST {
+            self.doubted.get_or_insert(now);
+        }
+        self.doubted.map(|_| Sign::Doubted)
     }
 
     /// The next of the moments that are looked at.
