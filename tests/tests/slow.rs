@@ -262,7 +262,7 @@ fn slowhttptest_finds_the_site_available_in_all_its_modes() {
             ("-X -w 512 -y 1024 -n 5 -z 32 -k 3", "/bytes/100000", 4000, 200),
         ] {
             let count = if long() { count } else { count.min(1000) };
-            let seconds = count / rate + if long() { 55 } else { 15 };
+            let seconds = count / rate + if long() { 35 } else { 15 };
             let mut command = Command::new("chrt");
             command.args(turn().chrt()).arg(&tool);
             command.args(mode.split(' ')).args([
