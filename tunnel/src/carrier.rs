@@ -4,17 +4,19 @@
 //! | carrier | between | a stream's reader says stop | datagrams | dialled and listened for by |
 //! |---|---|---|---|---|
 //! | [`quic`] | machines | STOP_SENDING (RFC 9000 §3.5) | DATAGRAM (RFC 9221), off until a kind uses it | UDP |
+//! | [`tcp`] | machines, where UDP does not pass or is slow | a record on the stream's other direction | none | TCP |
 //! | [`memory`] | two ends in one process, over a line with delay and loss | as QUIC | as QUIC | a [`memory::Network`] |
 //! | [`local`] | two ends in one process, without a line | at once | none | [`crate::Session::within`] |
 //!
-//! What a carrier may lack, and what it must make of it: HTTP/2 over TLS and TCP has no STOP_SENDING (its RST_STREAM ends
-//! both directions), so its `stop` has to be a message on the stream's other direction; it has no datagrams, so
+//! What a carrier lacks, and what it makes of it: HTTP/2 over TLS and TCP has no STOP_SENDING (its RST_STREAM ends
+//! both directions), so its `stop` is a message on the stream's other direction; it has no datagrams, so
 //! [`Connection::max_datagram_bytes`] is `None`; and what it lost holds up every stream. None may lack an end that is told
 //! apart from a reset: a [`SendHalf`] that is dropped may finish, so its owner resets it first where that would be a lie.
 
 pub(crate) mod local;
 pub mod memory;
 pub(crate) mod quic;
+pub mod tcp;
 
 mod ended;
 
@@ -36,7 +38,7 @@ pub use quic::{Reuse, UdpReport, bind};
 /// What the TLS of a carrier says that it carries. The protocol's own versions are negotiated by Hello and Welcome.
 pub const ALPN: &[u8] = b"causeway/1";
 
-/// How a QUIC connection finds out how much its line takes.
+/// How a connection finds out how much its line takes; over TCP as far as the kernel has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
@@ -47,6 +49,23 @@ pub enum Congestion {
     Cubic,
     /// The first version of BBR: leaves little to its neighbours.
     Bbr,
+}
+
+/// What a session goes over between machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Quic,
+    Tcp,
+}
+
+impl Transport {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// How far behind others the carrier sends a stream's bytes.
@@ -63,6 +82,7 @@ pub(crate) enum Class {
 #[derive(Clone, Debug)]
 pub(crate) enum Connection {
     Quic(quic::Connection),
+    Tcp(tcp::Connection),
     Memory(memory::Connection),
     Local(local::Connection),
 }
@@ -71,6 +91,7 @@ pub(crate) enum Connection {
 #[derive(Debug)]
 pub(crate) enum SendHalf {
     Quic(quic::SendHalf),
+    Tcp(tcp::SendHalf),
     Memory(memory::SendHalf),
     Local(local::SendHalf),
 }
@@ -79,6 +100,7 @@ pub(crate) enum SendHalf {
 #[derive(Debug)]
 pub(crate) enum RecvHalf {
     Quic(quic::RecvHalf),
+    Tcp(tcp::RecvHalf),
     Memory(memory::RecvHalf),
     Local(local::RecvHalf),
 }
@@ -87,6 +109,7 @@ pub(crate) enum RecvHalf {
 #[derive(Debug)]
 pub(crate) enum Endpoint {
     Quic(quic::Endpoint),
+    Tcp(tcp::Endpoint),
     Memory(memory::Endpoint),
 }
 
@@ -94,6 +117,7 @@ pub(crate) enum Endpoint {
 #[derive(Debug)]
 pub(crate) enum Attempt {
     Quic(Box<quic::Attempt>),
+    Tcp(Box<tcp::Attempt>),
     Memory(memory::Attempt),
 }
 
@@ -101,6 +125,7 @@ pub(crate) enum Attempt {
 #[derive(Debug)]
 pub(crate) enum Dial {
     Quic(quic::Dial),
+    Tcp(tcp::Dial),
     Memory(memory::Network),
 }
 
@@ -134,6 +159,9 @@ impl Connection {
             Self::Quic(connection) => {
                 connection.open().await.map(|(send, recv)| (SendHalf::Quic(send), RecvHalf::Quic(recv)))
             }
+            Self::Tcp(connection) => {
+                connection.open().await.map(|(send, recv)| (SendHalf::Tcp(send), RecvHalf::Tcp(recv)))
+            }
             Self::Memory(connection) => {
                 connection.open().await.map(|(send, recv)| (SendHalf::Memory(send), RecvHalf::Memory(recv)))
             }
@@ -149,6 +177,9 @@ impl Connection {
             Self::Quic(connection) => {
                 connection.accept().await.map(|(send, recv)| (SendHalf::Quic(send), RecvHalf::Quic(recv)))
             }
+            Self::Tcp(connection) => {
+                connection.accept().await.map(|(send, recv)| (SendHalf::Tcp(send), RecvHalf::Tcp(recv)))
+            }
             Self::Memory(connection) => {
                 connection.accept().await.map(|(send, recv)| (SendHalf::Memory(send), RecvHalf::Memory(recv)))
             }
@@ -162,6 +193,7 @@ impl Connection {
     pub(crate) fn allow_streams(&self, count: u32) {
         match self {
             Self::Quic(connection) => connection.allow_streams(count),
+            Self::Tcp(connection) => connection.allow_streams(count),
             Self::Memory(connection) => connection.allow_streams(count),
             Self::Local(_) => {}
         }
@@ -171,6 +203,7 @@ impl Connection {
     pub(crate) fn set_send_window(&self, bytes: u64) {
         match self {
             Self::Quic(connection) => connection.set_send_window(bytes),
+            Self::Tcp(connection) => connection.set_send_window(bytes),
             Self::Memory(_) | Self::Local(_) => {}
         }
     }
@@ -179,6 +212,7 @@ impl Connection {
     pub(crate) fn set_receive_window(&self, bytes: u64) {
         match self {
             Self::Quic(connection) => connection.set_receive_window(bytes),
+            Self::Tcp(connection) => connection.set_receive_window(bytes),
             Self::Memory(_) | Self::Local(_) => {}
         }
     }
@@ -186,7 +220,7 @@ impl Connection {
     /// Whether all its streams wait for the same room when it is full. Else each waits for its own.
     pub(crate) fn shares_room(&self) -> bool {
         match self {
-            Self::Quic(_) => true,
+            Self::Quic(_) | Self::Tcp(_) => true,
             Self::Memory(_) | Self::Local(_) => false,
         }
     }
@@ -195,14 +229,24 @@ impl Connection {
     pub(crate) fn congestion_window(&self) -> u64 {
         match self {
             Self::Quic(connection) => connection.congestion_window(),
-            Self::Memory(_) | Self::Local(_) => 0,
+            // The kernel's buffers follow the path; what waits before them need not.
+            Self::Tcp(_) | Self::Memory(_) | Self::Local(_) => 0,
+        }
+    }
+
+    /// None: it does not leave the process.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        match self {
+            Self::Quic(_) => Some(Transport::Quic),
+            Self::Tcp(_) => Some(Transport::Tcp),
+            Self::Memory(_) | Self::Local(_) => None,
         }
     }
 
     /// The time on its line: tokio's, but in a simulation.
     pub(crate) fn now(&self) -> Instant {
         match self {
-            Self::Quic(_) | Self::Local(_) => Instant::now(),
+            Self::Quic(_) | Self::Tcp(_) | Self::Local(_) => Instant::now(),
             Self::Memory(connection) => connection.now(),
         }
     }
@@ -212,7 +256,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.send_datagram(bytes),
             Self::Memory(connection) => connection.send_datagram(bytes),
-            Self::Local(_) => Err(DatagramError::None),
+            Self::Tcp(_) | Self::Local(_) => Err(DatagramError::None),
         }
     }
 
@@ -222,6 +266,7 @@ impl Connection {
             Self::Quic(connection) => connection.recv_datagram().await,
             Self::Memory(connection) => connection.recv_datagram().await,
             // None ever comes.
+            Self::Tcp(connection) => Err(connection.closed().await),
             Self::Local(connection) => Err(connection.closed().await),
         }
     }
@@ -231,7 +276,7 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.max_datagram_bytes(),
             Self::Memory(connection) => Some(connection.max_datagram_bytes()),
-            Self::Local(_) => None,
+            Self::Tcp(_) | Self::Local(_) => None,
         }
     }
 
@@ -239,6 +284,7 @@ impl Connection {
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
         match self {
             Self::Quic(connection) => connection.close(code, reason),
+            Self::Tcp(connection) => connection.close(code, reason),
             Self::Memory(connection) => connection.close(code, reason),
             Self::Local(connection) => connection.close(code, reason),
         }
@@ -248,6 +294,7 @@ impl Connection {
     pub(crate) async fn settled(&self) {
         match self {
             Self::Quic(connection) => connection.settled().await,
+            Self::Tcp(connection) => connection.settled().await,
             Self::Memory(_) | Self::Local(_) => {}
         }
     }
@@ -256,6 +303,7 @@ impl Connection {
     pub(crate) async fn closed(&self) -> Closed {
         match self {
             Self::Quic(connection) => connection.closed().await,
+            Self::Tcp(connection) => connection.closed().await,
             Self::Memory(connection) => connection.closed().await,
             Self::Local(connection) => connection.closed().await,
         }
@@ -264,6 +312,7 @@ impl Connection {
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Quic(connection) => connection.is_open(),
+            Self::Tcp(connection) => connection.is_open(),
             Self::Memory(connection) => connection.is_open(),
             Self::Local(connection) => connection.is_open(),
         }
@@ -272,6 +321,7 @@ impl Connection {
     pub(crate) fn exporter(&self, label: &[u8], context: &[u8]) -> Exporter {
         match self {
             Self::Quic(connection) => connection.exporter(label, context),
+            Self::Tcp(connection) => connection.exporter(label, context),
             Self::Memory(connection) => connection.exporter(),
             Self::Local(connection) => connection.exporter(),
         }
@@ -281,6 +331,7 @@ impl Connection {
     pub(crate) fn protocol(&self) -> Vec<u8> {
         match self {
             Self::Quic(connection) => connection.protocol(),
+            Self::Tcp(connection) => connection.protocol(),
             Self::Memory(_) | Self::Local(_) => ALPN.to_vec(),
         }
     }
@@ -288,6 +339,7 @@ impl Connection {
     pub(crate) fn remote(&self) -> SocketAddr {
         match self {
             Self::Quic(connection) => connection.remote(),
+            Self::Tcp(connection) => connection.remote(),
             Self::Memory(connection) => connection.remote(),
             Self::Local(connection) => connection.remote(),
         }
@@ -297,6 +349,7 @@ impl Connection {
     pub(crate) fn rtt(&self) -> Duration {
         match self {
             Self::Quic(connection) => connection.rtt(),
+            Self::Tcp(connection) => connection.rtt(),
             Self::Memory(connection) => connection.rtt(),
             Self::Local(connection) => connection.rtt(),
         }
@@ -306,13 +359,14 @@ impl Connection {
     pub(crate) fn path_mtu(&self) -> Option<u16> {
         match self {
             Self::Quic(connection) => Some(connection.path_mtu()),
-            Self::Memory(_) | Self::Local(_) => None,
+            Self::Tcp(_) | Self::Memory(_) | Self::Local(_) => None,
         }
     }
 
     pub(crate) fn traffic(&self) -> Traffic {
         match self {
             Self::Quic(connection) => connection.traffic(),
+            Self::Tcp(connection) => connection.traffic(),
             Self::Memory(connection) => connection.traffic(),
             Self::Local(_) => Traffic::default(),
         }
@@ -322,6 +376,7 @@ impl Connection {
     pub(crate) fn arrivals(&self) -> u64 {
         match self {
             Self::Quic(connection) => connection.arrivals(),
+            Self::Tcp(connection) => connection.arrivals(),
             Self::Memory(connection) => connection.arrivals(),
             Self::Local(connection) => connection.arrivals(),
         }
@@ -332,8 +387,8 @@ impl Connection {
     pub(crate) fn allow_probe(&self) {
         match self {
             Self::Quic(connection) => connection.allow_probe(),
-            // They have no congestion control.
-            Self::Memory(_) | Self::Local(_) => {}
+            // They have no congestion control, or it is the kernel's.
+            Self::Tcp(_) | Self::Memory(_) | Self::Local(_) => {}
         }
     }
 }
@@ -348,6 +403,7 @@ impl SendHalf {
     ) -> Poll<Result<(), Ended>> {
         match self {
             Self::Quic(send) => send.poll_write(cx, chunks),
+            Self::Tcp(send) => send.poll_write(cx, chunks),
             Self::Memory(send) => send.poll_write(cx, chunks),
             Self::Local(send) => Poll::Ready(send.write(chunks)),
         }
@@ -357,6 +413,7 @@ impl SendHalf {
     pub(crate) fn finish(&mut self) {
         match self {
             Self::Quic(send) => send.finish(),
+            Self::Tcp(send) => send.finish(),
             Self::Memory(send) => send.finish(),
             Self::Local(send) => send.finish(),
         }
@@ -366,6 +423,7 @@ impl SendHalf {
     pub(crate) fn number(&self) -> u64 {
         match self {
             Self::Quic(send) => send.number(),
+            Self::Tcp(send) => send.number(),
             Self::Memory(send) => send.number(),
             Self::Local(send) => send.number(),
         }
@@ -375,6 +433,7 @@ impl SendHalf {
     pub(crate) fn set_class(&self, class: Class) {
         match self {
             Self::Quic(send) => send.set_class(class),
+            Self::Tcp(send) => send.set_class(class),
             Self::Memory(_) | Self::Local(_) => {}
         }
     }
@@ -383,6 +442,7 @@ impl SendHalf {
     pub(crate) fn set_urgent(&self) {
         match self {
             Self::Quic(send) => send.set_urgent(),
+            Self::Tcp(send) => send.set_urgent(),
             Self::Memory(_) | Self::Local(_) => {}
         }
     }
@@ -391,6 +451,7 @@ impl SendHalf {
     pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match self {
             Self::Quic(send) => send.poll_broken(cx),
+            Self::Tcp(send) => send.poll_broken(cx),
             Self::Memory(send) => send.poll_broken(cx),
             Self::Local(send) => send.poll_broken(cx),
         }
@@ -400,6 +461,7 @@ impl SendHalf {
     pub(crate) fn reset(&mut self, code: AbortCode) {
         match self {
             Self::Quic(send) => send.reset(code),
+            Self::Tcp(send) => send.reset(code),
             Self::Memory(send) => send.reset(code),
             Self::Local(send) => send.reset(code),
         }
@@ -408,19 +470,22 @@ impl SendHalf {
     /// Resolves when the peer stops reading, with its code, when the connection is lost ([`AbortCode::Cancelled`]), and with
     /// `None` when the peer has everything. Independent of the stream's borrow and cancel safe.
     pub(crate) fn stopped(&self) -> impl Future<Output = Option<AbortCode>> + Send + 'static {
-        enum Stopped<Q, M, L> {
+        enum Stopped<Q, T, M, L> {
             Quic(Q),
+            Tcp(T),
             Memory(M),
             Local(L),
         }
         let stopped = match self {
             Self::Quic(send) => Stopped::Quic(send.stopped()),
+            Self::Tcp(send) => Stopped::Tcp(send.stopped()),
             Self::Memory(send) => Stopped::Memory(send.stopped()),
             Self::Local(send) => Stopped::Local(send.stopped()),
         };
         async move {
             match stopped {
                 Stopped::Quic(stopped) => stopped.await,
+                Stopped::Tcp(stopped) => stopped.await,
                 Stopped::Memory(stopped) => stopped.await,
                 Stopped::Local(stopped) => stopped.await,
             }
@@ -437,6 +502,7 @@ impl RecvHalf {
     ) -> Poll<Result<bool, Ended>> {
         match self {
             Self::Quic(recv) => recv.poll_read(cx, take),
+            Self::Tcp(recv) => recv.poll_read(cx, take),
             Self::Memory(recv) => recv.poll_read(cx, take),
             Self::Local(recv) => recv.poll_read(cx, take),
         }
@@ -446,6 +512,7 @@ impl RecvHalf {
     pub(crate) fn stop(&mut self, code: AbortCode) {
         match self {
             Self::Quic(recv) => recv.stop(code),
+            Self::Tcp(recv) => recv.stop(code),
             Self::Memory(recv) => recv.stop(code),
             Self::Local(recv) => recv.stop(code),
         }
@@ -457,6 +524,7 @@ impl Endpoint {
     pub(crate) async fn accept(&self) -> Option<Attempt> {
         match self {
             Self::Quic(endpoint) => endpoint.accept().await.map(|attempt| Attempt::Quic(Box::new(attempt))),
+            Self::Tcp(endpoint) => endpoint.accept().await.map(|attempt| Attempt::Tcp(Box::new(attempt))),
             Self::Memory(endpoint) => endpoint.accept().await.map(Attempt::Memory),
         }
     }
@@ -465,13 +533,14 @@ impl Endpoint {
     pub(crate) fn set_budget(&self, budget: Budget) {
         match self {
             Self::Quic(endpoint) => endpoint.set_budget(budget),
-            Self::Memory(_) => {}
+            Self::Tcp(_) | Self::Memory(_) => {}
         }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Quic(endpoint) => endpoint.local_addr(),
+            Self::Tcp(_) => Err(io::ErrorKind::Unsupported.into()),
             Self::Memory(endpoint) => Ok(endpoint.local_addr()),
         }
     }
@@ -480,6 +549,7 @@ impl Endpoint {
     pub(crate) async fn close(&self, code: CloseCode, reason: &str) {
         match self {
             Self::Quic(endpoint) => endpoint.close(code, reason).await,
+            Self::Tcp(endpoint) => endpoint.close(code, reason).await,
             Self::Memory(endpoint) => endpoint.close(code, reason),
         }
     }
@@ -489,6 +559,7 @@ impl Attempt {
     pub(crate) fn remote(&self) -> SocketAddr {
         match self {
             Self::Quic(attempt) => attempt.remote(),
+            Self::Tcp(attempt) => attempt.remote(),
             Self::Memory(attempt) => attempt.remote(),
         }
     }
@@ -496,6 +567,8 @@ impl Attempt {
     pub(crate) fn refuse(self) {
         match self {
             Self::Quic(attempt) => attempt.refuse(),
+            // Its socket goes with it.
+            Self::Tcp(_) => {}
             Self::Memory(attempt) => attempt.refuse(),
         }
     }
@@ -505,7 +578,7 @@ impl Attempt {
     pub(crate) fn prove_address(self) -> Option<Self> {
         match self {
             Self::Quic(attempt) => attempt.prove_address().map(|attempt| Self::Quic(Box::new(attempt))),
-            Self::Memory(_) => Some(self),
+            Self::Tcp(_) | Self::Memory(_) => Some(self),
         }
     }
 
@@ -519,6 +592,7 @@ impl Attempt {
                 let (connection, early) = attempt.connect(guests).await?;
                 Ok((Connection::Quic(connection), early))
             }
+            Self::Tcp(attempt) => Ok((Connection::Tcp(attempt.connect().await?), None)),
             Self::Memory(attempt) => Ok((Connection::Memory(attempt.connect()), None)),
         }
     }
@@ -529,7 +603,7 @@ impl Dial {
     pub(crate) fn set_budget(&self, budget: Budget) {
         match self {
             Self::Quic(dial) => dial.set_budget(budget),
-            Self::Memory(_) => {}
+            Self::Tcp(_) | Self::Memory(_) => {}
         }
     }
 
@@ -541,6 +615,7 @@ impl Dial {
     ) -> Result<Connection, DialFailure> {
         match self {
             Self::Quic(dial) => dial.connect(address, keep_alive).await.map(Connection::Quic),
+            Self::Tcp(dial) => dial.connect(address, keep_alive).await.map(Connection::Tcp),
             Self::Memory(network) => network.connect().map(Connection::Memory).map_err(DialFailure::Closed),
         }
     }

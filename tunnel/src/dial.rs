@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
 use crate::carrier::memory::Network;
-use crate::carrier::{ALPN, Closed, Congestion, Connection, Dial, DialFailure, quic};
+use crate::carrier::{ALPN, Closed, Congestion, Connection, Dial, DialFailure, Transport, quic, tcp};
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
 use crate::flow::{Budget, Sizes};
@@ -28,18 +28,21 @@ pub struct Dialer {
     connector: ConnectorId,
     host: String,
     dial: Dial,
+    /// There when `dial` goes by UDP.
+    by_tcp: Option<Dial>,
     budget: Budget,
 }
 
 /// Why a dial brought no session.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("cannot open a UDP socket")]
+    #[error("cannot open a socket")]
     Socket(#[source] io::Error),
     #[error(
-        "{address} does not answer: check that the edge runs and that UDP to its tunnel port is not blocked"
+        "{address} does not answer: check that the edge runs and that {} to its tunnel port is not blocked",
+        match .transport { Transport::Quic => "UDP", Transport::Tcp => "TCP" }
     )]
-    Unreachable { address: SocketAddr },
+    Unreachable { address: SocketAddr, transport: Transport },
     #[error(
         "the edge at {address} is not the one that this token was made by (its key does not match the token's pin)"
     )]
@@ -80,13 +83,14 @@ impl Dialer {
             .with_no_client_auth();
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.enable_early_data = false;
+        let by_tcp = Some(Dial::Tcp(tcp::Dial::new(tls.clone(), SERVER_NAME)?));
         let dial = Dial::Quic(quic::Dial::new(tls, SERVER_NAME)?);
-        Ok(Self { token, connector, host, dial, budget: Budget::default() })
+        Ok(Self { token, connector, host, dial, by_tcp, budget: Budget::default() })
     }
 
     /// Dials inside this process, whatever the address says.
     pub fn within(network: Network, token: Token, connector: ConnectorId, host: String) -> Self {
-        Self { token, connector, host, dial: Dial::Memory(network), budget: Budget::default() }
+        Self { token, connector, host, dial: Dial::Memory(network), by_tcp: None, budget: Budget::default() }
     }
 
     /// What its sessions' streams take their windows from, instead of a part of the machine's memory for this dialer alone.
@@ -102,6 +106,9 @@ impl Dialer {
         if let Dial::Quic(dial) = &mut self.dial {
             dial.set_congestion(congestion);
         }
+        if let Some(Dial::Tcp(dial)) = &mut self.by_tcp {
+            dial.set_congestion(congestion);
+        }
         self
     }
 
@@ -113,20 +120,34 @@ impl Dialer {
         self.connector
     }
 
-    /// Dials once. Cancel safe: a dropped dial leaves nothing behind.
+    /// Dials once, over QUIC. Cancel safe: a dropped dial leaves nothing behind.
     ///
     /// # Errors
     /// See [`DialError`]; an address that does not answer is given up after a few seconds.
     pub async fn dial(&self, address: SocketAddr, role: Role) -> Result<(Session, Control), DialError> {
+        self.dial_over(Transport::Quic, address, role).await
+    }
+
+    /// As [`Dialer::dial`], over this; inside this process it makes no difference.
+    ///
+    /// # Errors
+    /// As [`Dialer::dial`].
+    pub async fn dial_over(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+        role: Role,
+    ) -> Result<(Session, Control), DialError> {
+        let dial = match (transport, &self.by_tcp) {
+            (Transport::Tcp, Some(by_tcp)) => by_tcp,
+            _ => &self.dial,
+        };
+        let dial_error = |failure| dial_error(failure, address, transport);
         let dialled = timeout(HANDSHAKE_TIMEOUT, async {
-            let connection = self
-                .dial
-                .connect(address, role.keep_alive())
-                .await
-                .map_err(|failure| dial_error(failure, address))?;
-            self.greet(connection, address, role).await
+            let connection = dial.connect(address, role.keep_alive()).await.map_err(dial_error)?;
+            self.greet(connection, address, role, transport).await
         });
-        dialled.await.unwrap_or(Err(DialError::Unreachable { address }))
+        dialled.await.unwrap_or(Err(DialError::Unreachable { address, transport }))
     }
 
     async fn greet(
@@ -134,11 +155,13 @@ impl Dialer {
         connection: Connection,
         address: SocketAddr,
         role: Role,
+        transport: Transport,
     ) -> Result<(Session, Control), DialError> {
         let failed = |reason: String| DialError::Failed { address, reason };
         let exporter = connection.exporter(EXPORTER_LABEL, self.token.tunnel.0.as_bytes());
         let opened = connection.open().await;
-        let (send, recv) = opened.map_err(|closed| dial_error(DialFailure::Closed(closed), address))?;
+        let (send, recv) =
+            opened.map_err(|closed| dial_error(DialFailure::Closed(closed), address, transport))?;
         let mut control = Control::new(send, recv);
         let hello = handshake::hello(&self.token, self.connector, role, &self.host, &exporter);
         let lost = |e: ControlError| failed(e.to_string());
@@ -179,11 +202,13 @@ impl Dialer {
     }
 }
 
-fn dial_error(failure: DialFailure, address: SocketAddr) -> DialError {
+fn dial_error(failure: DialFailure, address: SocketAddr, transport: Transport) -> DialError {
     match failure {
         DialFailure::Socket(error) => DialError::Socket(error),
         DialFailure::WrongPeer => DialError::WrongEdge { address },
-        DialFailure::Closed(Closed::Silent | Closed::Forgotten) => DialError::Unreachable { address },
+        DialFailure::Closed(Closed::Silent | Closed::Forgotten) => {
+            DialError::Unreachable { address, transport }
+        }
         DialFailure::Closed(Closed::ByPeer(_, reason)) | DialFailure::Other(reason) => {
             DialError::Failed { address, reason }
         }

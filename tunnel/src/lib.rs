@@ -7,8 +7,8 @@
 //!
 //! # Roles and transport
 //! The connector dials, the edge answers; what flows over the connection goes the other way: the edge opens a
-//! stream for each public request. A **session** is one connection. Its carrier is QUIC (ALPN `causeway/1`, TLS 1.3
-//! only, never 0-RTT); nothing above [`carrier`] knows it, so that another one (TLS over TCP) can stand beside it.
+//! stream for each public request. A **session** is one connection. Its carrier is QUIC, or HTTP/2 over TLS and TCP where UDP
+//! does not pass ([`carrier::tcp`]); over both ALPN is `causeway/1`, TLS 1.3 only, never 0-RTT. Nothing above [`carrier`] knows which.
 //!
 //! # Trust
 //! 1. The edge shows a self-signed certificate. The connector compares the SHA-256 of its SubjectPublicKeyInfo with
@@ -122,7 +122,7 @@ pub mod token;
 
 mod session;
 
-pub use carrier::{Closed, Congestion, DatagramError, Traffic};
+pub use carrier::{Closed, Congestion, DatagramError, Traffic, Transport};
 pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};

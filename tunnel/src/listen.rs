@@ -9,7 +9,8 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::{Instant, timeout_at};
 
 use crate::carrier::memory::Network;
-use crate::carrier::{Attempt, Closed, Congestion, Connection, Endpoint, quic};
+pub use crate::carrier::tcp::Doorway;
+use crate::carrier::{Attempt, Closed, Congestion, Connection, Endpoint, quic, tcp};
 use crate::certificates::Certificates;
 use crate::code::CloseCode;
 use crate::control::{Control, ControlError};
@@ -94,6 +95,20 @@ impl Listener {
         Ok(Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default(), guests: None })
     }
 
+    /// Listens for what is brought through the doorway: connections over TCP whose ClientHello was read already.
+    ///
+    /// # Errors
+    /// When the identity's key cannot be used.
+    pub fn over_tcp(
+        certificates: Certificates,
+        provider: Arc<CryptoProvider>,
+        shard: Shard,
+    ) -> Result<(Self, Doorway), rustls::Error> {
+        let (endpoint, doorway) = tcp::Endpoint::new(certificates.into_config(provider)?);
+        let (endpoint, budget) = (Endpoint::Tcp(endpoint), Budget::default());
+        Ok((Self { endpoint, shard, budget, handshakes: Arc::default(), guests: None }, doorway))
+    }
+
     /// Listens inside this process.
     pub fn within(network: &Network, shard: Shard) -> Self {
         let endpoint = Endpoint::Memory(network.listen());
@@ -116,8 +131,10 @@ impl Listener {
     /// How its connections find out what the line takes.
     #[must_use]
     pub fn with_congestion(self, congestion: Congestion) -> Self {
-        if let Endpoint::Quic(endpoint) = &self.endpoint {
-            endpoint.set_congestion(congestion);
+        match &self.endpoint {
+            Endpoint::Quic(endpoint) => endpoint.set_congestion(congestion),
+            Endpoint::Tcp(endpoint) => endpoint.set_congestion(congestion),
+            Endpoint::Memory(_) => {}
         }
         self
     }
@@ -143,7 +160,7 @@ impl Listener {
     }
 
     /// # Errors
-    /// When the socket is gone.
+    /// When the socket is gone, or never was: over TCP it is others that listen.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.endpoint.local_addr()
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::carrier::local;
-use crate::carrier::{Closed, Connection, DatagramError, RecvHalf, SendHalf, Traffic};
+use crate::carrier::{Closed, Connection, DatagramError, RecvHalf, SendHalf, Traffic, Transport};
 use crate::code::CloseCode;
 use crate::flow::{Budget, Courier, Flow, Inlet, NoCredit, Outlet, Sizes};
 use crate::granted::Granted;
@@ -292,6 +292,11 @@ impl Session {
     /// Ends the session at once; streams in flight are lost.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.0.connection.close(code, reason);
+    }
+
+    /// What it goes over; `None` when it does not leave the process.
+    pub fn transport(&self) -> Option<Transport> {
+        self.0.connection.transport()
     }
 
     /// The smoothed round trip.

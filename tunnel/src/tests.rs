@@ -1,4 +1,4 @@
-//! Real sessions over loopback: what the two halves of a stream promise each other.
+//! Real sessions over loopback, over each carrier: what the two halves of a stream promise each other.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rustls::crypto::aws_lc_rs::default_provider;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -19,7 +20,7 @@ use crate::message::{Message, RefusalCode, Refused, Retry, Route};
 use crate::{
     AbortCode, BodyKind, Certificates, CloseCode, Closed, ConnectorId, Control, EdgeIdentity, First, Frame,
     KeyId, RecvStream, RequestHead, RequestId, ResponseEvent, ResponseHead, Role, Scheme, Session, SessionId,
-    SessionInfo, Sign, StreamError, Token, TunnelId, TunnelKey,
+    SessionInfo, Sign, StreamError, Token, Transport, TunnelId, TunnelKey,
 };
 
 mod silence;
@@ -40,16 +41,34 @@ struct Edge {
     listener: Listener,
     token: Token,
     address: SocketAddr,
+    _accepting: JoinSet<()>,
 }
 
 impl Edge {
-    fn start() -> Self {
+    async fn start(over: Transport) -> Self {
         let identity = EdgeIdentity::ephemeral();
-        let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
-        let address = socket.local_addr().unwrap();
+        let (certificates, provider) = (Certificates::of(&identity), Arc::new(default_provider()));
         let shard = Shard { index: 0, count: 1 };
-        let listener =
-            Listener::new(socket, Certificates::of(&identity), Arc::new(default_provider()), shard).unwrap();
+        let mut accepting = JoinSet::new();
+        let (listener, address) = match over {
+            Transport::Quic => {
+                let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
+                let address = socket.local_addr().unwrap();
+                (Listener::new(socket, certificates, provider, shard).unwrap(), address)
+            }
+            Transport::Tcp => {
+                let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                let address = socket.local_addr().unwrap();
+                let (listener, doorway) = Listener::over_tcp(certificates, provider, shard).unwrap();
+                accepting.spawn(async move {
+                    loop {
+                        let (stream, remote) = socket.accept().await.unwrap();
+                        assert!(doorway.enter(stream, Vec::new(), remote));
+                    }
+                });
+                (listener, address)
+            }
+        };
         let token = Token {
             tunnel: TunnelId::random(),
             key_id: KeyId::random(),
@@ -57,7 +76,7 @@ impl Edge {
             edges: vec![address.to_string()],
             pin: identity.pin(),
         };
-        Self { listener, token, address }
+        Self { listener, token, address, _accepting: accepting }
     }
 
     async fn accept(&self, standing: Standing) -> Result<(Session, Control), HandshakeError> {
@@ -72,11 +91,11 @@ fn dialer(token: &Token) -> Dialer {
 }
 
 /// A session with both ends in this process: (edge, connector).
-async fn pair() -> (Edge, (Session, Control), (Session, Control)) {
-    let edge = Edge::start();
+async fn pair(over: Transport) -> (Edge, (Session, Control), (Session, Control)) {
+    let edge = Edge::start(over).await;
     let dialer = dialer(&edge.token);
     let (served, dialled) =
-        tokio::join!(edge.accept(Standing::Active), dialer.dial(edge.address, Role::Primary));
+        tokio::join!(edge.accept(Standing::Active), dialer.dial_over(over, edge.address, Role::Primary));
     (edge, served.unwrap(), dialled.unwrap())
 }
 
@@ -104,9 +123,8 @@ fn response(status: StatusCode) -> ResponseHead {
     ResponseHead { status, headers: HeaderMap::new(), body: BodyKind::Unknown }
 }
 
-#[tokio::test]
-async fn a_request_with_body_and_trailers_is_answered_with_interim_body_and_trailers() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn a_request_with_body_and_trailers_is_answered_with_interim_body_and_trailers(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     assert_eq!((edge.info().id, edge.info().tunnel_name.as_str()), (connector.info().id, "home"));
     let trailers = HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("x"))]);
 
@@ -146,9 +164,8 @@ async fn a_request_with_body_and_trailers_is_answered_with_interim_body_and_trai
     assert_eq!((edge.in_flight(), connector.in_flight()), (0, 0));
 }
 
-#[tokio::test]
-async fn a_dropped_half_is_an_abort_and_never_a_short_body() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn a_dropped_half_is_an_abort_and_never_a_short_body(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let (mut send, mut recv) = edge.open().await.unwrap();
     send.request(&request(), First::More).await.unwrap();
     let (mut answer, mut upload) = connector.accept().await.unwrap();
@@ -164,9 +181,8 @@ async fn a_dropped_half_is_an_abort_and_never_a_short_body() {
     assert_eq!(send.stopped().await, Some(AbortCode::Cancelled));
 }
 
-#[tokio::test]
-async fn abort_codes_travel_in_both_directions() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn abort_codes_travel_in_both_directions(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let (mut send, mut recv) = edge.open().await.unwrap();
     send.request(&request(), First::More).await.unwrap();
     let (mut answer, mut upload) = connector.accept().await.unwrap();
@@ -179,9 +195,8 @@ async fn abort_codes_travel_in_both_directions() {
     assert_eq!(send.data(Bytes::from_static(b"x")).await.unwrap_err().code(), AbortCode::TooLarge);
 }
 
-#[tokio::test]
-async fn hazard_125_a_malformed_stream_leaves_its_neighbours_alone() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn hazard_125_a_malformed_stream_leaves_its_neighbours_alone(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let (mut bad, _bad_recv) = edge.open().await.unwrap();
     // An answer where a request belongs.
     bad.response(&response(StatusCode::OK), First::Only(Bytes::new())).await.unwrap();
@@ -195,9 +210,8 @@ async fn hazard_125_a_malformed_stream_leaves_its_neighbours_alone() {
     assert_eq!(recv.frame().await.unwrap(), Frame::End);
 }
 
-#[tokio::test]
-async fn an_upgrade_becomes_raw_bytes_with_half_close() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn an_upgrade_becomes_raw_bytes_with_half_close(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let (mut send, mut recv) = edge.open().await.unwrap();
     let mut head = request();
     (head.upgrade, head.body) = (Some("websocket".to_owned()), BodyKind::None);
@@ -223,9 +237,8 @@ async fn an_upgrade_becomes_raw_bytes_with_half_close() {
     assert_eq!(from_origin.chunk().await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let (mut send, _recv) = edge.open().await.unwrap();
     send.request(&request(), First::More).await.unwrap();
     let (_answer, mut stalled) = connector.accept().await.unwrap();
@@ -242,9 +255,8 @@ async fn a_reader_who_stalls_stops_the_writer_and_not_the_neighbours() {
     while recv.frame().await.unwrap() != Frame::End {}
 }
 
-#[tokio::test]
-async fn many_streams_raise_the_limit_at_run_time() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn many_streams_raise_the_limit_at_run_time(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let mut held = Vec::new();
     for _ in 0..700 {
         let (mut send, recv) = timeout(Duration::from_secs(5), edge.open()).await.unwrap().unwrap();
@@ -254,9 +266,8 @@ async fn many_streams_raise_the_limit_at_run_time() {
     assert_eq!((edge.in_flight(), connector.in_flight()), (700, 700));
 }
 
-#[tokio::test]
-async fn control_messages_flow_both_ways() {
-    let (_edge, (_s1, mut edge), (_s2, mut connector)) = pair().await;
+async fn control_messages_flow_both_ways(over: Transport) {
+    let (_edge, (_s1, mut edge), (_s2, mut connector)) = pair(over).await;
     let routes = vec![Route::of_requests(1, "*")];
     let announce = Message::Announce { generation: 1, routes };
     connector.send(&announce).await.unwrap();
@@ -266,33 +277,32 @@ async fn control_messages_flow_both_ways() {
     assert_eq!(connector.recv().await.unwrap(), Some(answer));
 }
 
-#[tokio::test]
-async fn hazard_127_an_edge_with_another_key_is_never_spoken_to() {
-    let edge = Edge::start();
+async fn hazard_127_an_edge_with_another_key_is_never_spoken_to(over: Transport) {
+    let edge = Edge::start(over).await;
     let mut token = edge.token.clone();
     token.pin = EdgeIdentity::ephemeral().pin();
     let dialer = dialer(&token);
     let (served, dialled) =
-        tokio::join!(edge.accept(Standing::Active), dialer.dial(edge.address, Role::Primary));
+        tokio::join!(edge.accept(Standing::Active), dialer.dial_over(over, edge.address, Role::Primary));
     assert!(matches!(served, Err(HandshakeError::Connection(_))), "{served:?}");
     let error = dialled.unwrap_err();
     assert!(matches!(error, DialError::WrongEdge { .. }), "{error}");
     assert_eq!(error.retry(), Retry::Permanent);
 }
 
-#[tokio::test]
-async fn refusals_reach_the_connector_with_their_reason() {
+async fn refusals_reach_the_connector_with_their_reason(over: Transport) {
     for (standing, code) in
         [(Standing::Revoked, RefusalCode::Revoked), (Standing::Expired, RefusalCode::Expired)]
     {
-        let edge = Edge::start();
+        let edge = Edge::start(over).await;
         let dialer = dialer(&edge.token);
-        let (_, dialled) = tokio::join!(edge.accept(standing), dialer.dial(edge.address, Role::Primary));
+        let (_, dialled) =
+            tokio::join!(edge.accept(standing), dialer.dial_over(over, edge.address, Role::Primary));
         let Err(DialError::Refused { refused, .. }) = dialled else { panic!("refused") };
         assert_eq!((refused.code, refused.retry), (code, Retry::Permanent));
         assert!(refused.reason.contains("home"));
     }
-    let edge = Edge::start();
+    let edge = Edge::start(over).await;
     let dialer = dialer(&edge.token);
     let busy =
         Refused { code: RefusalCode::Draining, reason: "stopping".to_owned(), retry: Retry::Temporary };
@@ -304,20 +314,19 @@ async fn refusals_reach_the_connector_with_their_reason() {
             .handshake(&OneKey(edge.token.clone(), Standing::Active), |_| Err(busy.clone()))
             .await
     };
-    let (_, dialled) = tokio::join!(accept, dialer.dial(edge.address, Role::Primary));
+    let (_, dialled) = tokio::join!(accept, dialer.dial_over(over, edge.address, Role::Primary));
     assert_eq!(dialled.unwrap_err().retry(), Retry::Temporary);
 }
 
-#[tokio::test]
-async fn hazard_152_silence_is_noticed_within_three_seconds() {
-    let edge = Edge::start();
+async fn hazard_152_silence_is_noticed_within_three_seconds(over: Transport) {
+    let edge = Edge::start(over).await;
     let dialer = dialer(&edge.token);
     // The connector lives on a runtime of its own, which stops without a word, as a killed process does.
     let address = edge.address;
     let (frozen, is_frozen) = tokio::sync::oneshot::channel();
     let connector = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let session = runtime.block_on(dialer.dial(address, Role::Primary)).unwrap();
+        let session = runtime.block_on(dialer.dial_over(over, address, Role::Primary)).unwrap();
         std::mem::forget((session, runtime));
         frozen.send(()).unwrap();
     });
@@ -330,30 +339,28 @@ async fn hazard_152_silence_is_noticed_within_three_seconds() {
     assert!(session.is_suspected() && session.is_alive());
 }
 
-#[tokio::test]
-async fn an_address_where_nobody_listens_is_given_up() {
+async fn an_address_where_nobody_listens_is_given_up(over: Transport) {
     let (socket, _) = bind((Ipv4Addr::LOCALHOST, 0).into(), Reuse::Alone).unwrap();
-    let edge = Edge::start();
+    let edge = Edge::start(over).await;
     let dialer = dialer(&edge.token);
     let dialled =
-        timeout(Duration::from_secs(5), dialer.dial(socket.local_addr().unwrap(), Role::Primary)).await;
+        timeout(Duration::from_secs(5), dialer.dial_over(over, socket.local_addr().unwrap(), Role::Primary))
+            .await;
     let error = dialled.expect("long before a session would be given up").unwrap_err();
     assert!(matches!(error, DialError::Unreachable { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn closing_a_session_tells_the_peer_why() {
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+async fn closing_a_session_tells_the_peer_why(over: Transport) {
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     edge.close(CloseCode::Revoked, "revoked");
     assert_eq!(connector.closed().await, Closed::ByPeer(CloseCode::Revoked, "revoked".to_owned()));
     assert!(connector.accept().await.is_none() && !connector.is_alive());
     assert!(connector.open().await.is_err());
 }
 
-#[tokio::test]
-async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads() {
+async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads(over: Transport) {
     use crate::limits::{FIRST_STREAMS, FIRST_WINDOW_BYTES};
-    let (_edge, (edge, _), (connector, _)) = pair().await;
+    let (_edge, (edge, _), (connector, _)) = pair(over).await;
     let window = Bytes::from(vec![7; usize::try_from(FIRST_WINDOW_BYTES).unwrap()]);
     // Nobody reads: each stream's window fills, and the session's with them.
     let (mut told, mut others) = (JoinSet::new(), JoinSet::new());
@@ -387,6 +394,41 @@ async fn a_writer_that_waits_for_every_window_hears_that_nobody_reads() {
     {
         assert_eq!(told.unwrap(), Err(StreamError::Aborted(AbortCode::TooLarge)));
     }
+}
+
+macro_rules! over_each_carrier {
+    ($($test:ident,)*) => {
+        mod over_quic {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Transport::Quic).await;
+            })*
+        }
+
+        mod over_tcp {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Transport::Tcp).await;
+            })*
+        }
+    };
+}
+
+over_each_carrier! {
+    a_request_with_body_and_trailers_is_answered_with_interim_body_and_trailers,
+    a_dropped_half_is_an_abort_and_never_a_short_body,
+    abort_codes_travel_in_both_directions,
+    hazard_125_a_malformed_stream_leaves_its_neighbours_alone,
+    an_upgrade_becomes_raw_bytes_with_half_close,
+    a_reader_who_stalls_stops_the_writer_and_not_the_neighbours,
+    many_streams_raise_the_limit_at_run_time,
+    control_messages_flow_both_ways,
+    hazard_127_an_edge_with_another_key_is_never_spoken_to,
+    refusals_reach_the_connector_with_their_reason,
+    hazard_152_silence_is_noticed_within_three_seconds,
+    an_address_where_nobody_listens_is_given_up,
+    closing_a_session_tells_the_peer_why,
+    a_writer_that_waits_for_every_window_hears_that_nobody_reads,
 }
 
 /// Below three quarters of the streams that are allowed at first: more are not allowed then.

@@ -111,6 +111,21 @@ fn only_the_carrier_names_quinn_and_a_visitor_of_the_tests() {
     assert_eq!(named, Vec::<String>::new(), "only tunnel/src/carrier/quic* knows quinn");
 }
 
+#[test]
+fn of_the_tunnel_only_the_tcp_carrier_names_h2() {
+    let mut files = Vec::new();
+    sources(&root().join("tunnel"), &mut files);
+    let named: Vec<_> = files
+        .iter()
+        .filter(|file| {
+            tokens(&std::fs::read_to_string(file).unwrap()).iter().any(|token| token.is_word("h2"))
+        })
+        .map(|file| shown(file))
+        .filter(|file| !file.starts_with("tunnel/src/carrier/tcp"))
+        .collect();
+    assert_eq!(named, Vec::<String>::new(), "only tunnel/src/carrier/tcp* knows h2");
+}
+
 /// As soon as the straight lines of ARCHITECTURE.md are told in files, each of them must exist.
 #[test]
 fn each_file_of_the_straight_lines_exists() {

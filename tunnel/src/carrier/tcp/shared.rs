@@ -1,0 +1,377 @@
+//! What a connection's handles, its streams and its task share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use h2::client::SendRequest;
+use http::{Method, Request, Version};
+use parking_lot::Mutex;
+
+use super::room::{Piece, Room};
+use super::settings::MAX_WINDOW_BYTES;
+use super::socket::Meter;
+use super::stream::Stream;
+use crate::carrier::Closed;
+use crate::code::CloseCode;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) room: Arc<Room>,
+    pub(super) meter: Arc<Meter>,
+    /// Nanoseconds.
+    round_trip: AtomicU64,
+    /// What the connection's window is to be; 0: what it is.
+    window: AtomicU32,
+    bells: Mutex<Bells>,
+    /// Those that the library still has.
+    streams: Mutex<HashMap<u64, Arc<Stream>>>,
+    state: Mutex<State>,
+}
+
+/// Who the connection's task has to look after.
+#[derive(Debug, Default)]
+struct Bells {
+    rung: Vec<Arc<Stream>>,
+    is_nudged: bool,
+    /// None while the task looks: it will see what is added.
+    task: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct State {
+    closed: Option<Closed>,
+    /// What the peer is still to be told.
+    farewell: Option<(CloseCode, String)>,
+    /// The task is gone.
+    is_settled: bool,
+    /// At the edge.
+    opener: Option<SendRequest<Piece>>,
+    /// At the edge: how many streams the connector may have opened at once, and how many it has.
+    allowed: u32,
+    reversed: u32,
+    /// What the peer opened, for whoever accepts.
+    opened: VecDeque<Arc<Stream>>,
+    /// At the connector: what the edge has opened for it to use.
+    spares: VecDeque<Arc<Stream>>,
+    accepting: Vec<Waker>,
+    opening: Vec<Waker>,
+    ending: Vec<Waker>,
+}
+
+/// What a request is for: its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// What the two ends tell each other of the connection.
+    Notes,
+    /// A stream that the edge opens.
+    Stream,
+    /// One that the connector may use as its own.
+    Reverse,
+}
+
+impl Purpose {
+    const ALL: [Self; 3] = [Self::Notes, Self::Stream, Self::Reverse];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Notes => "/n",
+            Self::Stream => "/s",
+            Self::Reverse => "/r",
+        }
+    }
+
+    pub(super) fn of(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.path() == path)
+    }
+
+    pub(super) fn request(self) -> Request<()> {
+        // Somebody has to be named; the peer is known by its key.
+        let uri = http::Uri::builder().scheme("https").authority("c").path_and_query(self.path());
+        let request = Request::builder().version(Version::HTTP_2).method(Method::POST);
+        let uri = uri.build().expect("a path of two letters");
+        request.uri(uri).body(()).expect("it has no fields")
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        opener: Option<SendRequest<Piece>>,
+        room: Arc<Room>,
+        meter: Arc<Meter>,
+        round_trip: Duration,
+    ) -> Arc<Self> {
+        let shared = Self {
+            room,
+            meter,
+            round_trip: AtomicU64::new(0),
+            window: AtomicU32::new(0),
+            bells: Mutex::default(),
+            streams: Mutex::default(),
+            state: Mutex::new(State {
+                closed: None,
+                farewell: None,
+                is_settled: false,
+                opener,
+                allowed: 1,
+                reversed: 0,
+                opened: VecDeque::new(),
+                spares: VecDeque::new(),
+                accepting: Vec::new(),
+                opening: Vec::new(),
+                ending: Vec::new(),
+            }),
+        };
+        shared.set_round_trip(round_trip);
+        Arc::new(shared)
+    }
+
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_nanos(self.round_trip.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_round_trip(&self, round_trip: Duration) {
+        let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_receive_window(&self, bytes: u64) {
+        let bytes = u32::try_from(bytes).unwrap_or(MAX_WINDOW_BYTES).clamp(1, MAX_WINDOW_BYTES);
+        self.window.store(bytes, Ordering::Relaxed);
+        self.nudge();
+    }
+
+    pub(super) fn allow_streams(&self, count: u32) {
+        let mut state = self.state.lock();
+        if count > state.allowed {
+            state.allowed = count;
+            drop(state);
+            self.nudge();
+        }
+    }
+
+    pub(super) fn poll_open(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<Arc<Stream>, Closed>> {
+        let mut state = self.state.lock();
+        if let Some(closed) = &state.closed {
+            return Poll::Ready(Err(closed.clone()));
+        }
+        if state.opener.is_some() {
+            let opened = state.poll_ask(self, Purpose::Stream, cx);
+            wait(&mut state.opening, cx);
+            drop(state);
+            let stream = ready!(opened)?;
+            self.look_at(&stream);
+            return Poll::Ready(Ok(stream));
+        }
+        match state.spares.pop_front() {
+            Some(stream) => Poll::Ready(Ok(stream)),
+            None => {
+                wait(&mut state.opening, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Result<Arc<Stream>, Closed>> {
+        let mut state = self.state.lock();
+        if let Some(closed) = &state.closed {
+            return Poll::Ready(Err(closed.clone()));
+        }
+        if let Some(stream) = state.opened.pop_front() {
+            return Poll::Ready(Ok(stream));
+        }
+        wait(&mut state.accepting, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<Closed> {
+        let mut state = self.state.lock();
+        if let Some(closed) = &state.closed {
+            return Poll::Ready(closed.clone());
+        }
+        wait(&mut state.ending, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.is_settled {
+            return Poll::Ready(());
+        }
+        wait(&mut state.ending, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().closed.is_none()
+    }
+
+    /// Ends it from this side.
+    pub(super) fn close(&self, code: CloseCode, reason: &str) {
+        if self.lose(Closed::ByUs) {
+            self.state.lock().farewell = Some((code, reason.to_owned()));
+            self.nudge();
+        }
+    }
+
+    /// It has ended. False: it had before.
+    pub(super) fn lose(&self, closed: Closed) -> bool {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            return false;
+        }
+        state.closed = Some(closed.clone());
+        let unused = (std::mem::take(&mut state.opened), std::mem::take(&mut state.spares));
+        state.wake_all();
+        drop(state);
+        drop(unused);
+        self.all().iter().for_each(|stream| stream.lose(&closed));
+        true
+    }
+
+    /// Behind [`Shared::lose`]: the library may forget the streams.
+    pub(super) fn let_go(&self) {
+        let opener = self.state.lock().opener.take();
+        drop(opener);
+        self.all().iter().for_each(|stream| stream.let_go());
+        self.streams.lock().clear();
+        self.bells.lock().rung.clear();
+    }
+
+    pub(super) fn settle(&self) {
+        let mut state = self.state.lock();
+        state.is_settled = true;
+        state.wake_all();
+    }
+
+    fn all(&self) -> Vec<Arc<Stream>> {
+        self.streams.lock().values().cloned().collect()
+    }
+
+    pub(super) fn forget(&self, stream: u64) {
+        let gone = self.streams.lock().remove(&stream);
+        drop(gone);
+    }
+
+    // What follows is the task's.
+
+    pub(super) fn farewell(&self) -> Option<(CloseCode, String)> {
+        self.state.lock().farewell.take()
+    }
+
+    pub(super) fn window(&self) -> Option<u32> {
+        Some(self.window.swap(0, Ordering::Relaxed)).filter(|window| *window > 0)
+    }
+
+    /// At the edge: one more stream for the connector to open, if it may have one more.
+    pub(super) fn poll_spare(self: &Arc<Self>, cx: &mut Context<'_>) -> Option<Arc<Stream>> {
+        let mut state = self.state.lock();
+        if state.closed.is_some() || state.opener.is_none() || state.reversed >= state.allowed {
+            return None;
+        }
+        let Poll::Ready(Ok(stream)) = state.poll_ask(self, Purpose::Reverse, cx) else { return None };
+        state.reversed += 1;
+        Some(stream)
+    }
+
+    /// At the edge: one of those is over.
+    pub(super) fn spare_is_over(&self) {
+        self.state.lock().reversed -= 1;
+    }
+
+    /// The peer has opened it.
+    pub(super) fn opened(&self, stream: Arc<Stream>) {
+        let mut state = self.state.lock();
+        if state.closed.is_none() {
+            state.opened.push_back(stream);
+            state.accepting.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// At the connector: what the edge asked for.
+    pub(super) fn asked(&self, purpose: Purpose, stream: Arc<Stream>) {
+        if let Some(closed) = &self.state.lock().closed {
+            stream.lose(closed);
+            return stream.let_go();
+        }
+        self.streams.lock().insert(stream.number, Arc::clone(&stream));
+        if purpose == Purpose::Stream {
+            return self.opened(stream);
+        }
+        let mut state = self.state.lock();
+        state.spares.push_back(stream);
+        state.opening.drain(..).for_each(Waker::wake);
+    }
+
+    /// The library has something of a stream.
+    pub(super) fn ring(&self, stream: Arc<Stream>) {
+        let mut bells = self.bells.lock();
+        bells.rung.push(stream);
+        bells.wake();
+    }
+
+    /// The task has something else to look after.
+    fn nudge(&self) {
+        let mut bells = self.bells.lock();
+        bells.is_nudged = true;
+        bells.wake();
+    }
+
+    pub(super) fn rung(&self) -> Vec<Arc<Stream>> {
+        let mut bells = self.bells.lock();
+        bells.task = None;
+        bells.is_nudged = false;
+        std::mem::take(&mut bells.rung)
+    }
+
+    /// Whether there is nothing to look after; then the task is woken when there is.
+    pub(super) fn is_quiet(&self, cx: &Context<'_>) -> bool {
+        let mut bells = self.bells.lock();
+        let is_quiet = bells.rung.is_empty() && !bells.is_nudged;
+        bells.task = is_quiet.then(|| cx.waker().clone());
+        is_quiet
+    }
+
+    fn look_at(&self, stream: &Arc<Stream>) {
+        // Nothing can have come yet that breaks the protocol.
+        let _ = stream.pump();
+    }
+}
+
+impl Bells {
+    fn wake(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+}
+
+impl State {
+    fn poll_ask(
+        &mut self,
+        shared: &Arc<Shared>,
+        purpose: Purpose,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arc<Stream>, Closed>> {
+        let Some(opener) = &mut self.opener else { return Poll::Pending };
+        let broken = |error: h2::Error| Closed::Broken(error.to_string());
+        ready!(opener.poll_ready(cx)).map_err(broken)?;
+        let (answer, outgoing) = opener.send_request(purpose.request(), false).map_err(broken)?;
+        let stream = Stream::asked(shared, answer, outgoing);
+        shared.streams.lock().insert(stream.number, Arc::clone(&stream));
+        Poll::Ready(Ok(stream))
+    }
+
+    fn wake_all(&mut self) {
+        let all = self.accepting.drain(..).chain(self.opening.drain(..)).chain(self.ending.drain(..));
+        all.for_each(Waker::wake);
+    }
+}
+
+fn wait(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        waiting.push(cx.waker().clone());
+    }
+}
