@@ -109,7 +109,7 @@ impl Home {
             answers: self.challenges.clone(),
             end_of: Arc::new(|_| TlsEnd::Edge),
         };
-        let door = Door::new(Protocol::Https, secure, service, self.visitors.clone());
+        let door = Door::new(Protocol::Https, secure, service, self.visitors.clone(), None);
         HomeShard { door, room: Arc::clone(&self.room), requests }
     }
 }

@@ -8,6 +8,7 @@ use causeway_tunnel::carrier::{self, Reuse, UdpReport};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Listen;
+use crate::front::Public;
 use crate::status::Listening;
 
 /// A queue for bursts; the kernel caps it at net.core.somaxconn.
@@ -16,8 +17,7 @@ const BACKLOG: i32 = 4096;
 /// What one shard listens on.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    pub(crate) https: Vec<TcpListener>,
-    pub(crate) http: Vec<TcpListener>,
+    pub(crate) public: Public,
     pub(crate) tunnel: Vec<UdpSocket>,
     /// Connectors of the same process.
     pub(crate) within: Option<Network>,
@@ -59,8 +59,8 @@ pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listen
         }
         Ok(())
     };
-    tcp(&listen.https, "listen.https, --https", &mut listening.https, |s| &mut s.https, &mut all)?;
-    tcp(&listen.http, "listen.http, --http", &mut listening.http, |s| &mut s.http, &mut all)?;
+    tcp(&listen.https, "listen.https, --https", &mut listening.https, |s| &mut s.public.https, &mut all)?;
+    tcp(&listen.http, "listen.http, --http", &mut listening.http, |s| &mut s.public.http, &mut all)?;
     for &address in &listen.tunnel {
         let fail = |source| BindError { protocol: "UDP", address, key: "listen.tunnel, --tunnel", source };
         let mut address = address;
@@ -76,7 +76,33 @@ pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listen
         }
         listening.tunnel.push(address);
     }
+    for &address in &listening.tunnel {
+        if !listening.https.iter().any(|https| is_covered(address, *https)) {
+            beside(address, shards, &mut all);
+        }
+    }
     Ok((all, listening))
+}
+
+/// TCP on a tunnel's port, for connectors that UDP does not let through: they know this one number. Where somebody else has it
+/// they come by UDP, or not at all.
+fn beside(address: SocketAddr, shards: u16, all: &mut [Sockets]) {
+    for (index, sockets) in all.iter_mut().enumerate() {
+        match bind_tcp(address, sharing(shards, index)) {
+            Ok(socket) => sockets.public.tunnel.push(socket),
+            Err(error) => {
+                let mend = mend(&error);
+                tracing::warn!(%address, "connectors reach this edge by UDP alone: TCP on the tunnel's port cannot be had: {mend}");
+                return;
+            }
+        }
+    }
+}
+
+/// Whether who dials this address over TCP comes to that one.
+fn is_covered(address: SocketAddr, by: SocketAddr) -> bool {
+    let is_any = address.ip().is_unspecified() || by.ip().is_unspecified();
+    address.port() == by.port() && (is_any || address.ip() == by.ip())
 }
 
 /// How a socket stands to others on its port.
@@ -191,8 +217,12 @@ mod tests {
         let (shards, listening) = bind(&listen("127.0.0.1:0", "127.0.0.1:0"), 3).unwrap();
         assert_eq!(shards.len(), 3);
         for sockets in &shards {
-            assert_eq!(sockets.https[0].local_addr().unwrap(), listening.https[0]);
+            assert_eq!(sockets.public.https[0].local_addr().unwrap(), listening.https[0]);
             assert_eq!(sockets.tunnel[0].local_addr().unwrap(), listening.tunnel[0]);
+            assert_eq!(sockets.public.tunnel[0].local_addr().unwrap(), listening.tunnel[0]);
         }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let (shards, _) = bind(&listen(&port, &port), 1).unwrap();
+        assert!(shards[0].public.tunnel.is_empty(), "visitors and connectors share one");
     }
 }

@@ -9,6 +9,7 @@ use causeway_acme::Answers;
 use causeway_daemon::drain::Drain;
 use causeway_daemon::limits::raise_nofile;
 use causeway_tunnel::flow::Budget;
+use causeway_tunnel::listen::Doorway;
 use causeway_tunnel::{Host, Pin};
 
 use crate::certified::Certified;
@@ -34,6 +35,15 @@ use causeway_front::tls::{DevAuthority, PemFiles, PemSources, Tls};
 
 /// Open files that are not visitors' connections: sockets, sessions, store, log.
 const RESERVED_FILES: u64 = 256;
+
+/// The sockets of one shard that take connections over TCP, by what is spoken there.
+#[derive(Debug, Default)]
+pub(crate) struct Public {
+    pub(crate) https: Vec<TcpListener>,
+    pub(crate) http: Vec<TcpListener>,
+    /// Where connectors come that UDP does not let through, and no visitors.
+    pub(crate) tunnel: Vec<TcpListener>,
+}
 
 /// What all shards' public listeners share.
 #[derive(Clone)]
@@ -176,15 +186,18 @@ impl Front {
         &self,
         shard: &Arc<Shard>,
         service: &Arc<Service<Arc<Shard>>>,
-        https: Vec<TcpListener>,
-        http: Vec<TcpListener>,
+        sockets: Public,
+        tunnels: &Doorway,
     ) -> io::Result<()> {
-        for (protocol, listeners) in [(Protocol::Https, https), (Protocol::Http, http)] {
+        let Public { https, http, tunnel } = sockets;
+        for (protocol, listeners) in
+            [(Protocol::Https, https), (Protocol::Http, http), (Protocol::Tunnel, tunnel)]
+        {
             if listeners.is_empty() {
                 continue;
             }
             let (secure, visitors) = (self.secure.clone(), self.visitors.clone());
-            let door = Door::new(protocol, secure, Arc::clone(service), visitors);
+            let door = Door::new(protocol, secure, Arc::clone(service), visitors, Some(tunnels.clone()));
             for listener in listeners {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 let accepting = listen::serve(listener, Arc::clone(&door), Arc::clone(&self.room));

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use causeway_front::metrics::{ReasonLabels, Visitors};
+use causeway_tunnel::Transport;
 
 pub(crate) use passing::PassingMetrics;
 pub(crate) use route::RouteMetrics;
@@ -32,6 +33,7 @@ pub(crate) struct Metrics {
     sessions_suspected: Family<TunnelLabels, Gauge>,
     session_suspicions: Family<TunnelLabels, Counter>,
     sessions_given_up: Family<ReasonLabels, Counter>,
+    sessions_begun: Family<CarrierLabels, Counter>,
     handshakes_refused: Family<ReasonLabels, Counter>,
     names_refused: Family<TunnelLabels, Counter>,
     unrouted: Family<ReasonLabels, Counter>,
@@ -44,6 +46,11 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TunnelLabels {
     tunnel: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CarrierLabels {
+    carrier: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -143,6 +150,11 @@ impl Metrics {
             self.sessions_given_up.clone(),
         );
         edge.register(
+            "sessions_begun",
+            "Sessions that came up, by their carrier",
+            self.sessions_begun.clone(),
+        );
+        edge.register(
             "handshakes_refused",
             "Connectors that were turned away",
             self.handshakes_refused.clone(),
@@ -180,6 +192,11 @@ impl Metrics {
 
     pub(crate) fn retry(&self, tunnel: &str) {
         self.retries.get_or_create(&TunnelLabels { tunnel: tunnel.to_owned() }).inc();
+    }
+
+    pub(crate) fn session_begun(&self, over: Option<Transport>) {
+        let carrier = over.map_or("process", Transport::as_str);
+        self.sessions_begun.get_or_create(&CarrierLabels { carrier }).inc();
     }
 
     pub(crate) fn handshake_refused(&self, reason: &'static str) {

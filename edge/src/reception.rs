@@ -16,7 +16,9 @@ use causeway_tunnel::handshake::{Authority, KnownKey, Proved};
 use causeway_tunnel::limits::MAX_TOLD_GRANTS;
 use causeway_tunnel::listen::{HandshakeError, Stranger};
 use causeway_tunnel::message::{RefusalCode, Refused, Retry};
-use causeway_tunnel::{CloseCode, Control, ControlError, Granted, KeyId, Message, Route, TunnelId};
+use causeway_tunnel::{
+    CloseCode, Control, ControlError, Granted, KeyId, Message, Route, Transport, TunnelId,
+};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -51,9 +53,11 @@ async fn greet(shard: &Shard, stranger: Stranger) -> Option<(Joined, Control)> {
         (Ok((session, control)), Some(key)) => {
             let live = Arc::new(Live::new(Session::Causeway(session), key));
             shard.registry.join(&live);
+            shard.registry.metrics().session_begun(live.session.transport());
             let info = live.session.info();
             tracing::info!(session = %info.id, tunnel = info.tunnel_name, connector = %info.connector, role = ?info.role,
-                %remote, host = info.peer_host, software = info.peer_software, "session up");
+                %remote, carrier = live.session.transport().map(Transport::as_str), host = info.peer_host, software = info.peer_software,
+                "session up");
             shard.note(Note::Seen(info.tunnel));
             return Some((Joined { shard_registry: Arc::clone(&shard.registry), live }, control));
         }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use causeway_tunnel::TlsEnd;
+use causeway_tunnel::{TlsEnd, Transport};
 use serde::{Deserialize, Serialize};
 
 use crate::certified::Certified;
@@ -151,6 +151,9 @@ pub struct SessionStatus {
     pub since: i64,
     pub in_flight: usize,
     pub rtt_milliseconds: f64,
+    /// What it goes over; none: it does not leave the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Transport>,
     /// The largest packet that the way is known to take, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_mtu: Option<u16>,
@@ -284,6 +287,7 @@ fn session_status(session: &Session) -> SessionStatus {
         since: wall(info.since),
         in_flight: session.in_flight(),
         rtt_milliseconds: session.rtt().as_secs_f64() * 1e3,
+        carrier: session.transport(),
         path_mtu: session.path_mtu(),
         suspected: session.is_suspected(),
     }

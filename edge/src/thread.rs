@@ -83,7 +83,7 @@ fn listen(
     let of = listen::Shard { index: u32::from(shard.index), count: u32::from(count) };
     let service = front.service(shard);
     let guests = front.guests(&service);
-    let tunnels = Tunnels::open(shard, sockets.tunnel, sockets.within, identity, of, guests)?;
-    front.listen(shard, &service, sockets.https, sockets.http)?;
+    let (tunnels, doorway) = Tunnels::open(shard, sockets.tunnel, sockets.within, identity, of, guests)?;
+    front.listen(shard, &service, sockets.public, &doorway)?;
     Ok(tunnels)
 }

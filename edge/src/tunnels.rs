@@ -1,4 +1,5 @@
-//! The door of the UDP ports, whose QUIC connections are told apart by their ALPN, and of connectors in this process.
+//! The door of the UDP ports, whose QUIC connections are told apart by their ALPN, of connectors that the public door found over
+//! TCP, and of those in this process.
 
 use std::io;
 use std::net::UdpSocket;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use causeway_daemon::tls::provider;
 use causeway_tunnel::carrier::ALPN as TUNNEL;
 use causeway_tunnel::carrier::memory::Network;
-use causeway_tunnel::listen::{self, Knock, Listener};
+use causeway_tunnel::listen::{self, Doorway, Knock, Listener};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
 
@@ -26,10 +27,10 @@ pub(crate) struct Tunnels(Vec<Arc<Listener>>);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Tunnels {
-    /// Takes connections from now on. Must be called within the shard's runtime.
+    /// Takes connections from now on, also those that are brought through the doorway. Must be called within the shard's runtime.
     ///
     /// # Errors
-    /// When a socket cannot be watched.
+    /// When a socket cannot be watched, or the identity's key not be used.
     pub(crate) fn open(
         shard: &Arc<Shard>,
         sockets: Vec<UdpSocket>,
@@ -37,7 +38,7 @@ impl Tunnels {
         identity: &EdgeIdentity,
         of: listen::Shard,
         guests: Option<Guests<Arc<Shard>>>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Doorway)> {
         let guests = guests.map(Arc::new);
         let mut listeners = Vec::new();
         for socket in sockets {
@@ -48,6 +49,9 @@ impl Tunnels {
                 None => Listener::new(socket, tunnels, provider(), of)?,
             });
         }
+        let (over_tcp, doorway) =
+            Listener::over_tcp(Certificates::of(identity), provider(), of).map_err(io::Error::other)?;
+        listeners.push(over_tcp);
         listeners.extend(within.map(|network| Listener::within(&network, of)));
         let configured = |listener: Listener| {
             Arc::new(listener.with_budget(shard.budget.clone()).with_congestion(shard.congestion))
@@ -57,7 +61,7 @@ impl Tunnels {
             let connections = take(Arc::clone(shard), Arc::clone(listener), guests.clone());
             drop(shard.drain.spawn_service("tunnel listener", connections));
         }
-        Ok(Self(listeners))
+        Ok((Self(listeners), doorway))
     }
 
     /// Ends all connections.

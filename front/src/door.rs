@@ -4,9 +4,10 @@
 //!   TCP, HTTP port ───────────────────────┬→ Plain ───────→ http::h1
 //!   TCP, HTTPS port ─ first words, kept ──┼→ Visitor ─────→ tls ─ http::h1 | http::h2
 //!                                         ├→ Challenge      an authority, shown what it looks for
-//!                                         ├→ Tunnel         refused: no carrier over TCP yet
+//!                                         ├→ Tunnel ──────→ the tunnel's listener, its TLS unbroken
 //!                                         ├→ PassThrough ─→ door::passing ─ core, unread
 //!                                         └→ Cleartext ───→ is told the right address
+//!   TCP, tunnel's port ─ first words, kept ─→ Tunnel, and nobody else
 //!   UDP ─ ALPN (door::tunnels) ────────────┬→ Tunnel ──────→ reception
 //!                                         └→ Guest ───────→ door::guests ─ http::h3
 //! ```
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_acme::Answers;
+use causeway_tunnel::listen::Doorway;
 use causeway_tunnel::{Host, TlsEnd};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -44,6 +46,8 @@ use arrival::Arrival;
 pub enum Protocol {
     Http,
     Https,
+    /// Connectors, and no visitors.
+    Tunnel,
 }
 
 /// What all doors of the process share.
@@ -68,6 +72,8 @@ pub struct Door<H> {
     pub accepted: Counter,
     pub open: Gauge,
     metrics: Visitors,
+    /// Where connectors go. None: they are turned away.
+    tunnels: Option<Doorway>,
 }
 
 /// Between probes of a silent connection, and how long data may stay unacknowledged (hazard 171).
@@ -90,15 +96,22 @@ impl<H> std::fmt::Debug for Door<H> {
 }
 
 impl<H: Handler> Door<H> {
-    pub fn new(protocol: Protocol, secure: Secure, service: Arc<Service<H>>, metrics: Visitors) -> Arc<Self> {
+    pub fn new(
+        protocol: Protocol,
+        secure: Secure,
+        service: Arc<Service<H>>,
+        metrics: Visitors,
+        tunnels: Option<Doorway>,
+    ) -> Arc<Self> {
         let listener = match protocol {
             Protocol::Http => "http",
             Protocol::Https => "https",
+            Protocol::Tunnel => "tunnel",
         };
         let labels = ListenerLabels { listener };
         let accepted = metrics.accepted.get_or_create_owned(&labels);
         let open = metrics.open.get_or_create_owned(&labels);
-        Arc::new(Self { protocol, secure, service, accepted, open, metrics })
+        Arc::new(Self { protocol, secure, service, accepted, open, metrics, tunnels })
     }
 
     /// Serves one connection to its end.
@@ -114,7 +127,17 @@ impl<H: Handler> Door<H> {
                 // A future of its own: those whose TLS ends here need not hold room for it.
                 Box::pin(passing::serve(stream, hello, (name, end), addr, &household, &service)).await;
             }
+            Some(Arrival::Tunnel(hello)) if self.tunnels.is_some() => self.hand_over(hello, stream, addr),
             Some(arrival) => self.lead(arrival, stream, addr, until, household).await,
+        }
+    }
+
+    /// A connector is no visitor from here on, and holds nobody's place.
+    fn hand_over(&self, hello: TlsHello, stream: TcpStream, addr: SocketAddr) {
+        let is_taken =
+            self.tunnels.as_ref().is_some_and(|tunnels| tunnels.enter(stream, hello.into_bytes(), addr));
+        if !is_taken {
+            self.refused("too many connectors");
         }
     }
 
@@ -161,7 +184,7 @@ impl<H: Handler> Door<H> {
             Arrival::Tunnel(hello) => {
                 self.refused("connector over TCP");
                 let asked_for = hello.name();
-                tracing::debug!(remote = %addr, ?asked_for, "refusing a connector that came over TCP: UDP alone carries tunnels");
+                tracing::debug!(remote = %addr, ?asked_for, "refusing a connector: no tunnel ends here");
                 let _ = self.in_time(until, Alert::NoApplicationProtocol.send(&mut stream)).await;
             }
             Arrival::PassThrough(..) => {
@@ -177,6 +200,14 @@ impl<H: Handler> Door<H> {
             return Some(Arrival::Plain);
         }
         match self.in_time(until, Spoken::read(stream)).await? {
+            Ok(spoken) if self.protocol == Protocol::Tunnel => {
+                let tunnel = Arrival::of_tunnel(spoken);
+                if tunnel.is_none() {
+                    self.refused("not a connector");
+                    let _ = self.in_time(until, Alert::NoApplicationProtocol.send(stream)).await;
+                }
+                tunnel
+            }
             Ok(spoken) => {
                 let answer = |name: &Host| self.secure.answers.tls(name);
                 Some(Arrival::of(spoken, answer, |name| (self.secure.end_of)(name)))

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use causeway_tunnel::{
     AbortCode, CloseCode, Closed, First, Frame, OpenError, Opening, Passage, RawRecv, RawSend, RecvStream,
-    RequestHead, ResponseEvent, SendStream, SessionInfo, StreamError, Watch,
+    RequestHead, ResponseEvent, SendStream, SessionInfo, StreamError, Transport, Watch,
 };
 use http::HeaderMap;
 
@@ -153,6 +153,13 @@ impl Session {
     pub fn close(&self, code: CloseCode, reason: &str) {
         match self {
             Self::Causeway(session) => session.close(code, reason),
+        }
+    }
+
+    /// What it goes over; `None` when it does not leave the process.
+    pub fn transport(&self) -> Option<Transport> {
+        match self {
+            Self::Causeway(session) => session.transport(),
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) enum Arrival {
     Cleartext(Vec<u8>),
     /// A visitor whose TLS ends here.
     Visitor(TlsHello),
-    /// A connector whose way by UDP is barred.
+    /// A connector whose way by UDP is barred, or slow.
     Tunnel(TlsHello),
     /// An authority that looks whether we have a name, and what we show it.
     Challenge(TlsHello, Arc<ServerConfig>),
@@ -27,6 +27,14 @@ pub(super) enum Arrival {
 }
 
 impl Arrival {
+    /// On a port for connectors alone.
+    pub(super) fn of_tunnel(spoken: Spoken) -> Option<Self> {
+        match spoken {
+            Spoken::Tls(hello) if hello.prefers(TUNNEL) => Some(Self::Tunnel(hello)),
+            _ => None,
+        }
+    }
+
     /// On the port for HTTPS. `answers`: what an authority is shown that we asked to look at this name. `end_of`: where TLS of
     /// this name ends.
     pub(super) fn of(

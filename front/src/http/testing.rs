@@ -325,7 +325,7 @@ impl Front {
         let answers = causeway_acme::Answers::default();
         let secure = Secure { tls, handshake_timeout, answers, end_of };
         let visitors = Visitors::default();
-        let door = Door::new(protocol, secure, Arc::clone(&service), visitors.clone());
+        let door = Door::new(protocol, secure, Arc::clone(&service), visitors.clone(), None);
         drop(drain.spawn("listener", listen::serve(listener, door, room)));
         Self {
             addr,

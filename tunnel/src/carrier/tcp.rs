@@ -59,7 +59,7 @@ struct Handle {
 
 /// What waits for the library at first; [`Connection::set_send_window`] says better.
 const FIRST_ROOM_BYTES: usize = 32 * 1024;
-/// Less would stall a fast line while a writer is being woken; more is only a queue before that of the kernel.
+/// More is only a queue before that of the kernel, and much less a stall.
 const ROOM_BYTES: std::ops::RangeInclusive<u64> = 32 * 1024..=256 * 1024;
 
 impl Connection {
@@ -131,7 +131,7 @@ impl Connection {
 
     pub(super) fn set_send_window(&self, bytes: u64) {
         let bytes = bytes.clamp(*ROOM_BYTES.start(), *ROOM_BYTES.end());
-        self.0.shared.room.resize(usize::try_from(bytes).unwrap_or(FIRST_ROOM_BYTES));
+        self.0.shared.room.set_most(usize::try_from(bytes).unwrap_or(FIRST_ROOM_BYTES));
     }
 
     pub(super) fn set_receive_window(&self, bytes: u64) {
@@ -143,11 +143,11 @@ impl Connection {
     }
 
     pub(super) async fn settled(&self) {
-        std::future::poll_fn(|cx| self.0.shared.poll_settled(cx)).await;
+        self.0.shared.settled().await;
     }
 
     pub(super) async fn closed(&self) -> Closed {
-        std::future::poll_fn(|cx| self.0.shared.poll_closed(cx)).await
+        self.0.shared.closed().await
     }
 
     pub(super) fn is_open(&self) -> bool {

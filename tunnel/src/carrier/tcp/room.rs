@@ -1,9 +1,11 @@
 //! What was handed to the h2 library and not yet to TLS: bounded for all streams of a connection together. The library itself keeps
-//! as much as it is given.
+//! as much as it is given, and takes its streams in turn: what comes before what else is decided by who gets room. So there is as
+//! much as the path takes while a writer is woken, and no more.
 
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
@@ -17,18 +19,38 @@ pub(super) struct Room(Mutex<State>);
 #[derive(Debug)]
 struct State {
     size: usize,
+    /// What it may grow to.
+    most: usize,
     used: usize,
     waiting: Vec<Waker>,
+    /// What has left since, and whether somebody had to wait meanwhile.
+    left: usize,
+    since: Instant,
+    was_full: bool,
 }
 
+/// Less would stall a fast path while a writer is woken.
+const LEAST_BYTES: usize = 32 * 1024;
+/// What the path takes in so much time is enough.
+const AHEAD: Duration = Duration::from_millis(25);
+
 impl Room {
-    pub(super) fn new(size: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { size, used: 0, waiting: Vec::new() })))
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            size: most,
+            most,
+            used: 0,
+            waiting: Vec::new(),
+            left: 0,
+            since: Instant::now(),
+            was_full: false,
+        })))
     }
 
-    pub(super) fn resize(&self, size: usize) {
+    pub(super) fn set_most(&self, most: usize) {
         let mut state = self.0.lock();
-        state.size = size;
+        state.size = if most > state.most { most } else { state.size.min(most) };
+        state.most = most;
         state.wake();
     }
 
@@ -41,6 +63,7 @@ impl Room {
         if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             state.waiting.push(cx.waker().clone());
         }
+        state.was_full = true;
         Poll::Pending
     }
 
@@ -52,11 +75,26 @@ impl Room {
     fn give_back(&self, bytes: usize) {
         let mut state = self.0.lock();
         state.used -= bytes;
+        state.left += bytes;
+        if state.left >= state.size {
+            state.follow(Instant::now());
+        }
         state.wake();
     }
 }
 
 impl State {
+    /// A room's worth has left: how fast that was says how much is enough, if there was always more.
+    fn follow(&mut self, now: Instant) {
+        let took = now.saturating_duration_since(self.since).max(Duration::from_micros(1));
+        if self.was_full {
+            let ahead = self.left as u128 * AHEAD.as_micros() / took.as_micros();
+            let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+            self.size = ahead.clamp(LEAST_BYTES.min(self.most), self.most);
+        }
+        (self.left, self.since, self.was_full) = (0, now, false);
+    }
+
     fn wake(&mut self) {
         if self.used < self.size {
             self.waiting.drain(..).for_each(Waker::wake);
@@ -145,5 +183,21 @@ mod tests {
         drop(piece);
         let state = room.0.lock();
         assert_eq!((state.used, state.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn it_is_as_large_as_the_path_is_fast() {
+        let room = Room::new(256 * 1024);
+        let mut state = room.0.lock();
+        let mut leaves = |bytes: usize, ms: u64| {
+            state.left = bytes;
+            state.was_full = true;
+            let now = state.since + Duration::from_millis(ms);
+            state.follow(now);
+            state.size
+        };
+        assert_eq!(leaves(256 * 1024, 100), 64 * 1024, "20 Mbit/s");
+        assert_eq!(leaves(64 * 1024, 500), LEAST_BYTES, "1 Mbit/s");
+        assert_eq!(leaves(32 * 1024, 1), 256 * 1024, "250 Mbit/s");
     }
 }

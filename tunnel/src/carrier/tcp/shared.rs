@@ -9,6 +9,7 @@ use std::time::Duration;
 use h2::client::SendRequest;
 use http::{Method, Request, Version};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::room::{Piece, Room};
 use super::settings::MAX_WINDOW_BYTES;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     /// Those that the library still has.
     streams: Mutex<HashMap<u64, Arc<Stream>>>,
     state: Mutex<State>,
+    /// It was closed, or its task has gone.
+    ended: Notify,
 }
 
 /// Who the connection's task has to look after.
@@ -58,7 +61,6 @@ struct State {
     spares: VecDeque<Arc<Stream>>,
     accepting: Vec<Waker>,
     opening: Vec<Waker>,
-    ending: Vec<Waker>,
 }
 
 /// What a request is for: its path.
@@ -121,8 +123,8 @@ impl Shared {
                 spares: VecDeque::new(),
                 accepting: Vec::new(),
                 opening: Vec::new(),
-                ending: Vec::new(),
             }),
+            ended: Notify::new(),
         };
         shared.set_round_trip(round_trip);
         Arc::new(shared)
@@ -158,10 +160,14 @@ impl Shared {
             return Poll::Ready(Err(closed.clone()));
         }
         if state.opener.is_some() {
-            let opened = state.poll_ask(self, Purpose::Stream, cx);
-            wait(&mut state.opening, cx);
+            let Poll::Ready(opened) = state.poll_ask(self, Purpose::Stream, cx) else {
+                wait(&mut state.opening, cx);
+                return Poll::Pending;
+            };
+            // The library wakes one of those who wait.
+            state.opening.drain(..).for_each(Waker::wake);
             drop(state);
-            let stream = ready!(opened)?;
+            let stream = opened?;
             self.look_at(&stream);
             return Poll::Ready(Ok(stream));
         }
@@ -186,22 +192,23 @@ impl Shared {
         Poll::Pending
     }
 
-    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<Closed> {
-        let mut state = self.state.lock();
-        if let Some(closed) = &state.closed {
-            return Poll::Ready(closed.clone());
-        }
-        wait(&mut state.ending, cx);
-        Poll::Pending
+    pub(super) async fn closed(&self) -> Closed {
+        self.until(|state| state.closed.clone()).await
     }
 
-    pub(super) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.is_settled {
-            return Poll::Ready(());
+    /// Waits until its task is gone.
+    pub(super) async fn settled(&self) {
+        self.until(|state| state.is_settled.then_some(())).await;
+    }
+
+    async fn until<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+        loop {
+            let changed = self.ended.notified();
+            if let Some(found) = look(&self.state.lock()) {
+                return found;
+            }
+            changed.await;
         }
-        wait(&mut state.ending, cx);
-        Poll::Pending
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -224,9 +231,11 @@ impl Shared {
         }
         state.closed = Some(closed.clone());
         let unused = (std::mem::take(&mut state.opened), std::mem::take(&mut state.spares));
-        state.wake_all();
+        let waiting = (std::mem::take(&mut state.accepting), std::mem::take(&mut state.opening));
         drop(state);
         drop(unused);
+        waiting.0.into_iter().chain(waiting.1).for_each(Waker::wake);
+        self.ended.notify_waiters();
         self.all().iter().for_each(|stream| stream.lose(&closed));
         true
     }
@@ -241,9 +250,8 @@ impl Shared {
     }
 
     pub(super) fn settle(&self) {
-        let mut state = self.state.lock();
-        state.is_settled = true;
-        state.wake_all();
+        self.state.lock().is_settled = true;
+        self.ended.notify_waiters();
     }
 
     fn all(&self) -> Vec<Arc<Stream>> {
@@ -362,11 +370,6 @@ impl State {
         let stream = Stream::asked(shared, answer, outgoing);
         shared.streams.lock().insert(stream.number, Arc::clone(&stream));
         Poll::Ready(Ok(stream))
-    }
-
-    fn wake_all(&mut self) {
-        let all = self.accepting.drain(..).chain(self.opening.drain(..)).chain(self.ending.drain(..));
-        all.for_each(Waker::wake);
     }
 }
 
