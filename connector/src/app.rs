@@ -142,7 +142,7 @@ impl App {
             edges
         };
         let admin_address = admin_address.or(config.metrics);
-        let (grace, congestion) = (config.grace, config.congestion);
+        let (grace, congestion, carriers) = (config.grace, config.congestion, config.carriers);
         let stalls = Stalls::new(budget.clone(), metrics.bodies_evicted.clone());
         let at_home = config.home.clone();
         let tls = certificates::from_files(&at_home)?;
@@ -186,7 +186,8 @@ impl App {
             board: Arc::clone(&board),
             started: Instant::now(),
         });
-        let edges: Vec<Arc<Edge>> = names.into_iter().map(|name| Arc::new(Edge::new(name))).collect();
+        let edges: Vec<Arc<Edge>> =
+            names.into_iter().map(|name| Arc::new(Edge::new(name, carriers))).collect();
 
         // The view knows the admin address, and the admin server shows the view.
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);

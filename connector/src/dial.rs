@@ -9,12 +9,13 @@ use std::time::Duration;
 use causeway_daemon::backoff::Backoff;
 use causeway_tunnel::dial::{DialError, Dialer};
 use causeway_tunnel::message::Retry;
-use causeway_tunnel::{Control, Role, Session};
+use causeway_tunnel::{Control, Role, Session, Transport};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::carriers::{Carriers, Need, Protocol};
 use crate::failure::chain;
 use crate::metrics::Metrics;
 
@@ -27,6 +28,9 @@ pub(crate) struct EdgeName {
     last_good: Mutex<Vec<SocketAddr>>,
     /// The last failure, for `status`; cleared by a session.
     pub(crate) trouble: Mutex<Option<String>>,
+    pub(crate) carriers: Carriers,
+    /// What the last session went over.
+    over: Mutex<Option<Transport>>,
 }
 
 /// An attempt that failed.
@@ -38,8 +42,34 @@ struct Attempt {
 }
 
 impl EdgeName {
-    pub(crate) fn new(name: String) -> Self {
-        Self { name, last_good: Mutex::default(), trouble: Mutex::default() }
+    pub(crate) fn new(name: String, carriers: Carriers) -> Self {
+        Self {
+            name,
+            last_good: Mutex::default(),
+            trouble: Mutex::default(),
+            carriers,
+            over: Mutex::default(),
+        }
+    }
+
+    /// Takes note of what a session goes over, and says when that has changed.
+    pub(crate) fn went_over(&self, transport: Option<Transport>) {
+        let before = std::mem::replace(&mut *self.over.lock(), transport);
+        match (before, transport) {
+            (Some(Transport::Tcp), Some(Transport::Quic)) => {
+                tracing::info!(edge = self.name, "QUIC comes through again: sessions go over it");
+            }
+            (None | Some(Transport::Quic), Some(Transport::Tcp))
+                if self.carriers.protocol == Protocol::Auto =>
+            {
+                tracing::warn!(
+                    edge = self.name,
+                    "QUIC does not come through, and sessions go over TCP: check that UDP to the edge's tunnel port is not blocked; trying QUIC again every {} s",
+                    self.carriers.probe_every.as_secs()
+                );
+            }
+            _ => {}
+        }
     }
 
     /// Resolves anew at each dial.
@@ -71,28 +101,44 @@ impl EdgeName {
     /// # Errors
     /// In words for that person.
     pub(crate) async fn try_once(&self, dialer: &Dialer, role: Role) -> Result<(Session, Control), String> {
-        self.attempt(dialer, role).await.map_err(|attempt| attempt.text)
+        let plan = self.carriers.plan(*self.over.lock(), Need::First);
+        self.attempt(dialer, role, &plan).await.map_err(|attempt| attempt.text)
     }
 
-    /// One attempt: all addresses, each a little after the other; the first session wins.
-    async fn attempt(&self, dialer: &Dialer, role: Role) -> Result<(Session, Control), Attempt> {
+    /// Whether QUIC comes through: one attempt over it alone.
+    pub(crate) async fn try_quic(&self, dialer: &Dialer, role: Role) -> Result<(Session, Control), String> {
+        let quic = [(Transport::Quic, Duration::ZERO)];
+        self.attempt(dialer, role, &quic).await.map_err(|attempt| attempt.text)
+    }
+
+    /// One attempt: all addresses, each a little after the other, over each carrier; the first session wins.
+    async fn attempt(
+        &self,
+        dialer: &Dialer,
+        role: Role,
+        plan: &[(Transport, Duration)],
+    ) -> Result<(Session, Control), Attempt> {
         let addresses = self.addresses().await?;
         let mut dials = FuturesUnordered::new();
         for (index, address) in (0_u32..).zip(addresses) {
-            dials.push(async move {
-                sleep(NEXT_ADDRESS_AFTER * index).await;
-                dialer.dial(address, role).await
-            });
+            for &(transport, head_start) in plan {
+                dials.push(async move {
+                    sleep(NEXT_ADDRESS_AFTER * index + head_start).await;
+                    (transport, dialer.dial_over(transport, address, role).await)
+                });
+            }
         }
         let mut worst: Option<Attempt> = None;
-        while let Some(dialled) = dials.next().await {
+        while let Some((transport, dialled)) = dials.next().await {
             match dialled {
                 Ok(session) => return Ok(session),
                 Err(error) => {
-                    let attempt =
-                        Attempt { text: chain(&error), outcome: outcome(&error), retry: error.retry() };
-                    // A refusal says more than a silence.
-                    if worst.as_ref().is_none_or(|worst| worst.retry == Retry::Temporary) {
+                    // On the TCP port of that number somebody else may listen.
+                    let is_elsewhere = transport != plan[0].0 && !matches!(error, DialError::Refused { .. });
+                    let retry = if is_elsewhere { Retry::Temporary } else { error.retry() };
+                    let attempt = Attempt { text: chain(&error), outcome: outcome(&error), retry };
+                    // A refusal says more than a silence, and what was tried first more than what stands in for it.
+                    if worst.is_none() || attempt.retry == Retry::Permanent {
                         worst = Some(attempt);
                     }
                 }
@@ -111,6 +157,7 @@ pub(crate) async fn until_connected(
     edge: &EdgeName,
     dialer: &Dialer,
     role: Role,
+    need: Need,
     metrics: &Metrics,
 ) -> (Session, Control) {
     let begun = Instant::now();
@@ -122,10 +169,12 @@ pub(crate) async fn until_connected(
         tokio::select! {
             biased;
             Some(attempt) = attempts.next(), if !attempts.is_empty() => match attempt {
-                Ok(session) => {
+                Ok(dialled) => {
+                    let (session, control): (Session, Control) = dialled;
                     *edge.trouble.lock() = None;
                     metrics.dialled("connected");
-                    return session;
+                    edge.went_over(session.transport());
+                    return (session, control);
                 }
                 Err(Attempt { text, outcome, retry }) => {
                     metrics.dialled(outcome);
@@ -138,7 +187,8 @@ pub(crate) async fn until_connected(
                 }
             },
             () = sleep_until(next), if attempts.len() < MAX_OVERLAP => {
-                attempts.push(edge.attempt(dialer, role));
+                let plan = edge.carriers.plan(*edge.over.lock(), need);
+                attempts.push(async move { edge.attempt(dialer, role, &plan).await });
                 let is_long = begun.elapsed() > LONG_OUTAGE;
                 let pause = if is_long { &mut long } else { &mut backoff }.next(&mut rand::rng());
                 next = Instant::now() + pause;

@@ -15,6 +15,7 @@ pub mod status;
 pub mod visits;
 
 mod builtin;
+mod carriers;
 mod dial;
 mod disk;
 mod doctor;

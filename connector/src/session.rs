@@ -15,12 +15,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::limits::STATS_INTERVAL;
-use causeway_tunnel::{CloseCode, Control, Message, RefusedRoute, Role, Session, Stats};
+use causeway_tunnel::{CloseCode, Control, Message, RefusedRoute, Role, Session, Stats, Transport};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
 
+use crate::carriers::Carriers;
 use crate::dial::EdgeName;
 use crate::proxy::{From, serve};
 use crate::rules::RuleSet;
@@ -66,8 +67,8 @@ pub(crate) struct Slot {
 pub(crate) const STANDBY: usize = usize::MAX;
 
 impl Edge {
-    pub(crate) fn new(name: String) -> Self {
-        Self { name: EdgeName::new(name), shards: watch::Sender::new(1), claims: Mutex::default() }
+    pub(crate) fn new(name: String, carriers: Carriers) -> Self {
+        Self { name: EdgeName::new(name, carriers), shards: watch::Sender::new(1), claims: Mutex::default() }
     }
 
     /// Whether a primary slot may keep a session to this shard of the edge.
@@ -108,12 +109,20 @@ impl Slot {
     }
 }
 
+/// What is told to a session's task, and by it.
+#[derive(Debug, Default)]
+struct Words {
+    leave: Notify,
+    /// The edge has answered what we announced: from then on it sends requests.
+    announced: Notify,
+}
+
 /// A session that a task runs; dropped, it runs on.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) session: Session,
     pub(crate) begun: Instant,
-    leave: Arc<Notify>,
+    words: Arc<Words>,
     /// Why it ended.
     ended: JoinHandle<Option<String>>,
 }
@@ -127,17 +136,17 @@ impl Running {
         session: Session,
         control: Control,
     ) -> Self {
-        let leave = Arc::new(Notify::new());
+        let words = Arc::<Words>::default();
         let life = {
             let (shard, ties, slot) = (Arc::clone(shard), Arc::clone(ties), slot.clone());
-            let (session, leave) = (session.clone(), Arc::clone(&leave));
+            let (session, words) = (session.clone(), Arc::clone(&words));
             async move {
                 let _claim = claim;
-                run(&shard, &ties, &slot, session, control, &leave).await
+                run(&shard, &ties, &slot, session, control, &words).await
             }
         };
         let ended = shard.drain.spawn("session", life);
-        Self { session, begun: Instant::now(), leave, ended }
+        Self { session, begun: Instant::now(), words, ended }
     }
 
     /// Waits for its end; says why. Cancel safe, and not to be called again afterwards.
@@ -150,7 +159,12 @@ impl Running {
 
     /// Has it finish what is in flight, and go.
     pub(crate) fn leave(&self) {
-        self.leave.notify_one();
+        self.words.leave.notify_one();
+    }
+
+    /// Waits until the edge sends requests on it. Cancel safe, and to be waited for once.
+    pub(crate) async fn announced(&self) {
+        self.words.announced.notified().await;
     }
 }
 
@@ -161,11 +175,11 @@ async fn run(
     slot: &Slot,
     session: Session,
     mut control: Control,
-    leave: &Notify,
+    words: &Words,
 ) -> String {
     let info = session.info();
     tracing::info!(edge = slot.edge.name.name, session = %info.id, tunnel = info.tunnel_name, role = ?info.role,
-        remote = %info.remote, shard = info.shard, software = info.peer_software, "session up");
+        remote = %info.remote, carrier = session.transport().map(Transport::as_str), shard = info.shard, software = info.peer_software, "session up");
     let on_board = ties.board.up(slot.key(), &session);
     let accepting = {
         let (shard, session) = (Arc::clone(shard), session.clone());
@@ -178,7 +192,7 @@ async fn run(
     };
     let probe = Notify::new();
     let ended = tokio::select! {
-        ended = converse(shard, ties, &on_board, &session, &mut control, leave, &probe) => ended,
+        ended = converse(shard, ties, &on_board, &session, &mut control, words, &probe) => ended,
         // Beside it, since a word to a silent edge may wait for as long as the silence.
         never = silence::watch(&shard.metrics, &session, &on_board, &probe) => match never {},
     };
@@ -197,7 +211,7 @@ async fn converse(
     on_board: &OnBoard,
     session: &Session,
     control: &mut Control,
-    leaves: &Notify,
+    words: &Words,
     probe: &Notify,
 ) -> String {
     let mut reloaded = ties.reloaded.subscribe();
@@ -219,9 +233,9 @@ async fn converse(
                 return closed.to_string();
             },
             () = shard.drain.draining() => return leave(session, control, "the connector stops").await,
-            () = leaves.notified() => return leave(session, control, "another session took its place").await,
+            () = words.leave.notified() => return leave(session, control, "another session took its place").await,
             message = control.recv() => match message {
-                Ok(Some(message)) => heard(on_board, session, message),
+                Ok(Some(message)) => heard(on_board, session, words, message),
                 Ok(None) => return "the edge ended its control stream".to_owned(),
                 Err(error) => return error.to_string(),
             },
@@ -251,10 +265,11 @@ async fn converse(
     }
 }
 
-fn heard(on_board: &OnBoard, session: &Session, message: Message) {
+fn heard(on_board: &OnBoard, session: &Session, words: &Words, message: Message) {
     match message {
         Message::Announced { generation, accepted, refused } => {
             tracing::debug!(session = %session.info().id, generation, accepted = accepted.len(), "announced");
+            words.announced.notify_one();
             if on_board.announced(&refused) {
                 // One line however many they are: a refused rule file may have thousands.
                 if let Some(RefusedRoute { reason, .. }) = refused.first() {

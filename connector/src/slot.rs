@@ -6,16 +6,19 @@
 //!   └──────────┘                    └────────── another is up ────────┘
 //!                                        the old one: still silent for SUCCESSION → closed; heard → leaves when it is empty
 //! ```
-//! A dial beside a silent session takes a port of its own: a NAT may have lost the old one's mapping.
+//! A dial beside a silent session takes a port of its own: a NAT may have lost the old one's mapping. One that is up over TCP looks
+//! now and then whether QUIC comes through; then a session over that takes its place, as soon as it is announced.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_tunnel::limits::SUCCESSION;
-use causeway_tunnel::{CloseCode, Role};
-use tokio::time::sleep;
+use causeway_tunnel::{CloseCode, Role, Session};
+use tokio::time::{sleep, timeout};
 
+use crate::carriers::Need;
 use crate::dial::until_connected;
 use crate::session::{Running, STANDBY, Slot, Ties};
 use crate::shard::Shard;
@@ -28,14 +31,20 @@ pub(crate) async fn keep(shard: Arc<Shard>, ties: Arc<Ties>, slot: Slot) {
             return;
         }
         let Some(mut running) = next(&shard, &ties, &slot, silent.take()).await else { return };
-        let session = running.session.clone();
-        let ended = tokio::select! {
-            biased;
-            ended = running.ended() => ended,
-            () = session.suspected() => {
-                silent = Some(running);
-                continue;
+        let ended = loop {
+            let session = running.session.clone();
+            tokio::select! {
+                biased;
+                ended = running.ended() => break Some(ended),
+                () = session.suspected() => break None,
+                better = over_quic(&shard, &ties, &slot, &session) => {
+                    std::mem::replace(&mut running, better).leave();
+                }
             }
+        };
+        let Some(ended) = ended else {
+            silent = Some(running);
+            continue;
         };
         if shard.drain.is_draining() {
             return;
@@ -55,7 +64,8 @@ async fn next(
     slot: &Slot,
     mut silent: Option<Running>,
 ) -> Option<Running> {
-    let dial = || until_connected(&slot.edge.name, &ties.dialer, slot.role(), &shard.metrics);
+    let need = if silent.is_some() { Need::Silence } else { Need::First };
+    let dial = || until_connected(&slot.edge.name, &ties.dialer, slot.role(), need, &shard.metrics);
     let mut dialled = pin!(dial());
     let mut misses = 0;
     loop {
@@ -95,6 +105,57 @@ async fn next(
     }
 }
 
+/// A session over QUIC that stands in for one over TCP: as soon as QUIC comes through, and the edge sends requests on it. For ever
+/// where there is no such need.
+async fn over_quic(shard: &Arc<Shard>, ties: &Arc<Ties>, slot: &Slot, session: &Session) -> Running {
+    let edge = &slot.edge.name;
+    loop {
+        let next = edge.carriers.next_probe(session.transport(), &mut rand::rng());
+        let Some(next) = next else { return pending().await };
+        sleep(next).await;
+        for _ in 0..=MAX_MISSES * session.info().shards {
+            let (session, control) = match edge.try_quic(&ties.dialer, slot.role()).await {
+                Ok(dialled) => dialled,
+                Err(reason) => {
+                    tracing::debug!(edge = edge.name, reason, "QUIC does not come through yet");
+                    break;
+                }
+            };
+            let claim = (slot.role() == Role::Primary).then(|| slot.claim(&session)).flatten();
+            if slot.role() == Role::Primary && claim.is_none() {
+                session.close(CloseCode::Done, "this shard has a session already");
+                continue;
+            }
+            let mut new = New(Some(Running::start(shard, ties, slot, claim, session, control)));
+            if new.is_announced().await
+                && let Some(running) = new.0.take()
+            {
+                edge.went_over(running.session.transport());
+                return running;
+            }
+            break;
+        }
+    }
+}
+
+/// A session that is not needed unless it is announced in time. Dropped, it ends.
+struct New(Option<Running>);
+
+impl New {
+    async fn is_announced(&self) -> bool {
+        let Some(running) = &self.0 else { return false };
+        timeout(ANNOUNCED_WITHIN, running.announced()).await.is_ok()
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        if let Some(running) = &self.0 {
+            running.leave();
+        }
+    }
+}
+
 /// What became of a silent session.
 enum Sign {
     Heard,
@@ -103,7 +164,7 @@ enum Sign {
 
 /// For ever, when there is none. Cancel safe.
 async fn sign_of(silent: &mut Option<Running>) -> Sign {
-    let Some(running) = silent else { return std::future::pending().await };
+    let Some(running) = silent else { return pending().await };
     let session = running.session.clone();
     tokio::select! {
         biased;
@@ -136,6 +197,8 @@ fn lost(slot: &Slot, reason: &str) {
     tracing::warn!(edge = slot.edge.name.name, role = ?slot.role(), reason, "session lost: dialling again");
 }
 
+/// What a new session may take until the edge sends requests on it.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(5);
 /// A session that lived shorter did not really succeed.
 const SHORT_LIVED: Duration = Duration::from_millis(500);
 /// Dials per shard of the edge that may land on a shard that has a session already.

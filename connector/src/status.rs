@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use causeway_acme::View;
 use causeway_daemon::readiness::{Hold, Readiness};
-use causeway_tunnel::{Pattern, RefusedRoute, Role, Session, TlsEnd};
+use causeway_tunnel::{Pattern, RefusedRoute, Role, Session, TlsEnd, Transport};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,9 @@ pub struct EdgeStatus {
 pub struct SessionStatus {
     pub id: String,
     pub remote: SocketAddr,
+    /// What it goes over; none: it does not leave the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Transport>,
     pub role: String,
     pub shard: u32,
     pub shards: u32,
@@ -245,6 +248,7 @@ impl Live {
         SessionStatus {
             id: info.id.to_string(),
             remote: info.remote,
+            carrier: self.session.transport(),
             role: match info.role {
                 Role::Primary => "primary".to_owned(),
                 Role::Standby => "standby".to_owned(),

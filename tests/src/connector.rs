@@ -32,7 +32,7 @@ impl Connector {
 
     /// The same, with standard error read or not.
     pub fn start_with(folder: Folder, token: &str, rules: &str, args: &[&str], stderr: Reader) -> Self {
-        let config = folder.write("config.yml", rules);
+        let config = folder.write("config.yml", &over_carrier(rules));
         let token = folder.write("token", token);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&token, mode).expect("the mode of an own file can be set");
@@ -72,7 +72,7 @@ impl Connector {
 
     /// Replaces the rules, as an editor does: the folder's watch has to notice.
     pub fn rules(&self, rules: &str) {
-        self.folder.write("config.yml", rules);
+        self.folder.write("config.yml", &over_carrier(rules));
     }
 
     /// The process and its folder, for an owner that keeps processes of several kinds.
@@ -94,6 +94,15 @@ impl Connector {
 
     fn control(&self) -> String {
         self.folder.join("control.sock").display().to_string()
+    }
+}
+
+/// These rules over the carrier of this run: the one that `CAUSEWAY_CARRIER` names (`quic` or `tcp`), so that the whole suite runs over
+/// each; what the file says where it says something.
+fn over_carrier(rules: &str) -> String {
+    match std::env::var("CAUSEWAY_CARRIER") {
+        Ok(carrier) if !rules.contains("protocol:") => format!("{rules}\nprotocol: {carrier}\n"),
+        _ => rules.to_owned(),
     }
 }
 

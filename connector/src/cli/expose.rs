@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{read_token, token};
 use crate::app::{App, Settings, machine_name};
+use crate::carriers::Carriers;
 use crate::config;
 use crate::dial::EdgeName;
 use crate::visits::{Outcome, Visit, Visits};
@@ -107,7 +108,7 @@ async fn ask(token: &Token, edges: &[String]) -> Result<(Granted, String)> {
         .context("TLS towards the edges cannot be set up")?;
     let mut troubles = Vec::new();
     for edge in edges {
-        match EdgeName::new(edge.clone()).try_once(&dialer, Role::Standby).await {
+        match EdgeName::new(edge.clone(), Carriers::default()).try_once(&dialer, Role::Standby).await {
             Ok((session, _control)) => {
                 let info = session.info();
                 let answer = (info.granted.clone(), info.tunnel_name.clone());

@@ -17,6 +17,7 @@ use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
 use super::visitors::{self, Hsts, Http, Visitors, Written};
 use super::{AtHome, Config, Defaults, Problem, Rule, Source, Warning, tls};
+use crate::carriers::{Carriers, PROBE_EVERY, Protocol};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
@@ -35,6 +36,8 @@ pub(super) struct File {
     shards: Option<Spanned<usize>>,
     buffer_bytes: Option<usize>,
     congestion: Option<Congestion>,
+    protocol: Option<Spanned<String>>,
+    probe_every: Option<Duration>,
     data: Option<PathBuf>,
     acme: Option<Acme>,
     certificate_folders: Option<Vec<PathBuf>>,
@@ -147,6 +150,11 @@ impl File {
             }
             shards => shards.map(|shards| shards.value),
         };
+        let protocol = self.protocol.as_ref().map(|written| protocol(written, &mut warnings)).transpose()?;
+        let carriers = Carriers {
+            protocol: protocol.unwrap_or_default(),
+            probe_every: self.probe_every.filter(|every| !every.is_zero()).unwrap_or(PROBE_EVERY),
+        };
         if let Some(edges) = &self.edges {
             for edge in &edges.value {
                 check_edge(edge).map_err(|reason| Problem::at(edges.referenced, reason))?;
@@ -165,6 +173,7 @@ impl File {
             shards,
             buffer_bytes: self.buffer_bytes.filter(|bytes| *bytes > 0),
             congestion: self.congestion.unwrap_or_default(),
+            carriers,
             home,
             defaults: Defaults { origin: base, ca_pool_at: base_ca_pool_at },
             warnings,
@@ -353,6 +362,22 @@ pub(crate) fn check_edge(edge: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// As cloudflared's key, whose other carrier is HTTP/2 too.
+fn protocol(written: &Spanned<String>, warnings: &mut Vec<Warning>) -> Result<Protocol, Problem> {
+    match written.value.as_str() {
+        "auto" => Ok(Protocol::Auto),
+        "quic" => Ok(Protocol::Quic),
+        "tcp" => Ok(Protocol::Tcp),
+        "http2" => {
+            warnings
+                .push(warning(written, "`protocol: http2` is `protocol: tcp` here: HTTP/2 over TLS and TCP"));
+            Ok(Protocol::Tcp)
+        }
+        other => Err(Problem::at(written.referenced, format!("`{other}` is no protocol of tunnels"))
+            .help(Some("auto, quic or tcp".to_owned()))),
+    }
+}
+
 fn address(text: &Spanned<String>) -> Result<SocketAddr, Problem> {
     let value = text.value.replacen("localhost:", "127.0.0.1:", 1);
     value.parse().map_err(|_| {
@@ -401,6 +426,8 @@ impl<'de> Visitor<'de> for FileVisitor {
                 "shards" => file.shards = Some(map.next_value()?),
                 "bufferBytes" => file.buffer_bytes = map.next_value()?,
                 "congestion" => file.congestion = map.next_value()?,
+                "protocol" => file.protocol = map.next_value()?,
+                "quicProbeInterval" => file.probe_every = Some(map.next_value::<Span>()?.0),
                 "data" => file.data = map.next_value()?,
                 "acme" => file.acme = Some(map.next_value()?),
                 "certificateFolders" => file.certificate_folders = map.next_value()?,

@@ -17,6 +17,8 @@ pub(super) const KEYS: &[&str] = &[
     "shards",
     "bufferBytes",
     "congestion",
+    "protocol",
+    "quicProbeInterval",
     "data",
     "acme",
     "certificateFolders",
@@ -34,7 +36,6 @@ pub(super) const KEYS: &[&str] = &[
     "id",
     "tag",
     // How to reach Cloudflare.
-    "protocol",
     "edge",
     "region",
     "cacert",
@@ -120,7 +121,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// How many of [`KEYS`] do something here.
-pub(super) const OURS: usize = 18;
+pub(super) const OURS: usize = 20;
 
 /// Why a known key does nothing. Only for keys of [`KEYS`] that the file does not use.
 pub(super) fn why(key: &str) -> &'static str {
@@ -139,7 +140,6 @@ pub(super) fn why(key: &str) -> &'static str {
         }
         "hostname" => "hostnames stand in the rules",
         "edge" | "region" | "cacert" => "the token names the edges and their key (`edges` can name others)",
-        "protocol" => "the tunnel is QUIC",
         "ha-connections" => "the connector keeps one session to each shard of each edge and one in reserve",
         "warp-routing" | "icmpv4-src" | "icmpv6-src" | "max-active-flows" | "dns-resolver-addrs" => {
             "private networks are not carried"

@@ -18,6 +18,7 @@ use causeway_acme::config::Acme;
 use causeway_daemon::config::ConfigError;
 use causeway_tunnel::{Congestion, Pattern, TlsEnd};
 
+use crate::carriers::Carriers;
 use crate::ingress::{Matcher, Table};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
@@ -54,6 +55,8 @@ pub struct Config {
     pub(crate) buffer_bytes: Option<usize>,
     /// `congestion`: how sessions find out what the line takes.
     pub(crate) congestion: Congestion,
+    /// `protocol`, `quicProbeInterval`: what sessions go over.
+    pub(crate) carriers: Carriers,
     /// What `tls: connector` stands on.
     pub(crate) home: AtHome,
     /// For rules that stand in no file.

@@ -18,6 +18,8 @@ pub struct Shape {
     pub loss: f64,
     /// Larger packets vanish, and nobody is told.
     pub mtu: usize,
+    /// UDP vanishes, and nobody is told.
+    pub without_udp: bool,
     pub mode: Mode,
 }
 
@@ -41,6 +43,7 @@ impl Shape {
             queue: Duration::from_millis(50),
             loss: 0.0,
             mtu: MTU,
+            without_udp: false,
             mode: Mode::Carries,
         }
     }

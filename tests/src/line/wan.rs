@@ -145,6 +145,14 @@ impl Wan {
 
     /// Ours, with further lines of edge.yaml.
     pub async fn ours_with(&self, config: &str, origins: &Origins) -> Ours {
+        let (edge, tunnel) = self.edge(config).await;
+        let connector = self.connector(&tunnel, origins).await;
+        edge.wait_state("site", "HEALTHY", START).await;
+        Ours { edge, connector, tunnel }
+    }
+
+    /// An edge at the VPS that no connector knows yet.
+    pub async fn edge(&self, config: &str) -> (Edge, Created) {
         let options = EdgeOptions {
             config: config.to_owned(),
             tunnel: Some(SocketAddr::from((VPS, 0))),
@@ -153,9 +161,7 @@ impl Wan {
         };
         let edge = Edge::with(options).await;
         let tunnel = edge.create("site", &NAMES).await;
-        let connector = self.connector(&tunnel, origins).await;
-        edge.wait_state("site", "HEALTHY", START).await;
-        Ours { edge, connector, tunnel }
+        (edge, tunnel)
     }
 
     /// A connector at home that is ready.

@@ -58,7 +58,7 @@ impl Way {
         self.counters.taken += 1;
         // Chance is asked for every packet, so that the pattern of losses does not hang on the queue.
         let lost = shape.loss > 0.0 && self.chance.random::<f64>() < shape.loss;
-        if lost || shape.mode == Mode::Dark {
+        if lost || shape.mode == Mode::Dark || shape.without_udp && is_udp(packet) {
             self.counters.lost += 1;
             return;
         }
@@ -106,6 +106,12 @@ impl Way {
             held.due += pause;
         }
     }
+}
+
+/// Of IPv4.
+fn is_udp(packet: &[u8]) -> bool {
+    const PROTOCOL_AT: usize = 9;
+    packet.get(PROTOCOL_AT) == Some(&17)
 }
 
 #[cfg(test)]
