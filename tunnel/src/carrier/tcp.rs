@@ -14,6 +14,7 @@
 pub mod notes;
 pub mod records;
 
+mod bells;
 mod dial;
 mod endpoint;
 mod room;

@@ -11,6 +11,7 @@ use http::{Method, Request, Version};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::bells::Bells;
 use super::room::{Piece, Room};
 use super::settings::MAX_WINDOW_BYTES;
 use super::socket::Meter;
@@ -26,21 +27,12 @@ pub(super) struct Shared {
     round_trip: AtomicU64,
     /// What the connection's window is to be; 0: what it is.
     window: AtomicU32,
-    bells: Mutex<Bells>,
+    pub(super) bells: Arc<Bells>,
     /// Those that the library still has.
     streams: Mutex<HashMap<u64, Arc<Stream>>>,
     state: Mutex<State>,
     /// It was closed, or its task has gone.
     ended: Notify,
-}
-
-/// Who the connection's task has to look after.
-#[derive(Debug, Default)]
-struct Bells {
-    rung: Vec<Arc<Stream>>,
-    is_nudged: bool,
-    /// None while the task looks: it will see what is added.
-    task: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -110,7 +102,7 @@ impl Shared {
             meter,
             round_trip: AtomicU64::new(0),
             window: AtomicU32::new(0),
-            bells: Mutex::default(),
+            bells: Arc::default(),
             streams: Mutex::default(),
             state: Mutex::new(State {
                 closed: None,
@@ -142,7 +134,7 @@ impl Shared {
     pub(super) fn set_receive_window(&self, bytes: u64) {
         let bytes = u32::try_from(bytes).unwrap_or(MAX_WINDOW_BYTES).clamp(1, MAX_WINDOW_BYTES);
         self.window.store(bytes, Ordering::Relaxed);
-        self.nudge();
+        self.bells.nudge();
     }
 
     pub(super) fn allow_streams(&self, count: u32) {
@@ -150,7 +142,7 @@ impl Shared {
         if count > state.allowed {
             state.allowed = count;
             drop(state);
-            self.nudge();
+            self.bells.nudge();
         }
     }
 
@@ -219,7 +211,7 @@ impl Shared {
     pub(super) fn close(&self, code: CloseCode, reason: &str) {
         if self.lose(Closed::ByUs) {
             self.state.lock().farewell = Some((code, reason.to_owned()));
-            self.nudge();
+            self.bells.nudge();
         }
     }
 
@@ -246,7 +238,6 @@ impl Shared {
         drop(opener);
         self.all().iter().for_each(|stream| stream.let_go());
         self.streams.lock().clear();
-        self.bells.lock().rung.clear();
     }
 
     pub(super) fn settle(&self) {
@@ -313,46 +304,16 @@ impl Shared {
         state.opening.drain(..).for_each(Waker::wake);
     }
 
-    /// The library has something of a stream.
-    pub(super) fn ring(&self, stream: Arc<Stream>) {
-        let mut bells = self.bells.lock();
-        bells.rung.push(stream);
-        bells.wake();
-    }
-
-    /// The task has something else to look after.
-    fn nudge(&self) {
-        let mut bells = self.bells.lock();
-        bells.is_nudged = true;
-        bells.wake();
-    }
-
+    /// Those that the task is to look at.
     pub(super) fn rung(&self) -> Vec<Arc<Stream>> {
-        let mut bells = self.bells.lock();
-        bells.task = None;
-        bells.is_nudged = false;
-        std::mem::take(&mut bells.rung)
-    }
-
-    /// Whether there is nothing to look after; then the task is woken when there is.
-    pub(super) fn is_quiet(&self, cx: &Context<'_>) -> bool {
-        let mut bells = self.bells.lock();
-        let is_quiet = bells.rung.is_empty() && !bells.is_nudged;
-        bells.task = is_quiet.then(|| cx.waker().clone());
-        is_quiet
+        let rung = self.bells.rung();
+        let streams = self.streams.lock();
+        rung.iter().filter_map(|number| streams.get(number).cloned()).collect()
     }
 
     fn look_at(&self, stream: &Arc<Stream>) {
         // Nothing can have come yet that breaks the protocol.
         let _ = stream.pump();
-    }
-}
-
-impl Bells {
-    fn wake(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.wake();
-        }
     }
 }
 
@@ -367,7 +328,7 @@ impl State {
         let broken = |error: h2::Error| Closed::Broken(error.to_string());
         ready!(opener.poll_ready(cx)).map_err(broken)?;
         let (answer, outgoing) = opener.send_request(purpose.request(), false).map_err(broken)?;
-        let stream = Stream::asked(shared, answer, outgoing);
+        let stream = Stream::asked((&shared.bells, &shared.room), answer, outgoing);
         shared.streams.lock().insert(stream.number, Arc::clone(&stream));
         Poll::Ready(Ok(stream))
     }

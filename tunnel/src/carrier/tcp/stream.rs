@@ -17,9 +17,9 @@ use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use parking_lot::Mutex;
 
+use super::bells::Bells;
 use super::records::{Decoder, HEAD_BYTES, Malformed, Record, put_data_head};
 use super::room::{Piece, Room};
-use super::shared::Shared;
 use crate::carrier::{Closed, Ended};
 use crate::code::AbortCode;
 
@@ -35,7 +35,8 @@ const URGENT_BYTES: usize = 64 * 1024;
 
 /// What the two halves and the connection's task share.
 pub(super) struct Stream {
-    pub(super) shared: Arc<Shared>,
+    bells: Arc<Bells>,
+    room: Arc<Room>,
     /// Its number for those who open and grant.
     pub(super) number: u64,
     state: Mutex<State>,
@@ -91,24 +92,29 @@ pub(super) struct Pumped {
 
 impl Stream {
     pub(super) fn asked(
-        shared: &Arc<Shared>,
+        connection: (&Arc<Bells>, &Arc<Room>),
         answer: ResponseFuture,
         outgoing: h2::SendStream<Piece>,
     ) -> Arc<Self> {
         let id = outgoing.stream_id().as_u32();
-        Self::new(shared, id, Incoming::Asked(answer), outgoing)
+        Self::new(connection, id, Incoming::Asked(answer), outgoing)
     }
 
     pub(super) fn answered(
-        shared: &Arc<Shared>,
+        connection: (&Arc<Bells>, &Arc<Room>),
         body: h2::RecvStream,
         outgoing: h2::SendStream<Piece>,
     ) -> Arc<Self> {
         let id = outgoing.stream_id().as_u32();
-        Self::new(shared, id, Incoming::Body(body), outgoing)
+        Self::new(connection, id, Incoming::Body(body), outgoing)
     }
 
-    fn new(shared: &Arc<Shared>, id: u32, incoming: Incoming, outgoing: h2::SendStream<Piece>) -> Arc<Self> {
+    fn new(
+        (bells, room): (&Arc<Bells>, &Arc<Room>),
+        id: u32,
+        incoming: Incoming,
+        outgoing: h2::SendStream<Piece>,
+    ) -> Arc<Self> {
         let state = State {
             incoming,
             outgoing: Some(outgoing),
@@ -127,7 +133,8 @@ impl Stream {
         };
         // The edge's are odd.
         let number = u64::from(id / 2);
-        Arc::new(Self { shared: Arc::clone(shared), number, state: Mutex::new(state) })
+        let (bells, room) = (Arc::clone(bells), Arc::clone(room));
+        Arc::new(Self { bells, room, number, state: Mutex::new(state) })
     }
 
     /// Takes all that has come. The connection's task calls it when the library rang, and once at first.
@@ -221,9 +228,11 @@ impl Stream {
         }
         let record = reset.map_or(Record::Fin, |code| Record::Reset(code.to_u32()));
         state.say(&record, self.room());
-        let is_over = state.is_done();
+        let is_done = state.is_done();
         drop(state);
-        self.forget(is_over);
+        if is_done {
+            self.bells.ring(self.number);
+        }
     }
 
     pub(super) fn poll_read(
@@ -271,22 +280,15 @@ impl Stream {
         self.state.lock().is_done()
     }
 
-    fn forget(&self, is_over: bool) {
-        if is_over {
-            self.shared.forget(self.number);
-        }
-    }
-
     fn room(&self) -> &Arc<Room> {
-        &self.shared.room
+        &self.room
     }
 }
 
 /// The library has something of the stream.
 impl Wake for Stream {
     fn wake(self: Arc<Self>) {
-        let shared = Arc::clone(&self.shared);
-        shared.ring(self);
+        self.bells.ring(self.number);
     }
 }
 

@@ -131,7 +131,7 @@ impl Task {
             if let Some(closed) = self.look_at_clock(cx) {
                 return Poll::Ready(closed);
             }
-            if self.shared.is_quiet(cx) {
+            if self.shared.bells.is_quiet(cx) {
                 return Poll::Pending;
             }
         }
@@ -158,9 +158,10 @@ impl Task {
                     self.notes = Some(Notes { incoming, outgoing, decoder });
                 }
                 Some(purpose @ (Purpose::Stream | Purpose::Reverse)) => {
-                    let stream = Stream::answered(&self.shared, body, outgoing);
-                    self.shared.asked(purpose, Arc::clone(&stream));
-                    self.shared.ring(stream);
+                    let stream = Stream::answered((&self.shared.bells, &self.shared.room), body, outgoing);
+                    let number = stream.number;
+                    self.shared.asked(purpose, stream);
+                    self.shared.bells.ring(number);
                 }
                 _ => self.shared.close(CloseCode::Protocol, "a request for nothing"),
             }
@@ -193,7 +194,7 @@ impl Task {
         if self.spare.is_none()
             && let Some(spare) = self.shared.poll_spare(cx)
         {
-            self.shared.ring(Arc::clone(&spare));
+            self.shared.bells.ring(spare.number);
             self.spare = Some(spare);
         }
     }
