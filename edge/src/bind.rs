@@ -13,6 +13,8 @@ use crate::status::Listening;
 
 /// A queue for bursts; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+/// Ports that are tried for one that is free over UDP and TCP.
+const FREE_TRIES: usize = 8;
 
 /// What one shard listens on.
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listen
     tcp(&listen.http, "listen.http, --http", &mut listening.http, |s| &mut s.public.http, &mut all)?;
     for &address in &listen.tunnel {
         let fail = |source| BindError { protocol: "UDP", address, key: "listen.tunnel, --tunnel", source };
-        let mut address = address;
+        let mut address = if address.port() == 0 { free_for_both(address) } else { address };
         for (index, sockets) in all.iter_mut().enumerate() {
             let (socket, report) =
                 with_fallback(&mut address, |address| bind_udp(address, sharing(shards, index)))
@@ -82,6 +84,16 @@ pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listen
         }
     }
     Ok((all, listening))
+}
+
+/// For port 0: with a port that UDP and TCP may both have, if one is found.
+fn free_for_both(address: SocketAddr) -> SocketAddr {
+    let find = || {
+        let tcp = bind_tcp(address, Sharing::Alone).ok()?;
+        let found = SocketAddr::new(address.ip(), tcp.local_addr().ok()?.port());
+        bind_udp(found, Sharing::Alone).ok().map(|_| found)
+    };
+    (0..FREE_TRIES).find_map(|_| find()).unwrap_or(address)
 }
 
 /// TCP on a tunnel's port, for connectors that UDP does not let through: they know this one number. Where somebody else has it
