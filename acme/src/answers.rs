@@ -13,6 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::settings::TLS_ALPN_PROTOCOL;
+use crate::storage::Posted;
 
 /// Cheap to clone; clones share the table.
 #[derive(Clone, Default)]
@@ -23,6 +24,9 @@ struct Table {
     /// Token to the name it is for and the text that is looked for.
     http: HashMap<String, (String, String)>,
     tls: HashMap<String, Arc<ServerConfig>>,
+    /// The same two of other programs' orders, which come and go as those say.
+    posted_http: HashMap<String, (String, String)>,
+    posted_tls: HashMap<String, (Vec<u8>, Arc<ServerConfig>)>,
 }
 
 /// Takes its answer away when it goes.
@@ -44,13 +48,15 @@ impl Answers {
     pub fn http(&self, host: &str, path: &str) -> Option<String> {
         let token = path.strip_prefix(HTTP_PATH)?;
         let table = self.0.lock();
-        let (name, text) = table.http.get(token)?;
+        let (name, text) = table.http.get(token).or_else(|| table.posted_http.get(token))?;
         (name == host).then(|| text.clone())
     }
 
     /// With what to shake hands with somebody who asks for this name and for [`TLS_ALPN_PROTOCOL`] alone.
     pub fn tls(&self, host: &str) -> Option<Arc<ServerConfig>> {
-        self.0.lock().tls.get(host).cloned()
+        let table = self.0.lock();
+        let posted = || table.posted_tls.get(host).map(|(_, config)| config);
+        table.tls.get(host).or_else(posted).cloned()
     }
 
     pub(crate) fn add_http(&self, name: &str, token: &str, text: &str) -> Outstanding {
@@ -63,6 +69,30 @@ impl Answers {
     pub(crate) fn add_tls(&self, name: &str, digest: &[u8]) -> Result<Outstanding, rcgen::Error> {
         self.0.lock().tls.insert(name.to_owned(), Arc::new(tls_answer(name, digest)?));
         Ok(Outstanding { answers: self.clone(), key: Key::Tls(name.to_owned()) })
+    }
+
+    /// These, and no others, are other programs' answers now.
+    pub(crate) fn lend(&self, posted: Vec<Posted>) {
+        let mut table = self.0.lock();
+        let mut before = std::mem::take(&mut table.posted_tls);
+        table.posted_http.clear();
+        for answer in posted {
+            match answer {
+                Posted::Http { name, token, text } => drop(table.posted_http.insert(token, (name, text))),
+                Posted::Tls { name, digest } => {
+                    // A key is made once an order, not with every look.
+                    let known = before.remove(&name).filter(|(known, _)| *known == digest);
+                    let known = known.or_else(|| {
+                        let made = tls_answer(&name, &digest);
+                        let made = made.inspect_err(|error| tracing::warn!(name, %error, "no answer by TLS"));
+                        Some((digest, Arc::new(made.ok()?)))
+                    });
+                    if let Some(known) = known {
+                        table.posted_tls.insert(name, known);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -127,6 +157,26 @@ mod tests {
         }
         drop(outstanding);
         assert_eq!(ask("a.example", path), None);
+    }
+
+    #[test]
+    fn what_others_posted_is_answered_while_they_say_so() {
+        let answers = Answers::default();
+        let http =
+            |name: &str| Posted::Http { name: name.to_owned(), token: "t".to_owned(), text: "x".to_owned() };
+        let tls = |fill| Posted::Tls { name: "b.example".to_owned(), digest: vec![fill; 32] };
+        let _own = answers.add_http("own.example", "own", "own.thumb");
+        answers.lend(vec![http("a.example"), tls(1)]);
+        let ask = |host| answers.http(host, "/.well-known/acme-challenge/t");
+        assert_eq!((ask("a.example").as_deref(), ask("b.example")), (Some("x"), None));
+        let first = answers.tls("b.example").unwrap();
+        answers.lend(vec![tls(1)]);
+        assert!(ask("a.example").is_none() && Arc::ptr_eq(&first, &answers.tls("b.example").unwrap()));
+        answers.lend(vec![tls(2)]);
+        assert!(!Arc::ptr_eq(&first, &answers.tls("b.example").unwrap()), "another order");
+        answers.lend(Vec::new());
+        assert!(answers.tls("b.example").is_none());
+        assert!(answers.http("own.example", "/.well-known/acme-challenge/own").is_some());
     }
 
     #[test]

@@ -50,6 +50,15 @@ impl Authority {
         if std::mem::take(&mut session.is_new) { session.credentials.clone() } else { None }
     }
 
+    /// Takes an account that was made elsewhere, if there is none.
+    pub(crate) async fn adopt(&self, credentials: &Secret) {
+        self.session.lock().await.credentials.get_or_insert_with(|| credentials.clone());
+    }
+
+    pub(crate) async fn has_account(&self) -> bool {
+        self.session.lock().await.credentials.is_some()
+    }
+
     /// # Errors
     /// When there is no certificate in the end.
     pub(crate) async fn issue(

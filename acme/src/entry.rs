@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) is_wanted: bool,
     /// An order is under way.
     pub(crate) is_under_way: bool,
+    /// Another program orders it now: it is asked about again then.
+    pub(crate) elsewhere_until: i64,
     /// Of the certificate that is there.
     pub(crate) renew_at: i64,
     /// When to ask the authority again what it advises.
@@ -50,7 +52,7 @@ impl Entry {
             None if self.is_wanted || self.record.is_added => 0,
             None => return None,
         };
-        Some(at.max(self.record.next_try.unwrap_or(0)))
+        Some(at.max(self.record.next_try.unwrap_or(0)).max(self.elsewhere_until))
     }
 
     /// An attempt was made in vain.

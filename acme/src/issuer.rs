@@ -1,6 +1,7 @@
 //! A certificate from whichever authority and by whichever proof works: in the order of the settings, but what worked last
 //! comes first.
 
+use causeway_daemon::config::Secret;
 use parking_lot::Mutex;
 
 use crate::answers::Answers;
@@ -10,6 +11,7 @@ use crate::dns::persist::{Persist, Standing};
 use crate::failure::{Failure, Kind};
 use crate::proof::Prover;
 use crate::settings::{Challenge, Settings, is_reserved};
+use crate::storage::Shared;
 
 #[derive(Debug)]
 pub(crate) struct Issuer {
@@ -27,7 +29,12 @@ impl Issuer {
 
     /// # Errors
     /// When no authority gave one: of their reasons the one that lets us try again the soonest.
-    pub(crate) async fn issue(&self, name: &str, old: Option<&Certificate>) -> Result<Certificate, Failure> {
+    pub(crate) async fn issue(
+        &self,
+        name: &str,
+        old: Option<&Certificate>,
+        shared: Option<&dyn Shared>,
+    ) -> Result<Certificate, Failure> {
         let mut failures = Vec::new();
         for authority in &self.authorities {
             if is_reserved(name) && authority.directory().is_public() {
@@ -35,7 +42,7 @@ impl Issuer {
                 failures.push(Failure::Impossible(reason));
                 continue;
             }
-            match self.issue_at(authority, name, old).await {
+            match self.issue_at(authority, name, old, shared).await {
                 Ok(certificate) => return Ok(certificate),
                 Err(failure) => failures.push(failure),
             }
@@ -54,6 +61,7 @@ impl Issuer {
         authority: &Authority,
         name: &str,
         old: Option<&Certificate>,
+        shared: Option<&dyn Shared>,
     ) -> Result<Certificate, Failure> {
         let mut last = None;
         for challenge in self.challenges(name) {
@@ -63,7 +71,7 @@ impl Issuer {
                 last.get_or_insert(failure);
                 continue;
             }
-            let prover = Prover { challenge, answers: &self.answers, settings: &self.settings };
+            let prover = Prover { challenge, answers: &self.answers, settings: &self.settings, shared };
             match authority.issue(name, old, &prover).await {
                 Ok(certificate) => {
                     *self.proven.lock() = Some(challenge);
@@ -77,6 +85,24 @@ impl Issuer {
             }
         }
         Err(last.unwrap_or_else(|| Failure::Impossible(no_way(name))))
+    }
+
+    /// Takes the accounts that others made, where there is none of our own.
+    pub(crate) async fn adopt(&self, accounts: &[(String, Secret)]) {
+        for authority in &self.authorities {
+            let kept = accounts.iter().find(|(directory, _)| *directory == authority.directory().url);
+            if let Some((_, credentials)) = kept {
+                authority.adopt(credentials).await;
+            }
+        }
+    }
+
+    /// Whether the first authority, which is asked for all, knows us.
+    pub(crate) async fn has_account(&self) -> bool {
+        match self.authorities.first() {
+            Some(authority) => authority.has_account().await,
+            None => true,
+        }
     }
 
     /// What is to be put into DNS for DNS-PERSIST-01, at the first authority.

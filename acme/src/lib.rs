@@ -13,6 +13,7 @@
 mod answers;
 mod authority;
 mod certificate;
+mod claim;
 mod client;
 pub mod config;
 pub mod dns;
@@ -38,7 +39,7 @@ pub use manager::{IsAllowed, Manager, Shelf};
 pub use settings::{
     Challenge, Directory, Eab, LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Settings, TLS_ALPN_PROTOCOL,
 };
-pub use storage::{Contents, NameRecord, Storage, StorageError};
+pub use storage::{CLAIM, Contents, NameRecord, Posted, Shared, Storage, StorageError};
 pub use view::{Overview, State, View};
 
 /// The wall clock in Unix seconds.

@@ -3,6 +3,8 @@
 //! One task owns all names. Orders and questions about renewal are futures that it drives, a few at a time; each names the
 //! next moment at which something is due, and it sleeps until the earliest.
 
+mod fleet;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -19,6 +21,7 @@ use tokio::time::sleep;
 use crate::answers::Answers;
 use crate::authority::Authority;
 use crate::certificate::Certificate;
+use crate::claim::{self, Ordered};
 use crate::entry::Entry;
 use crate::failure::{Failure, Kind};
 use crate::handle::{Command, CommandError, Handle, What};
@@ -28,6 +31,7 @@ use crate::settings::Settings;
 use crate::storage::{Contents, Storage, StorageError};
 use crate::unix_now;
 use crate::view::Overview;
+use fleet::News;
 
 /// What visitors are shown.
 pub trait Shelf: Send + Sync {
@@ -47,6 +51,9 @@ pub struct Manager {
     issuer: Arc<Issuer>,
     entries: BTreeMap<String, Entry>,
     ledger: Ledger,
+    storage: Arc<dyn Storage>,
+    /// Of a shared storage: what was taken up from there last.
+    revision: Option<i64>,
     shelf: Arc<dyn Shelf>,
     is_allowed: IsAllowed,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -60,7 +67,8 @@ pub struct Manager {
 }
 
 enum Done {
-    Order { name: String, result: Result<Certificate, Failure> },
+    Order { name: String, outcome: Ordered },
+    Look { news: Result<News, StorageError>, count: u64 },
     Advice { name: String, issued_at: i64, window: Option<RangeInclusive<i64>>, again: Duration },
 }
 
@@ -97,28 +105,10 @@ impl Manager {
             Authority::new(directory.clone(), settings.contact.clone(), account(&directory.url))
         });
         let authorities = authorities.collect();
-        let mut entries: BTreeMap<String, Entry> = names
+        let entries: BTreeMap<String, Entry> = names
             .into_iter()
             .map(|record| (record.name.clone(), Entry { record, ..Entry::default() }))
             .collect();
-        for certificate in certificates {
-            if let Err(reason) = shelf.put(&certificate) {
-                tracing::error!(
-                    name = certificate.name,
-                    reason,
-                    "a certificate that was kept cannot be used"
-                );
-                continue;
-            }
-            let entry =
-                entries.entry(certificate.name.clone()).or_insert_with(|| Entry::of(&certificate.name));
-            let is_ours = settings.directories.iter().any(|directory| directory.url == certificate.directory);
-            entry.take(Arc::new(certificate), &mut rand::rng());
-            if !is_ours {
-                // Of an authority that was changed for another, staging for production say.
-                entry.renew_at = 0;
-            }
-        }
         let (commands_to, commands) = mpsc::channel(16);
         let (wanted_to, wanted) = watch::channel(Arc::default());
         let (overview, overview_from) = watch::channel(Arc::default());
@@ -129,10 +119,12 @@ impl Manager {
             overview: overview_from,
             issuer: Arc::clone(&issuer),
         };
-        let manager = Self {
+        let mut manager = Self {
             issuer,
             entries,
-            ledger: Ledger::new(storage),
+            ledger: Ledger::new(Arc::clone(&storage)),
+            storage,
+            revision: None,
             shelf,
             is_allowed,
             jobs: FuturesUnordered::new(),
@@ -143,12 +135,16 @@ impl Manager {
             counts: BTreeMap::new(),
             is_full: false,
         };
+        for certificate in certificates {
+            manager.take_up(certificate);
+        }
         manager.publish();
         Ok((manager, handle))
     }
 
     /// Runs until it is dropped: a service.
     pub async fn run(mut self) {
+        self.look();
         loop {
             self.start(unix_now());
             self.ledger.write().await;
@@ -171,6 +167,26 @@ impl Manager {
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
                 () = sleep(pause) => {}
             }
+        }
+    }
+
+    /// Shows one that was kept.
+    fn take_up(&mut self, certificate: Certificate) {
+        if let Err(reason) = self.shelf.put(&certificate) {
+            return tracing::error!(
+                name = certificate.name,
+                reason,
+                "a certificate that was kept cannot be used"
+            );
+        }
+        let name = &certificate.name;
+        let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry::of(name));
+        let mut authorities = self.issuer.authorities.iter();
+        let is_ours = authorities.any(|authority| authority.directory().url == certificate.directory);
+        entry.take(Arc::new(certificate), &mut rand::rng());
+        if !is_ours {
+            // Of an authority that was changed for another, staging for production say.
+            entry.renew_at = 0;
         }
     }
 
@@ -198,7 +214,9 @@ impl Manager {
                     return Err(CommandError::NotGranted(name.to_owned()));
                 }
                 let entry = self.entries.get_mut(name);
-                entry.ok_or_else(|| CommandError::Unknown(name.to_owned()))?.hurry();
+                let entry = entry.ok_or_else(|| CommandError::Unknown(name.to_owned()))?;
+                entry.hurry();
+                self.ledger.name(entry.record.clone());
             }
             What::Remove => {
                 let known = self.entries.remove(name);
@@ -283,19 +301,23 @@ impl Manager {
         entry.is_under_way = true;
         self.orders += 1;
         let (issuer, name, old) = (Arc::clone(&self.issuer), name.to_owned(), entry.certificate.clone());
-        tracing::info!(name, is_renewal = old.is_some(), "ordering a certificate");
+        let storage = Arc::clone(&self.storage);
         self.jobs.push(Box::pin(async move {
-            let order = tokio::time::timeout(ORDER_TIMEOUT, issuer.issue(&name, old.as_deref()));
+            let order = claim::order(&issuer, &*storage, &name, old.as_deref());
+            let order = tokio::time::timeout(ORDER_TIMEOUT, order);
             // A panic ends one order, not all of them for ever.
-            let result = match AssertUnwindSafe(order).catch_unwind().await {
-                Ok(Ok(result)) => result,
+            let outcome = match AssertUnwindSafe(order).catch_unwind().await {
+                Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => {
                     let reason = format!("the order was not over after {} s", ORDER_TIMEOUT.as_secs());
-                    Err(Failure::Impossible(reason))
+                    Ordered::Done(Err(Failure::Impossible(reason)))
                 }
-                Err(_) => Err(Failure::Impossible("a panic of ours, which the log names".to_owned())),
+                Err(_) => {
+                    let reason = "a panic of ours, which the log names".to_owned();
+                    Ordered::Done(Err(Failure::Impossible(reason)))
+                }
             };
-            Done::Order { name, result }
+            Done::Order { name, outcome }
         }));
     }
 
@@ -320,13 +342,21 @@ impl Manager {
     fn done(&mut self, done: Done) {
         let now = unix_now();
         match done {
-            Done::Order { name, result } => {
+            Done::Look { news, count } => self.looked(news, count),
+            Done::Order { name, outcome } => {
                 self.orders -= 1;
-                self.ordered(&name, result, now);
+                match outcome {
+                    Ordered::Done(result) => self.ordered(&name, result, now),
+                    Ordered::Found(certificate) => self.found(certificate),
+                    Ordered::Elsewhere => self.elsewhere(&name, now),
+                }
                 for authority in &self.issuer.authorities {
                     if let Some(credentials) = authority.new_account() {
                         self.ledger.account(&authority.directory().url, credentials);
                     }
+                }
+                for claim in [&name, claim::ACCOUNT] {
+                    self.ledger.release(claim);
                 }
             }
             Done::Advice { name, issued_at, window, again } => {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::answers::{Answers, Outstanding};
 use crate::dns::{DnsSolver, challenge_name};
 use crate::settings::{Challenge, Settings};
+use crate::storage::{LOOK_INTERVAL, Posted, Shared};
 
 /// How one order proves whose its name is.
 #[derive(Clone, Copy)]
@@ -14,6 +15,8 @@ pub(crate) struct Prover<'a> {
     pub(crate) challenge: Challenge,
     pub(crate) answers: &'a Answers,
     pub(crate) settings: &'a Settings,
+    /// Where the authority may ask other programs, too.
+    pub(crate) shared: Option<&'a dyn Shared>,
 }
 
 /// What the authority asked for.
@@ -41,16 +44,24 @@ pub(crate) enum Answer<'a> {
 /// Records are seen by all of a zone's servers within seconds to minutes.
 const DNS_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Until every program has looked: the look itself takes time as well.
+const SPREAD: Duration = LOOK_INTERVAL.saturating_mul(3);
+
 impl<'a> Prover<'a> {
     /// # Errors
     /// Says why the answer cannot be given.
     pub(crate) async fn give(&self, question: Question) -> Result<Answer<'a>, String> {
         let Question { name, token, key_authorization, digest, dns_value } = question;
         match self.challenge {
-            Challenge::Http01 => Ok(Answer::Here(self.answers.add_http(&name, &token, &key_authorization))),
+            Challenge::Http01 => {
+                let here = self.answers.add_http(&name, &token, &key_authorization);
+                self.post(Posted::Http { name, token, text: key_authorization }).await?;
+                Ok(Answer::Here(here))
+            }
             Challenge::TlsAlpn01 => {
-                let given = self.answers.add_tls(&name, &digest);
-                given.map(Answer::Here).map_err(|error| error.to_string())
+                let here = self.answers.add_tls(&name, &digest).map_err(|error| error.to_string())?;
+                self.post(Posted::Tls { name, digest }).await?;
+                Ok(Answer::Here(here))
             }
             // Looked for before the order was made.
             Challenge::DnsPersist01 => Ok(Answer::Standing),
@@ -65,6 +76,17 @@ impl<'a> Prover<'a> {
                 }
             }
         }
+    }
+
+    /// Returns when the others have it: an authority that asks too early asks no second time.
+    async fn post(&self, answer: Posted) -> Result<(), String> {
+        let Some(shared) = self.shared else { return Ok(()) };
+        match shared.post(&answer).await {
+            Ok(true) => sleep(SPREAD).await,
+            Ok(false) => return Err("another edge took the order over".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
     }
 }
 

@@ -83,8 +83,9 @@ impl App {
     ) -> Result<Self> {
         make_data_folder(&config.data)?;
         let lock = lock(&config.data)?;
-        let store = Store::open(&config.data).await?;
+        let store = Store::open(&config).await?;
         let identity = Arc::new(EdgeIdentity::load_or_create(&config.data)?);
+        store.join(identity.pin()).await?;
 
         let metrics = Metrics::default();
         let mut metrics_registry = MetricsRegistry::default();
@@ -145,6 +146,7 @@ impl App {
             budget: budget.clone(),
             certified: front.certified(),
             issuing: issuing.clone(),
+            keeper: keeper_handle.clone(),
             started: Instant::now(),
         });
         let admin = with_status(admin, Arc::clone(&source));
@@ -288,9 +290,11 @@ fn gate(config: &Config, listening: &Listening, certified: Certified) -> Gate {
 }
 
 /// What is fixed once the edge runs, by key.
-fn fixed(config: &Config) -> [(&'static str, String); 13] {
+fn fixed(config: &Config) -> [(&'static str, String); 15] {
     [
         ("data", format!("{:?}", config.data)),
+        ("store", format!("{:?}", config.store)),
+        ("storePasswordFile", format!("{:?}", config.store_password_file)),
         ("address", format!("{:?}", config.address)),
         ("listen", format!("{:?}", config.listen)),
         ("admin", config.admin.to_string()),

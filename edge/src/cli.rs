@@ -8,6 +8,7 @@ mod identity;
 mod run;
 mod status;
 mod text;
+mod transfer;
 mod tunnel;
 
 use std::error::Error;
@@ -46,6 +47,10 @@ struct Common {
     /// Data folder: store, identity key, control socket [default: data in the file, or /var/lib/causeway-edge]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Where the store is: `sqlite`, or postgres://USER@HOST/DATABASE for the edges of a fleet [default: store in the file, or sqlite]
+    // A text here: what may hold a password is not to be quoted.
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
     /// How to print the result
     #[arg(long, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
     output: Output,
@@ -67,6 +72,16 @@ enum Command {
     },
     /// Print the pin by which connectors know this edge, and the command that makes a token with it at home
     Identity,
+    /// Write the store and the edge's key into a new file: it is secret
+    Export {
+        /// Mode 0600; what is there is not replaced
+        file: PathBuf,
+    },
+    /// Take in what `export` wrote, all of it or nothing: into the database of a fleet, say
+    Import {
+        /// What `export` wrote
+        file: PathBuf,
+    },
     /// Show tunnels, connectors and listeners of the running edge
     Status,
     /// Check a configuration file and what it names
@@ -135,10 +150,12 @@ impl Cli {
         let Self { common, command } = self;
         let result = match command {
             // It logs, and ends with a code of its own.
-            Command::Run(args) => return run::run(&common, args).await,
+            Command::Run(args) => return Box::pin(run::run(&common, args)).await,
             Command::Tunnel { command } => tunnel::run(&common, command).await,
             Command::Cert { command } => cert::run(&common, command).await,
             Command::Identity => identity::run(&common).await,
+            Command::Export { file } => transfer::export(&common, &file).await,
+            Command::Import { file } => transfer::import(&common, &file).await,
             Command::Status => status::run(&common).await,
             Command::Check { file } => check::run(&common, &file).await,
             Command::Healthcheck => healthcheck::run(&common).await,
@@ -156,8 +173,14 @@ impl Cli {
 
 impl Common {
     fn load(&self) -> Result<Config, ConfigError> {
-        let overrides = Overrides { data: self.data.clone(), ..Overrides::default() };
-        Config::load(self.config.as_deref(), &overrides)
+        Config::load(self.config.as_deref(), &self.overrides()?)
+    }
+
+    /// What the common flags say.
+    fn overrides(&self) -> Result<Overrides, ConfigError> {
+        let store = self.store.as_deref().map(str::parse).transpose();
+        let store = store.map_err(|reason: String| ConfigError::new("--store", reason))?;
+        Ok(Overrides { data: self.data.clone(), store, ..Overrides::default() })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every key is optional. After [`Config::load`] a wrong configuration cannot exist.
 
+mod store;
 mod tunnels;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use causeway_tunnel::flow::{Budget, available_memory};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use store::{Backend, Server};
 pub use tunnels::{DeclaredTunnel, Hostname, Key, Name, Tunnels};
 
 /// Variables that override the file: `CAUSEWAY_EDGE_GRACE`, `CAUSEWAY_EDGE_LISTEN_HTTPS`, …
@@ -31,6 +33,10 @@ pub const DEFAULT_FILE: &str = "/etc/causeway/edge.yaml";
 pub struct Config {
     /// Where the store, the identity key and the control socket live. Default `/var/lib/causeway-edge`.
     pub data: PathBuf,
+    /// `sqlite`, a file in `data`, or `postgres://USER@HOST/DATABASE`, which the edges of a fleet share. Default `sqlite`.
+    pub store: Backend,
+    /// A file that holds the password for it. Default none: as libpq, by `PGPASSFILE` or `~/.pgpass`.
+    pub store_password_file: Option<PathBuf>,
     /// `host:port` under which connectors reach this edge: what new tokens carry. Several when it has several names.
     /// Default: the tunnel listener, when that is one plain address.
     pub address: Vec<Address>,
@@ -187,6 +193,7 @@ const MAX_SHARDS: u16 = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub data: Option<PathBuf>,
+    pub store: Option<Backend>,
     pub dev: bool,
     pub https: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
@@ -217,6 +224,9 @@ impl Config {
         }
         if let Some(data) = &overrides.data {
             self.data.clone_from(data);
+        }
+        if let Some(store) = &overrides.store {
+            self.store.clone_from(store);
         }
         if let Some(admin) = overrides.admin {
             self.admin = admin;
@@ -255,6 +265,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: "/var/lib/causeway-edge".into(),
+            store: Backend::Sqlite,
+            store_password_file: None,
             address: Vec::new(),
             listen: Listen::default(),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)),

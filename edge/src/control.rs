@@ -38,6 +38,7 @@ pub(crate) struct Source {
     pub(crate) budget: Budget,
     pub(crate) certified: Certified,
     pub(crate) issuing: Issuing,
+    pub(crate) keeper: KeeperHandle,
     pub(crate) started: Instant,
 }
 
@@ -50,6 +51,7 @@ impl Source {
             uptime_seconds: ago(self.started),
             shards: self.shards,
             buffers: Buffers { held_bytes: self.budget.held(), limit_bytes: self.budget.bytes() },
+            store_error: self.keeper.trouble(),
             listening: self.listening(),
             address: self.token_addresses(),
             tunnels: tunnels(&self.registry, &self.certified, self.shards),

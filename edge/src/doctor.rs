@@ -24,7 +24,7 @@ use http::StatusCode;
 use crate::config::Config;
 use crate::declared::Declared;
 use crate::status::Status;
-use crate::store::{self, Store, TunnelRecord};
+use crate::store::{Store, TunnelRecord};
 
 pub(crate) async fn examine(config: Result<Config, ConfigError>, named: &str) -> Report {
     let mut report = Report::default();
@@ -121,16 +121,15 @@ async fn running(config: &Config, report: &mut Report) -> Option<Status> {
 
 /// Tunnels that are not revoked, as the store has them.
 async fn records(config: &Config, report: &mut Report) -> Vec<TunnelRecord> {
-    let subject = config.data.join(store::FILE_NAME);
-    if !subject.exists() {
+    if !Store::is_made(config) {
         return Vec::new();
     }
-    let read = async { Store::open(&config.data).await?.tunnels().await };
+    let read = async { Store::open(config).await?.tunnels().await };
     match read.await {
         Ok(records) => records.into_iter().filter(|record| record.revoked_at.is_none()).collect(),
         Err(error) => {
             let mend = "docs/operations.md, Backup and restore; a disk that is full has to be emptied first";
-            report.add(Finding::fault("store", subject.display().to_string(), error.to_string(), mend));
+            report.add(Finding::fault("store", Store::place(config).to_string(), error.to_string(), mend));
             Vec::new()
         }
     }

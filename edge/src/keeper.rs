@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_tunnel::TunnelId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval};
 
 use crate::declared::Declared;
@@ -48,7 +48,7 @@ pub(crate) struct Keeper {
     refreshes: mpsc::Receiver<Refresh>,
     revision: i64,
     /// Set while the store fails, so that it is said once.
-    is_failing: bool,
+    trouble: watch::Sender<Option<String>>,
     seen: HashSet<TunnelId>,
     seen_written: Instant,
     audited: u32,
@@ -59,12 +59,18 @@ pub(crate) struct Keeper {
 pub(crate) struct KeeperHandle {
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) refreshes: mpsc::Sender<Refresh>,
+    /// Why the store does not work now.
+    pub(crate) trouble: watch::Receiver<Option<String>>,
 }
 
 impl KeeperHandle {
     /// Dropped when the keeper is behind, since it is in the log too.
     pub(crate) fn note(&self, note: Note) {
         let _ = self.notes.try_send(note);
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 }
 
@@ -77,6 +83,7 @@ impl Keeper {
     ) -> Result<(Self, KeeperHandle), StoreError> {
         let (notes, notes_from) = mpsc::channel(NOTES);
         let (refreshes, refreshes_from) = mpsc::channel(8);
+        let (trouble, trouble_from) = watch::channel(None);
         let now = Instant::now();
         let mut keeper = Self {
             store,
@@ -84,14 +91,14 @@ impl Keeper {
             notes: notes_from,
             refreshes: refreshes_from,
             revision: 0,
-            is_failing: false,
+            trouble,
             seen: HashSet::new(),
             seen_written: now,
             audited: 0,
             audit_window: now,
         };
         keeper.refresh().await?;
-        Ok((keeper, KeeperHandle { notes, refreshes }))
+        Ok((keeper, KeeperHandle { notes, refreshes, trouble: trouble_from }))
     }
 
     /// Runs until it is dropped: a service.
@@ -188,19 +195,20 @@ impl Keeper {
     }
 
     fn report(&mut self, result: Result<(), StoreError>) {
+        let was_failing = self.trouble.borrow().is_some();
         match result {
-            Ok(()) if self.is_failing => {
-                self.is_failing = false;
+            Ok(()) if was_failing => {
+                self.trouble.send_replace(None);
                 tracing::info!("the store works again");
             }
             Ok(()) => {}
             Err(error) => {
                 self.registry.metrics().store_errors.inc();
-                if !self.is_failing {
-                    self.is_failing = true;
+                if !was_failing {
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     tracing::error!(cause, "{error}; the edge runs on with the tunnels it knows");
+                    self.trouble.send_replace(Some(error.to_string()));
                 }
             }
         }

@@ -25,6 +25,9 @@ pub struct Status {
     pub shards: u16,
     #[serde(default)]
     pub buffers: Buffers,
+    /// Why the store does not work now: the edge runs on with what it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_error: Option<String>,
     pub listening: Listening,
     /// What new tokens carry.
     pub address: Vec<String>,

@@ -1,30 +1,36 @@
 //! What outlives the process: tunnels, their hostnames and public keys, automatic certificates, and the audit log, in one
 //! SQL database.
 //!
-//! [`Store`] is all that the edge knows of it; a [`Database`] stands behind, an embedded SQLite file by default. Every
-//! [`statement`] is valid on PostgreSQL too, so that several edges can share one database later: another file beside
-//! [`sqlite`]. A change and the `revision` it bumps are one transaction; a running edge polls the revision.
+//! [`Store`] is all that the edge knows of it; a [`Database`] stands behind: an embedded SQLite file by default, or a
+//! PostgreSQL server that several edges share. Every [`statement`] is valid on both, so that [`sql`] is written once;
+//! [`sqlite`] and [`postgres`] open it. A change and the `revision` it bumps are one transaction; a running edge polls the
+//! revision.
 
 mod certificates;
 mod database;
 mod error;
+mod postgres;
 mod record;
+mod sql;
 mod sqlite;
 mod statement;
+mod transfer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_tunnel::TunnelId;
+use causeway_daemon::config::Secret;
+use causeway_tunnel::{Pin, TunnelId};
 
+use crate::config::{Backend, Config};
 use crate::route::Pattern;
 use database::{By, Database, NewTunnel};
-use sqlite::Sqlite;
 
-pub use error::{Fault, StoreError};
+pub use error::{Fault, Place, StoreError};
 pub use record::{AuditEntry, KeyRecord, NewKey, TunnelRecord};
 pub use sqlite::FILE_NAME;
+pub(crate) use transfer::Transfer;
 
 /// A handle on the database; clones share it.
 #[derive(Clone, Debug)]
@@ -33,12 +39,56 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database in `folder`, making or upgrading it as needed.
+    /// Opens the database that is configured, making or upgrading it as needed.
     ///
     /// # Errors
-    /// When the file cannot be opened, is damaged, or was written by a later version.
-    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self { database: Arc::new(Sqlite::open(folder).await?) })
+    /// When it cannot be opened, is damaged, or was written by a later version.
+    pub async fn open(config: &Config) -> Result<Self, StoreError> {
+        let Backend::Postgres(server) = &config.store else { return Self::in_folder(&config.data).await };
+        let password = config.store_password_file.as_deref().map(Secret::from_file).transpose()?;
+        Ok(Self { database: Arc::new(postgres::open(server, password.as_ref()).await?) })
+    }
+
+    /// Opens the SQLite file in `folder`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn in_folder(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self { database: Arc::new(sqlite::open(folder).await?) })
+    }
+
+    /// Whether there is something to open: a file that is not there is no fault of the store's.
+    pub(crate) fn is_made(config: &Config) -> bool {
+        config.store != Backend::Sqlite || config.data.join(FILE_NAME).exists()
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn place(config: &Config) -> Place {
+        match &config.store {
+            Backend::Sqlite => Place::File(config.data.join(FILE_NAME)),
+            Backend::Postgres(server) => Place::Server(server.to_string()),
+        }
+    }
+
+    /// Whether other edges may use it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.database.place(), Place::Server(_))
+    }
+
+    /// Takes part in the fleet, where the store is one's: its tokens pin one key, which every edge of it must have.
+    ///
+    /// # Errors
+    /// When this edge has another, or the database fails.
+    pub async fn join(&self, own: Pin) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let own = own.to_string();
+        let fleet = self.database.join(&own).await?;
+        if fleet == own {
+            return Ok(());
+        }
+        Err(StoreError::OtherIdentity { place: self.database.place().clone(), fleet, own })
     }
 
     /// Grows with every change that a running edge must hear of.
@@ -134,6 +184,16 @@ impl Store {
     /// When the database fails.
     pub async fn audit_log(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.database.audit_log(limit).await
+    }
+
+    /// All that it keeps: secrets, too.
+    pub(crate) async fn export(&self) -> Result<Transfer, StoreError> {
+        self.database.export().await
+    }
+
+    /// Takes in what another store kept, all of it or nothing.
+    pub(crate) async fn import(&self, transfer: &Transfer, pin: Pin) -> Result<(), StoreError> {
+        self.database.import(transfer, &pin.to_string()).await
     }
 
     pub async fn close(&self) {

@@ -29,6 +29,8 @@ pub struct EdgeOptions {
     pub http: Option<SocketAddr>,
     /// The data folder; by default a new one.
     pub data: Option<Folder>,
+    /// Where its store is, if not in the data folder.
+    pub store: Option<String>,
     /// Without `--dev`: certificates come from `config`, and are ordered nowhere unless it says so.
     pub no_dev: bool,
     pub stderr: Reader,
@@ -40,6 +42,7 @@ pub struct Edge {
     pub program: Program,
     data: Folder,
     config: PathBuf,
+    store: Option<String>,
     pub https: SocketAddr,
     pub http: SocketAddr,
     pub tunnel: SocketAddr,
@@ -82,6 +85,9 @@ impl Edge {
         command.arg("--http").arg(options.http.map_or_else(loopback, |addr| addr.to_string()));
         command.arg("--admin").arg(loopback());
         command.arg("--tunnel").arg(options.tunnel.map_or_else(loopback, |addr| addr.to_string()));
+        if let Some(store) = &options.store {
+            command.arg("--store").arg(store);
+        }
         if let Some(address) = options.address {
             command.arg("--address").arg(address.to_string());
         }
@@ -91,7 +97,7 @@ impl Edge {
         let mut program = Program::start_with("edge", command, options.stderr);
         let look = || {
             let ended = !program.runs();
-            let status = Self::ask(data.path(), &["status", "--output", "json"]);
+            let status = Self::ask(data.path(), None, &["status", "--output", "json"]);
             async move {
                 assert!(!ended, "the edge ended while starting");
                 let status = status.await;
@@ -115,13 +121,14 @@ impl Edge {
             program,
             data,
             config,
+            store: options.store,
             trusted: None,
         }
     }
 
     /// Runs `causeway-edge ARGS --data FOLDER`.
     pub async fn cli(&self, args: &[&str]) -> Output {
-        Self::ask(self.data.path(), args).await
+        Self::ask(self.data.path(), self.store.as_deref(), args).await
     }
 
     pub async fn status(&self) -> Value {
@@ -229,9 +236,13 @@ impl Edge {
         self.data
     }
 
-    async fn ask(data: &std::path::Path, args: &[&str]) -> Output {
+    /// Runs `causeway-edge ARGS --data FOLDER`, whether an edge runs there or not.
+    pub async fn ask(data: &std::path::Path, store: Option<&str>, args: &[&str]) -> Output {
         let mut command = Command::new(program("causeway-edge"));
         command.args(args).arg("--data").arg(data);
+        if let Some(store) = store {
+            command.arg("--store").arg(store);
+        }
         output(command).await
     }
 }

@@ -22,6 +22,7 @@ pub mod origin;
 pub mod outside;
 pub mod page;
 pub mod pebble;
+pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod relay;

@@ -18,6 +18,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// SHA-256 of the edge's SubjectPublicKeyInfo.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,19 +70,17 @@ pub enum IdentityError {
     Damaged { path: PathBuf, reason: String },
 }
 
+const FILE_NAME: &str = "identity.pem";
+
 impl EdgeIdentity {
     /// Reads `identity.pem` in `folder`, or makes it (mode 0600, written whole or not at all).
     ///
     /// # Errors
     /// When the file cannot be read or written, or does not hold a key.
     pub fn load_or_create(folder: &Path) -> Result<Self, IdentityError> {
-        let path = folder.join("identity.pem");
+        let path = folder.join(FILE_NAME);
         match fs::read_to_string(&path) {
-            Ok(pem) => {
-                let pair = KeyPair::from_pem(&pem)
-                    .map_err(|e| IdentityError::Damaged { path: path.clone(), reason: e.to_string() })?;
-                Self::from_pair(&pair).map_err(|e| IdentityError::Damaged { path, reason: e.to_string() })
-            }
+            Ok(pem) => Self::from_pem(&pem, &path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let pair = KeyPair::generate().expect("P-256 keys can be made");
                 write_secret(&path, pair.serialize_pem().as_bytes()).map_err(|source| IdentityError::Io {
@@ -93,6 +92,44 @@ impl EdgeIdentity {
             }
             Err(source) => Err(IdentityError::Io { action: "read", path, source }),
         }
+    }
+
+    /// The key itself, as `identity.pem` in `folder` has it: a secret.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn pem(folder: &Path) -> Result<Zeroizing<String>, IdentityError> {
+        let path = folder.join(FILE_NAME);
+        let pem = fs::read_to_string(&path);
+        pem.map(Zeroizing::new).map_err(|source| IdentityError::Io { action: "read", path, source })
+    }
+
+    /// That of another edge, as [`EdgeIdentity::pem`] gave it; `from` is where it stands now.
+    ///
+    /// # Errors
+    /// When it is no key.
+    pub fn from_pem(pem: &str, from: &Path) -> Result<Self, IdentityError> {
+        let damaged = |reason: String| IdentityError::Damaged { path: from.to_owned(), reason };
+        let pair = KeyPair::from_pem(pem).map_err(|error| damaged(error.to_string()))?;
+        Self::from_pair(&pair).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Whether `folder` has one.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE_NAME).exists()
+    }
+
+    /// Makes the key that of the edge of `folder`, in the place of one that is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(folder: &Path, pem: &str) -> Result<(), IdentityError> {
+        let path = folder.join(FILE_NAME);
+        write_secret(&path, pem.as_bytes()).map_err(|source| IdentityError::Io {
+            action: "write",
+            path,
+            source,
+        })
     }
 
     /// One that lives in memory only.

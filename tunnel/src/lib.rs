@@ -127,7 +127,7 @@ pub use certificates::Certificates;
 pub use code::{AbortCode, CloseCode, Executed};
 pub use control::{Control, ControlError, ControlRecv, ControlSend};
 pub use granted::Granted;
-pub use identity::{EdgeIdentity, Pin};
+pub use identity::{EdgeIdentity, IdentityError, Pin};
 pub use message::{Message, PlainHttp, RefusedRoute, Route, Stats, TlsEnd};
 pub use opening::{Kind, Opening, Passage};
 pub use public_key::{PublicKey, PublicKeyError};

@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use super::{CliError, Common};
 use crate::certified::Certified;
-use crate::config::{Config, Overrides};
+use crate::config::Config;
 use crate::declared::Declared;
-use crate::store::{self, Store, TunnelRecord};
+use crate::store::{Store, TunnelRecord};
 
 pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliError> {
-    let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
-    let config = Config::load(Some(file), &overrides)?;
+    let config = Config::load(Some(file), &common.overrides()?)?;
     let declared = Declared::read(&config)?;
     let stored = stored(&config).await;
     declared.check(&stored).map_err(|error| CliError::Other(error.to_string()))?;
@@ -44,11 +43,11 @@ pub(super) async fn run(common: &Common, file: &Path) -> Result<ExitCode, CliErr
 
 /// The tunnels of the store, where there is one.
 async fn stored(config: &Config) -> Vec<TunnelRecord> {
-    if !config.data.join(store::FILE_NAME).exists() {
+    if !Store::is_made(config) {
         return Vec::new();
     }
     // A store that cannot be read is no mistake of the configuration.
-    let Ok(store) = Store::open(&config.data).await else { return Vec::new() };
+    let Ok(store) = Store::open(config).await else { return Vec::new() };
     store.tunnels().await.unwrap_or_default()
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn run(common: &Common, args: RunArgs) -> ExitCode {
 
 async fn start_and_wait(common: &Common, args: RunArgs) -> Result<Finished, Box<dyn std::error::Error>> {
     let RunArgs { dev, https, http, tunnel, admin, address } = args;
-    let overrides = Overrides { data: common.data.clone(), dev, https, http, tunnel, admin, address };
+    let overrides = Overrides { dev, https, http, tunnel, admin, address, ..common.overrides()? };
     let config = Config::load(common.config.as_deref(), &overrides)?;
     let (levels, _flush) = telemetry::init(config.log.format, &config.log.level)?;
     limits::raise_nofile();

@@ -46,6 +46,9 @@ fn text(status: &Status) -> String {
         row(["tunnel", &list(&status.listening.tunnel)]),
         row(["admin", &list(status.listening.admin.as_slice())]),
     ]);
+    if let Some(error) = &status.store_error {
+        text.push_str(&table(&[row(["store", error])]));
+    }
     if status.tunnels.is_empty() {
         text.push_str(
             "\nno tunnels yet; make one with `causeway-edge tunnel create NAME --hostname PATTERN`\n",

@@ -60,7 +60,7 @@ pub(super) async fn run(common: &Common, command: Command) -> Result<ExitCode, C
     let config = common.load()?;
     data_folder(&config.data)?;
     let declared = Declared::read(&config)?;
-    let store = Store::open(&config.data).await?;
+    let store = Store::open(&config).await?;
     let desk = Desk { common, config, declared, store };
     match command {
         Command::Create { name, hostnames, address, public_key } => {
@@ -270,6 +270,7 @@ impl Desk<'_> {
     async fn new_token(&self, tunnel: TunnelId, address: &[Address]) -> Result<Token, CliError> {
         let identity = EdgeIdentity::load_or_create(&self.config.data)
             .map_err(|error| CliError::Other(error.to_string()))?;
+        self.store.join(identity.pin()).await?;
         let edges = self.edges(address).await?;
         Ok(Token { tunnel, key_id: KeyId::random(), key: TunnelKey::generate(), edges, pin: identity.pin() })
     }

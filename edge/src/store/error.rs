@@ -1,8 +1,21 @@
 //! Why the store could not do something, in words that name the mend.
 
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
+use causeway_daemon::config::SecretError;
 use sqlx::migrate::MigrateError;
+
+use super::sqlite::result_code;
+
+/// Where the database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    File(PathBuf),
+    /// As a URL, without secrets.
+    Server(String),
+}
 
 /// What is wrong with the database itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +31,21 @@ pub enum Fault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the store {place} {}", mend(*.fault))]
+    #[error("the store {place} {}", mend(.place, *.fault))]
     Database {
-        /// A file, or where a server is.
-        place: String,
+        place: Place,
         fault: Fault,
         #[source]
         source: sqlx::Error,
     },
+    #[error("cannot read the store's password, which `storePasswordFile` names")]
+    Password(#[from] SecretError),
+    #[error(
+        "the tokens of the fleet at {place} pin the key {fleet}, and this edge has {own}: put `identity.pem` of another of its edges into the data folder"
+    )]
+    OtherIdentity { place: Place, fleet: String, own: String },
+    #[error("the store has {0} already, and nothing was imported: import into one that is empty")]
+    Clash(String),
     #[error("there is already a tunnel `{0}`: choose another name, or revoke it first")]
     NameTaken(String),
     #[error(
@@ -43,19 +63,26 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn fault(place: String, fault: Fault, source: sqlx::Error) -> Self {
+    pub(super) fn fault(place: Place, fault: Fault, source: sqlx::Error) -> Self {
         Self::Database { place, fault, source }
     }
 
-    /// `sqlstate`: what the database said, in the words that all of them share.
-    pub(super) fn from_sqlx(place: String, sqlstate: Option<&str>, error: sqlx::Error) -> Self {
-        let fault = sqlstate.map_or_else(|| beside(&error), of_sqlstate);
+    pub(super) fn from_sqlx(place: Place, error: sqlx::Error) -> Self {
+        let fault = match (&place, error.as_database_error().and_then(|error| error.code())) {
+            (_, None) => beside(&place, &error),
+            (Place::Server(_), Some(code)) => of_sqlstate(&code),
+            (Place::File(_), Some(code)) => {
+                code.parse().ok().and_then(result_code::sqlstate).map_or(Fault::Other, of_sqlstate)
+            }
+        };
         Self::fault(place, fault, error)
     }
 
-    /// A migration that could not even be tried.
-    pub(super) fn from_migration(place: String, error: MigrateError) -> Self {
-        let fault = match &error {
+    pub(super) fn from_migration(place: Place, error: MigrateError) -> Self {
+        let fault = match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                return Self::from_sqlx(place, error);
+            }
             MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Fault::Newer,
             _ => Fault::Other,
         };
@@ -75,7 +102,8 @@ impl StoreError {
 fn of_sqlstate(code: &str) -> Fault {
     match code {
         "53100" => Fault::Full,
-        "25006" => Fault::ReadOnly,
+        // A standby; a user who may not.
+        "25006" | "42501" => Fault::ReadOnly,
         "55P03" => Fault::Busy,
         "XX001" | "XX002" => Fault::Corrupt,
         _ => match code.get(..2) {
@@ -89,37 +117,63 @@ fn of_sqlstate(code: &str) -> Fault {
 }
 
 /// When it is not the database that speaks.
-fn beside(error: &sqlx::Error) -> Fault {
-    match error {
-        sqlx::Error::Io(error) => match error.kind() {
+fn beside(place: &Place, error: &sqlx::Error) -> Fault {
+    match (place, error) {
+        (Place::Server(_), sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut) => {
+            Fault::CannotOpen
+        }
+        (Place::File(_), sqlx::Error::Io(error)) => match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
             io::ErrorKind::ReadOnlyFilesystem => Fault::ReadOnly,
             _ => Fault::CannotOpen,
         },
-        sqlx::Error::PoolTimedOut => Fault::Busy,
+        (_, sqlx::Error::PoolTimedOut) => Fault::Busy,
         _ => Fault::Other,
     }
 }
 
-fn mend(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Corrupt => {
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(url) => f.write_str(url),
+        }
+    }
+}
+
+fn mend(place: &Place, fault: Fault) -> &'static str {
+    match (place, fault) {
+        (Place::File(_), Fault::Corrupt) => {
             "is damaged: restore it from a backup, or move the file away and make the tunnels and their tokens anew"
         }
-        Fault::Full => {
+        (Place::File(_), Fault::Full) => {
             "cannot be written, the disk is full: free some space in the data folder and try again"
         }
-        Fault::ReadOnly => {
+        (Place::File(_), Fault::ReadOnly) => {
             "cannot be written: make the data folder writable for this user, or give another with --data"
         }
-        Fault::CannotOpen => {
+        (Place::File(_), Fault::CannotOpen) => {
             "cannot be opened: check that the data folder exists and belongs to this user, or give another with --data"
         }
-        Fault::Busy => "is locked by another process: end it or try again",
-        Fault::Newer => {
+        (Place::File(_), Fault::Busy) => "is locked by another process: end it or try again",
+        (Place::Server(_), Fault::Corrupt) => "is damaged: restore the database from a backup",
+        (Place::Server(_), Fault::Full) => {
+            "cannot be written, the server's disk is full: free some space there and try again"
+        }
+        (Place::Server(_), Fault::ReadOnly) => {
+            "cannot be written: name the primary server, as a user to whom the database belongs"
+        }
+        (Place::Server(_), Fault::CannotOpen) => {
+            "cannot be reached: check that the server runs, that `store` names it, its database and a user of it, \
+             that `storePasswordFile` has the password, and that `sslrootcert` knows the server's certificate"
+        }
+        (Place::Server(_), Fault::Busy) => {
+            "has no room for this now: try again, or raise the server's limits"
+        }
+        (_, Fault::Newer) => {
             "was written by a later version of Causeway: update this program, or restore an older backup"
         }
-        Fault::Other => "could not be used",
+        (_, Fault::Other) => "could not be used",
     }
 }
 
@@ -135,6 +189,7 @@ mod tests {
             ("40001", Fault::Busy),
             ("55P03", Fault::Busy),
             ("25006", Fault::ReadOnly),
+            ("42501", Fault::ReadOnly),
             ("08006", Fault::CannotOpen),
             ("28P01", Fault::CannotOpen),
             ("XX001", Fault::Corrupt),

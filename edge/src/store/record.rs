@@ -129,6 +129,8 @@ pub(super) struct CertificateRows {
 }
 
 type CertificateRow = (String, String, String, String, i64);
+/// Name, token, answer.
+pub(super) type PostedRow = (String, Option<String>, String);
 type OrderRow = (String, i64, i64, Option<i64>, Option<String>);
 
 impl CertificateRows {

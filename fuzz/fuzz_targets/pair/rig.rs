@@ -98,7 +98,7 @@ impl Rig {
 }
 
 async fn tunnel(config: &Config) -> Token {
-    let store = Store::open(&config.data).await.expect("a store");
+    let store = Store::open(config).await.expect("a store");
     let pin = EdgeIdentity::load_or_create(&config.data).expect("an identity").pin();
     let token = Token {
         tunnel: TunnelId::random(),

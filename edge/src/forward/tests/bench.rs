@@ -20,7 +20,7 @@ use causeway_tunnel::{
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::certified::Certified;
 use crate::doorman::Doorman;
@@ -84,7 +84,7 @@ impl Bench {
             budget: causeway_tunnel::flow::Budget::default(),
             congestion: causeway_tunnel::Congestion::default(),
             doorman: Doorman::default(),
-            keeper: KeeperHandle { notes, refreshes },
+            keeper: KeeperHandle { notes, refreshes, trouble: watch::channel(None).1 },
             pulse: Pulse::new(),
             answers: causeway_acme::Answers::default(),
         });
