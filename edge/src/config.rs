@@ -21,7 +21,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use store::{Backend, Server};
-pub use tunnels::{DeclaredTunnel, Hostname, Key, Name, Tunnels};
+pub(crate) use tunnels::check_tunnel_name;
+pub use tunnels::{BadName, DeclaredTunnel, Hostname, Key, Name, Tunnels};
 
 /// Variables that override the file: `CAUSEWAY_EDGE_GRACE`, `CAUSEWAY_EDGE_LISTEN_HTTPS`, …
 pub const ENV_PREFIX: &str = "CAUSEWAY_EDGE";

@@ -23,7 +23,7 @@ use std::time::Duration;
 use causeway_daemon::config::Secret;
 use causeway_tunnel::{Pin, TunnelId};
 
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, check_tunnel_name};
 use crate::route::Pattern;
 use database::{By, Database, NewTunnel};
 
@@ -110,9 +110,7 @@ impl Store {
         actor: &str,
         now: i64,
     ) -> Result<(), StoreError> {
-        if !is_tunnel_name(name) {
-            return Err(StoreError::BadName(name.to_owned()));
-        }
+        check_tunnel_name(name)?;
         if hostnames.is_empty() {
             return Err(StoreError::NoHostname);
         }
@@ -199,12 +197,6 @@ impl Store {
     pub async fn close(&self) {
         self.database.close().await;
     }
-}
-
-pub(crate) fn is_tunnel_name(name: &str) -> bool {
-    name.len() <= 63
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]

@@ -114,10 +114,9 @@ fn edges_of_an_empty_database_may_start_at_once() {
         let key = Folder::default();
         Edge::ask(key.path(), None, &["identity"]).await.ok();
         let edges = [(); 4].map(|()| edge(&postgres, beside(&key)));
-        let [first, rest @ ..] = futures_util::future::join_all(edges).await.try_into().unwrap();
-        let rest: [Edge; 3] = rest;
-        first.create("home", &[APP]).await;
-        for edge in &rest {
+        let edges = futures_util::future::join_all(edges).await;
+        edges[0].create("home", &[APP]).await;
+        for edge in &edges[1..] {
             edge.wait_state("home", "INACTIVE", REVOKED).await;
         }
     });

@@ -122,6 +122,8 @@ fn both_want_the_same_names_and_each_is_ordered_once_by_one_account() {
 
         // What is asked for at one is done for both, and what is forgotten at one is at both.
         fleet.edges[1].cli(&["cert", "renew", NAMES[1]]).await.ok();
+        let look = || async { (fleet.orders("issued").await >= 4.0).then_some(()) };
+        wait::until("one more order", ORDER, look).await;
         fleet.served(NAMES[1], &pebble).await;
         assert_eq!(fleet.orders("issued").await, 4.0);
     });

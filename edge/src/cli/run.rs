@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::config::{Config, Overrides};
 
 pub(super) async fn run(common: &Common, args: RunArgs) -> ExitCode {
-    match start_and_wait(common, args).await {
+    match Box::pin(start_and_wait(common, args)).await {
         Ok(Finished::Clean) => ExitCode::SUCCESS,
         // The grace period ran out, or a second signal came: what was asked for was done.
         Ok(Finished::Forced) => ExitCode::SUCCESS,

@@ -8,7 +8,6 @@ use causeway_tunnel::{PublicKey, PublicKeyError};
 use serde::{Deserialize, Serialize};
 
 use crate::route::{Pattern, PatternError};
-use crate::store::{StoreError, is_tunnel_name};
 
 /// Checked as a whole: names, hostnames and keys are each there once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,11 +125,28 @@ impl fmt::Display for Name {
 }
 
 impl TryFrom<String> for Name {
-    type Error = StoreError;
+    type Error = BadName;
 
-    fn try_from(name: String) -> Result<Self, StoreError> {
-        if is_tunnel_name(&name) { Ok(Self(name)) } else { Err(StoreError::BadName(name)) }
+    fn try_from(name: String) -> Result<Self, BadName> {
+        check_tunnel_name(&name)?;
+        Ok(Self(name))
     }
+}
+
+/// A name that no tunnel can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` cannot be a tunnel's name: use 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
+)]
+pub struct BadName(String);
+
+/// # Errors
+/// When it is none.
+pub(crate) fn check_tunnel_name(name: &str) -> Result<(), BadName> {
+    let is_one = name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if is_one { Ok(()) } else { Err(BadName(name.to_owned())) }
 }
 
 impl From<Name> for String {

@@ -8,6 +8,7 @@ use causeway_daemon::config::SecretError;
 use sqlx::migrate::MigrateError;
 
 use super::sqlite::result_code;
+use crate::config::BadName;
 
 /// Where the database is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +55,8 @@ pub enum StoreError {
     HostnameTaken { pattern: String, owner: String },
     #[error("there is no tunnel `{0}`; `causeway-edge tunnel list` shows those that exist")]
     NoSuchTunnel(String),
-    #[error(
-        "`{0}` cannot be a tunnel's name: use 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
-    )]
-    BadName(String),
+    #[error(transparent)]
+    BadName(#[from] BadName),
     #[error("a tunnel needs at least one hostname: add --hostname NAME or --hostname '*.NAME'")]
     NoHostname,
 }
