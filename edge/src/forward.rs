@@ -246,6 +246,10 @@ impl Tried {
         if matches!(failure, Failure::Lost | Failure::Silent) {
             self.lost.push(info.connector);
         }
+        // Its end may be known here before its own task has heard of it.
+        if !live.session.is_alive() {
+            live.retire();
+        }
     }
 
     /// Whether there may be another attempt.

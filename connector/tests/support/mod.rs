@@ -113,8 +113,14 @@ impl Edge {
         timeout(SOON, self.sessions.recv()).await.expect("a session soon").unwrap()
     }
 
+    /// The next message, but for questions whether the edge lives: those come when traffic stops.
     pub async fn hears(&mut self) -> Message {
-        timeout(SOON, self.said.recv()).await.expect("a message soon").unwrap()
+        loop {
+            let said = timeout(SOON, self.said.recv()).await.expect("a message soon").unwrap();
+            if said != Message::Probe {
+                return said;
+            }
+        }
     }
 }
 
