@@ -26,6 +26,9 @@ pub(crate) struct Entry {
     pub(crate) advice_at: i64,
 }
 
+/// Of a renewal that waits for nothing more.
+pub(crate) const AT_ONCE: i64 = 0;
+
 /// How long after it could have been tried again a failure is forgotten.
 const REMEMBERED: i64 = 86_400;
 
@@ -71,7 +74,7 @@ impl Entry {
     /// Orders at once, whatever was before.
     pub(crate) fn hurry(&mut self) {
         (self.record.failures, self.record.next_try) = (0, None);
-        self.renew_at = 0;
+        (self.renew_at, self.elsewhere_until) = (AT_ONCE, 0);
     }
 
     /// Whether nobody has use for it any more. What failed is remembered for a while: a name that comes and goes must not be

@@ -22,7 +22,7 @@ use crate::answers::Answers;
 use crate::authority::Authority;
 use crate::certificate::Certificate;
 use crate::claim::{self, Ordered};
-use crate::entry::Entry;
+use crate::entry::{AT_ONCE, Entry};
 use crate::failure::{Failure, Kind};
 use crate::handle::{Command, CommandError, Handle, What};
 use crate::issuer::{Issuer, no_way};
@@ -186,7 +186,7 @@ impl Manager {
         entry.take(Arc::new(certificate), &mut rand::rng());
         if !is_ours {
             // Of an authority that was changed for another, staging for production say.
-            entry.renew_at = 0;
+            entry.renew_at = AT_ONCE;
         }
     }
 
@@ -367,8 +367,11 @@ impl Manager {
                 }
                 let again = i64::try_from(again.as_secs()).unwrap_or(MAX_ADVICE_PAUSE);
                 entry.advice_at = now + again.clamp(LEAST_ADVICE_PAUSE, MAX_ADVICE_PAUSE);
-                // A moment that was chosen within the window stays chosen.
-                if let Some(window) = window.filter(|window| !window.contains(&entry.renew_at)) {
+                // A moment that was chosen within the window stays chosen, and so does that somebody wants it at once.
+                let is_chosen = |window: &RangeInclusive<i64>| {
+                    entry.renew_at == AT_ONCE || window.contains(&entry.renew_at)
+                };
+                if let Some(window) = window.filter(|window| !is_chosen(window)) {
                     entry.renew_at = certificate.term().renew_at(Some(window), &mut rand::rng());
                 }
             }

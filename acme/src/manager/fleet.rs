@@ -29,9 +29,15 @@ impl Manager {
             return;
         }
         let (storage, known, count) = (Arc::clone(&self.storage), self.revision, self.ledger.count());
+        let issuer = Arc::clone(&self.issuer);
         self.jobs.push(Box::pin(async move {
             sleep(LOOK_INTERVAL).await;
-            Done::Look { news: news(&*storage, known).await, count }
+            let news = news(&*storage, known).await;
+            // Before a certificate is taken up from there: to ask when it is to be renewed takes an account, too.
+            if let Ok(News { contents: Some(contents), .. }) = &news {
+                issuer.adopt(&contents.accounts).await;
+            }
+            Done::Look { news, count }
         }));
     }
 
