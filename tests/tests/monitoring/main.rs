@@ -81,8 +81,9 @@ fn rules_and_dashboard_name_only_metrics_and_labels_that_the_programs_export() {
 }
 
 /// Counted when something goes wrong that takes long to bring about; tests of their own see these.
-const RARE: [&str; 4] = [
+const RARE: [&str; 5] = [
     "causeway_edge_request_retries_total",
+    "causeway_edge_request_waits_total",
     "causeway_edge_sessions_given_up_total",
     "causeway_edge_readers_evicted_total",
     "causeway_connector_sessions_given_up_total",
