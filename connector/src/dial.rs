@@ -128,23 +128,25 @@ impl EdgeName {
                 });
             }
         }
-        let mut worst: Option<Attempt> = None;
+        let mut worst: Option<((bool, bool, bool), Attempt)> = None;
         while let Some((transport, dialled)) = dials.next().await {
             match dialled {
                 Ok(session) => return Ok(session),
                 Err(error) => {
+                    let is_first = transport == plan[0].0;
+                    let is_refusal = matches!(error, DialError::Refused { .. });
                     // On the TCP port of that number somebody else may listen.
-                    let is_elsewhere = transport != plan[0].0 && !matches!(error, DialError::Refused { .. });
-                    let retry = if is_elsewhere { Retry::Temporary } else { error.retry() };
+                    let retry = if is_first || is_refusal { error.retry() } else { Retry::Temporary };
                     let attempt = Attempt { text: chain(&error), outcome: outcome(&error), retry };
                     // A refusal says more than a silence, and what was tried first more than what stands in for it.
-                    if worst.is_none() || attempt.retry == Retry::Permanent {
-                        worst = Some(attempt);
+                    let weight = (retry == Retry::Permanent, is_refusal, is_first);
+                    if worst.as_ref().is_none_or(|(heaviest, _)| weight >= *heaviest) {
+                        worst = Some((weight, attempt));
                     }
                 }
             }
         }
-        Err(worst.unwrap_or_else(|| Attempt {
+        Err(worst.map(|(_, attempt)| attempt).unwrap_or_else(|| Attempt {
             text: format!("the edge's name `{}` has no address", self.name),
             outcome: "resolve",
             retry: Retry::Temporary,
