@@ -153,9 +153,8 @@ async fn carry(shard: &Shard, tunnel: &Tunnel, mut exchange: Exchange) -> Result
     let mut tried = Tried::default();
     let mut last = None;
     while tried.sessions.len() < MAX_ATTEMPTS {
-        let live = match choose(shard, tunnel, Way::Request, &host, &tried) {
+        let live = match find(shard, tunnel, Way::Request, &host, &tried).await {
             Ok(live) => live,
-            Err(_) if returned(shard, tunnel).await => continue,
             // Nobody left to try: what went wrong before says more than that.
             Err(nobody) => return Err(last.unwrap_or(nobody)),
         };
@@ -187,13 +186,27 @@ async fn carry(shard: &Shard, tunnel: &Tunnel, mut exchange: Exchange) -> Result
     Err(last.unwrap_or(Failure::NoConnector))
 }
 
-/// Where a tunnel's connectors are between two sessions, waits for the next; says whether somebody serves it who did not before.
-async fn returned(shard: &Shard, tunnel: &Tunnel) -> bool {
-    if !tunnel.is_between() {
-        return false;
+/// Where a tunnel's connectors are between two sessions, waits for the next.
+async fn returned(shard: &Shard, tunnel: &Tunnel) {
+    if tunnel.is_between() {
+        shard.registry.metrics().waited(&tunnel.name);
+        tunnel.wait().await;
     }
-    shard.registry.metrics().waited(&tunnel.name);
-    tunnel.wait().await
+}
+
+/// [`choose`], also of who comes in time.
+async fn find(
+    shard: &Shard,
+    tunnel: &Tunnel,
+    way: Way,
+    host: &str,
+    tried: &Tried,
+) -> Result<Arc<Live>, Failure> {
+    if let Ok(live) = choose(shard, tunnel, way, host, tried) {
+        return Ok(live);
+    }
+    returned(shard, tunnel).await;
+    choose(shard, tunnel, way, host, tried)
 }
 
 fn choose(shard: &Shard, tunnel: &Tunnel, way: Way, host: &str, tried: &Tried) -> Result<Arc<Live>, Failure> {

@@ -10,7 +10,7 @@ use causeway_tunnel::{Passage, RequestId};
 use http::HeaderMap;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{MAX_ATTEMPTS, Tried, Way, choose, has_better, returned};
+use super::{MAX_ATTEMPTS, Tried, Way, find, has_better};
 use crate::registry::{Live, Tunnel};
 use crate::shard::Shard;
 use causeway_front::exchange::{InError, Passing, RawIn, Refused};
@@ -81,9 +81,8 @@ async fn begin(
     let mut last = None;
     while tried.sessions.len() < MAX_ATTEMPTS {
         let name = words.passage.name.as_str();
-        let live = match choose(shard, tunnel, Way::Pass, name, &tried) {
+        let live = match find(shard, tunnel, Way::Pass, name, &tried).await {
             Ok(live) => live,
-            Err(_) if returned(shard, tunnel).await => continue,
             Err(nobody) => return Err(last.unwrap_or(nobody)),
         };
         if last.is_some() {

@@ -66,9 +66,9 @@ impl Tunnel {
         !self.is_served() && (self.absence.is_short() || !self.connectors.load().is_empty())
     }
 
-    /// Waits until somebody serves it; says whether. Cancel safe.
-    pub(crate) async fn wait(&self) -> bool {
-        self.absence.wait(|| self.is_served()).await
+    /// Waits until somebody serves it, or for as long as that is likely. Cancel safe.
+    pub(crate) async fn wait(&self) {
+        self.absence.wait(|| self.is_served()).await;
     }
 
     /// What a session serves is another now.
