@@ -36,7 +36,7 @@ pub const STANDBY_KEEP_ALIVE: Duration = Duration::from_secs(5);
 pub const SUSPECT_MARGIN: Duration = Duration::from_millis(500);
 /// What the margin grows to on a line with a long round trip.
 pub const MAX_SUSPECT_MARGIN: Duration = Duration::from_millis(1500);
-/// How often a suspected session is asked whether it lives: a line that comes back is used as soon. The transport's own
+/// How often a session that is suspected, or doubted, is asked whether it lives: a line that comes back is used as soon. The transport's own
 /// probes come ever more rarely.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(150);
 /// What an old session may still say once another one of the same connector is up and it is silent: then it is given up.

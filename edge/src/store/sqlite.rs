@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 
 use super::error::{Fault, Place, StoreError};
@@ -32,6 +33,14 @@ pub(super) async fn open(folder: &Path) -> Result<Sql, StoreError> {
     let pool = AnyPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(BUSY_TIMEOUT)
+        // SQLite ends a transaction by itself when the disk is full. The driver counts it on, and takes what follows for parts of it, which
+        // nobody ever commits: such a connection is closed. A roll-back that is under way is over when the ping is.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .connect(&url(&path))
         .await
         .map_err(fail)?;
@@ -77,5 +86,22 @@ mod tests {
     #[test]
     fn a_folder_may_have_any_name() {
         assert_eq!(url(Path::new("/a b/50%?#é/c.db")), "sqlite:///a%20b/50%25%3F%23%C3%A9/c.db");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_behind_a_transaction_that_sqlite_ended_by_itself_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).await.unwrap();
+        // As on a full disk: the driver's own roll-back fails, and the next one leaves a transaction open.
+        for statement in ["ROLLBACK", "SELECT 1"] {
+            let mut tx = store.pool.begin().await.unwrap();
+            sqlx::query(statement).execute(&mut *tx).await.unwrap();
+        }
+        sqlx::query("INSERT INTO fleet (one, pin) VALUES (1, 'x')").execute(&store.pool).await.unwrap();
+        let (pin,): (String,) = sqlx::query_as("SELECT pin FROM fleet")
+            .fetch_one(&open(folder.path()).await.unwrap().pool)
+            .await
+            .unwrap();
+        assert_eq!(pin, "x");
     }
 }

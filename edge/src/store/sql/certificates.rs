@@ -2,7 +2,6 @@
 
 use causeway_acme::{Certificate, NameRecord};
 use causeway_daemon::config::Secret;
-use sqlx::Connection;
 
 use super::{Query, Sql};
 use crate::store::database::{Call, Certificates};
@@ -22,22 +21,13 @@ impl Sql {
 
     /// Changes what other edges must hear of.
     async fn put(&self, queries: impl IntoIterator<Item = Query<'_>>) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| self.fail(error))?;
-        let put = async {
-            let mut tx = connection.begin().await?;
-            sqlx::query(statement::CHANGE_CERTIFICATES).execute(&mut *tx).await?;
-            for query in queries {
-                query.execute(&mut *tx).await?;
-            }
-            tx.commit().await
-        };
-        let put = put.await;
-        if put.is_err() {
-            // SQLite ends a transaction by itself when the disk is full. The driver counts it on, and takes what follows for parts of
-            // it, which nobody ever commits.
-            let _ = connection.close().await;
+        let fail = |error| self.fail(error);
+        let mut tx = self.pool.begin().await.map_err(fail)?;
+        sqlx::query(statement::CHANGE_CERTIFICATES).execute(&mut *tx).await.map_err(fail)?;
+        for query in queries {
+            query.execute(&mut *tx).await.map_err(fail)?;
         }
-        put.map_err(|error| self.fail(error))
+        tx.commit().await.map_err(fail)
     }
 
     /// How many rows it changed.
