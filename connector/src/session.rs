@@ -115,6 +115,8 @@ struct Words {
     leave: Notify,
     /// The edge has answered what we announced: from then on it sends requests.
     announced: Notify,
+    /// The next process of the edge takes sessions.
+    succeeded: Notify,
 }
 
 /// A session that a task runs; dropped, it runs on.
@@ -165,6 +167,12 @@ impl Running {
     /// Waits until the edge sends requests on it. Cancel safe, and to be waited for once.
     pub(crate) async fn announced(&self) {
         self.words.announced.notified().await;
+    }
+
+    /// Waits until the edge says that its next process takes sessions. Cancel safe, and to be waited for once.
+    pub(crate) fn succeeded(&self) -> impl Future<Output = ()> + use<> {
+        let words = Arc::clone(&self.words);
+        async move { words.succeeded.notified().await }
     }
 }
 
@@ -282,11 +290,14 @@ fn heard(on_board: &OnBoard, session: &Session, words: &Words, message: Message)
                 }
             }
         }
-        Message::Drain { reason } => {
-            // The edge stops. Its requests in flight go on here until it closes the session.
+        Message::Drain { reason, succeeded } => {
+            // The edge stops, or this process of it. Its requests in flight go on here until it closes the session.
             tracing::info!(edge = on_board.edge(), session = %session.info().id, reason, "the edge drains this session");
             session.set_draining();
             on_board.draining();
+            if succeeded {
+                words.succeeded.notify_one();
+            }
         }
         // Of a later version, or not for us.
         _ => {}
@@ -306,7 +317,7 @@ const NAMES_SHOWN: usize = 5;
 /// Our own end: tells the edge, and stays until what is in flight, and what was on its way, is done.
 async fn leave(session: &Session, control: &mut Control, why: &str) -> String {
     session.set_draining();
-    if let Err(reason) = send(control, &Message::Drain { reason: why.to_owned() }).await {
+    if let Err(reason) = send(control, &Message::Drain { reason: why.to_owned(), succeeded: false }).await {
         return reason;
     }
     // A stream that the edge opened before it read our word is here after a round trip at the latest.

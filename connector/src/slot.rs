@@ -32,11 +32,16 @@ pub(crate) async fn keep(shard: Arc<Shard>, ties: Arc<Ties>, slot: Slot) {
         }
         let Some(mut running) = next(&shard, &ties, &slot, silent.take()).await else { return };
         let ended = loop {
-            let session = running.session.clone();
+            let (session, succeeded) = (running.session.clone(), running.succeeded());
             tokio::select! {
                 biased;
                 ended = running.ended() => break Some(ended),
                 () = session.suspected() => break None,
+                new = at_successor(&shard, &ties, &slot, succeeded) => {
+                    let old = std::mem::replace(&mut running, new);
+                    // It serves its edge's process until that closes it.
+                    drop(shard.drain.spawn_service("predecessor", until_closed(old)));
+                }
                 better = over_quic(&shard, &ties, &slot, &session) => {
                     std::mem::replace(&mut running, better).leave();
                 }
@@ -103,6 +108,50 @@ async fn next(
         }
         return Some(Running::start(shard, ties, slot, claim, session, control));
     }
+}
+
+/// A session with the edge's next process, once there is one: as soon as that sends requests on it. For ever where none comes.
+async fn at_successor(
+    shard: &Arc<Shard>,
+    ties: &Arc<Ties>,
+    slot: &Slot,
+    succeeded: impl Future<Output = ()>,
+) -> Running {
+    succeeded.await;
+    let mut misses = 0;
+    loop {
+        let edge = &slot.edge.name;
+        let mut dialled = Err(String::new());
+        // The first may still have come to the process before, which refuses it as soon as the next one can be had.
+        for _ in 0..2 {
+            if dialled.is_err() {
+                dialled = edge.try_once(&ties.dialer, slot.role()).await;
+            }
+        }
+        let (session, control) = match dialled {
+            Ok(dialled) => dialled,
+            Err(_) => until_connected(edge, &ties.dialer, slot.role(), Need::First, &shard.metrics).await,
+        };
+        // The same shard as before, in another process.
+        let claim = (slot.role() == Role::Primary).then(|| slot.claim(&session)).flatten();
+        if slot.role() == Role::Primary && claim.is_none() {
+            misses += 1;
+            if misses <= MAX_MISSES * session.info().shards {
+                session.close(CloseCode::Done, "this shard has a session already");
+                continue;
+            }
+        }
+        let mut new = New(Some(Running::start(shard, ties, slot, claim, session, control)));
+        if new.is_announced().await
+            && let Some(running) = new.0.take()
+        {
+            return running;
+        }
+    }
+}
+
+async fn until_closed(mut old: Running) {
+    old.ended().await;
 }
 
 /// A session over QUIC that stands in for one over TCP: as soon as QUIC comes through, and the edge sends requests on it. For ever

@@ -15,7 +15,6 @@
 mod reply;
 mod rules;
 mod serve;
-mod socket;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,12 +32,13 @@ use tokio::net::TcpListener;
 use crate::pulse::Pulse;
 use crate::readiness::Readiness;
 use crate::telemetry::Levels;
+use crate::unix_listener;
 use rules::Caller;
 use serve::Routers;
 
 pub use axum::routing::{MethodRouter, get, post};
 pub use reply::Reply;
-pub use serve::BoundAdmin;
+pub use serve::{ACCEPT_PAUSE, BoundAdmin};
 
 /// What the server answers; bind it with [`Admin::bind`] or [`Admin::bind_unix`], or both by cloning.
 #[derive(Clone)]
@@ -99,12 +99,29 @@ impl Admin {
         BoundAdmin::tcp(self.routers(), listener)
     }
 
+    /// Listens on what is bound already.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn on(self, listener: std::net::TcpListener) -> io::Result<BoundAdmin> {
+        BoundAdmin::tcp(self.routers(), TcpListener::from_std(listener)?)
+    }
+
     /// Listens on a unix socket that its owner alone may use. A file left behind by a dead process is replaced.
     ///
     /// # Errors
     /// When a live process answers on the socket, something else has the name, or the folder refuses it.
     pub fn bind_unix(self, path: &Path) -> io::Result<BoundAdmin> {
-        let (listener, file) = socket::bind(path)?;
+        let (listener, file) = unix_listener::bind(path)?;
+        Ok(BoundAdmin::unix(self.routers(), listener, file))
+    }
+
+    /// The same in the place of a process that hands over: whoever connects from now on comes to us.
+    ///
+    /// # Errors
+    /// When something else has the name, or the folder refuses it.
+    pub fn replace_unix(self, path: &Path) -> io::Result<BoundAdmin> {
+        let (listener, file) = unix_listener::replace(path)?;
         Ok(BoundAdmin::unix(self.routers(), listener, file))
     }
 

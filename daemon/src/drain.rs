@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -40,6 +40,8 @@ pub enum Finished {
 struct Inner {
     draining: CancellationToken,
     forced: CancellationToken,
+    /// Of the whole family.
+    at_leisure: Arc<AtomicBool>,
     tasks: TaskTracker,
     services: TaskTracker,
     panics: AtomicU64,
@@ -49,21 +51,27 @@ struct Inner {
 
 impl Drain {
     pub fn new() -> Self {
-        Self::with_tokens(CancellationToken::new(), CancellationToken::new())
+        Self::with_tokens(CancellationToken::new(), CancellationToken::new(), Arc::default())
     }
 
     /// A drain that follows this one but counts its tasks for itself, so that shards share no counter and no lock
     /// on the way of a request. [`Drain::tasks`], [`Drain::panics`] and [`Drain::finish`] of the parent include it.
     pub fn child(&self) -> Self {
-        let child = Self::with_tokens(self.inner.draining.child_token(), self.inner.forced.child_token());
+        let (draining, forced) = (self.inner.draining.child_token(), self.inner.forced.child_token());
+        let child = Self::with_tokens(draining, forced, Arc::clone(&self.inner.at_leisure));
         self.inner.children.lock().push(child.clone());
         child
     }
 
-    fn with_tokens(draining: CancellationToken, forced: CancellationToken) -> Self {
+    fn with_tokens(
+        draining: CancellationToken,
+        forced: CancellationToken,
+        at_leisure: Arc<AtomicBool>,
+    ) -> Self {
         let inner = Inner {
             draining,
             forced,
+            at_leisure,
             tasks: TaskTracker::new(),
             services: TaskTracker::new(),
             panics: AtomicU64::new(0),
@@ -75,6 +83,17 @@ impl Drain {
     /// No new work from now on; what runs may finish.
     pub fn start(&self) {
         self.inner.draining.cancel();
+    }
+
+    /// The same when another process has taken over: nobody waits for our end, and what runs may take its time.
+    pub fn start_at_leisure(&self) {
+        self.inner.at_leisure.store(true, Ordering::Relaxed);
+        self.start();
+    }
+
+    /// Whether the drain was begun by [`Drain::start_at_leisure`].
+    pub fn is_at_leisure(&self) -> bool {
+        self.inner.at_leisure.load(Ordering::Relaxed)
     }
 
     /// Ends everything now: tasks and services are dropped at their next suspension point.

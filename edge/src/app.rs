@@ -8,6 +8,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::net::TcpListener;
 use std::num::NonZeroU16;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -27,14 +28,15 @@ use causeway_tunnel::EdgeIdentity;
 use causeway_tunnel::carrier::memory::Network;
 use prometheus_client::registry::Registry as MetricsRegistry;
 
-use crate::bind;
+use crate::bind::{self, Sockets};
 use crate::certified::Certified;
 use crate::config::Config;
 use crate::control::{Source, with_certificates, with_refresh, with_status};
 use crate::declared::Declared;
 use crate::doorman::Doorman;
-use crate::front::Front;
+use crate::front::{Doors, Front};
 use crate::gate::Gate;
+use crate::handover::{self, Estate, Kind, Legacy, Office, Predecessor, Successor};
 use crate::issuing::Issuing;
 use crate::keeper::{Keeper, KeeperHandle, Note};
 use crate::metrics::Metrics;
@@ -59,8 +61,6 @@ pub struct App {
     source: Arc<Source>,
     keeper: KeeperHandle,
     levels: Option<Levels>,
-    /// Held while the edge runs: two edges on one data folder would fight over it.
-    _lock: File,
 }
 
 impl App {
@@ -72,6 +72,18 @@ impl App {
         Self::start_within(config, levels, None).await
     }
 
+    /// [`App::start`] in the place of the process that runs on this data folder, if there is one: from it come the listeners, then
+    /// the sessions, then the visitors, and none of them notices.
+    ///
+    /// # Errors
+    /// As [`App::start`], and when that process does not hand over. It serves on then.
+    pub async fn take_over(config: Config, levels: Option<Levels>) -> Result<Self> {
+        match handover::find(&handover::socket(&config.data))? {
+            Some((predecessor, legacy)) => Self::begin(config, levels, None, Some(predecessor), legacy).await,
+            None => Self::start(config, levels).await,
+        }
+    }
+
     /// [`App::start`], and takes connectors of this process too.
     ///
     /// # Errors
@@ -81,8 +93,21 @@ impl App {
         levels: Option<Levels>,
         within: Option<Network>,
     ) -> Result<Self> {
+        Self::begin(config, levels, within, None, Legacy::default()).await
+    }
+
+    async fn begin(
+        config: Config,
+        levels: Option<Levels>,
+        within: Option<Network>,
+        mut predecessor: Option<Predecessor>,
+        mut legacy: Legacy,
+    ) -> Result<Self> {
         make_data_folder(&config.data)?;
-        let lock = lock(&config.data)?;
+        let lock = match legacy.lock.take() {
+            Some(lock) => lock,
+            None => lock(&config.data)?,
+        };
         let store = Store::open(&config).await?;
         let identity = Arc::new(EdgeIdentity::load_or_create(&config.data)?);
         store.join(identity.pin()).await?;
@@ -97,8 +122,15 @@ impl App {
         keeper_handle.note(Note::Declared(declared));
         let budget = config.limits.budget();
         let answers = Answers::default();
-        let count = config.shards.count();
-        let (mut sockets, listening) = bind::bind(&config.listen, count)?;
+        let count = legacy.shards.unwrap_or_else(|| config.shards.count());
+        if count != config.shards.count() {
+            tracing::warn!(
+                shards = count,
+                "`shards` is another: it takes effect at the next start that takes over from nobody"
+            );
+        }
+        let (mut sockets, listening) = bind::bind(&config.listen, count, &mut legacy)?;
+        let tcp = to_hand_over(&sockets)?;
         let mut front = Front::new(
             &config,
             &registry,
@@ -150,22 +182,30 @@ impl App {
             started: Instant::now(),
         });
         let admin = with_status(admin, Arc::clone(&source));
-        let on_socket = with_certificates(with_refresh(admin.clone(), keeper_handle.clone()), &issuing)
-            .bind_unix(&config.control_socket())
-            .with_context(|| format!("cannot listen on the control socket in {}", config.data.display()))?;
-        let on_port = admin.bind(config.admin).await?;
+        let on_socket = with_certificates(with_refresh(admin.clone(), keeper_handle.clone()), &issuing);
+        let on_port = match legacy.admin(config.admin) {
+            Some(listener) => admin.on(listener)?,
+            None => admin.bind(config.admin).await?,
+        };
         if let Some(address) = on_port.local_addr() {
             // Set nowhere else.
             let _ = source.admin.set(address);
         }
-        drop(on_port.run(&drain));
-        drop(on_socket.run(&drain));
+        let admin_listener = on_port.tcp_listener()?.context("the admin port is one of TCP")?;
+        let admin_task = on_port.run(&drain).abort_handle();
         drop(drain.spawn_service("keeper", keeper.run()));
         front.spawn_services(&registry, &drain);
         if let Some(desk) = desk {
             desk.run(Arc::clone(&registry), Arc::clone(front.tls()), &drain);
         }
 
+        // What was not taken is not wanted any more.
+        drop(legacy);
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.take_sessions().await?;
+        }
+        let (open, doors) = Doors::new(predecessor.is_none());
+        let successor = Successor::none();
         let mut shards = Vec::new();
         for (index, sockets) in (0..count).zip(sockets) {
             let shard = Arc::new(Shard {
@@ -181,17 +221,47 @@ impl App {
                 budget: budget.clone(),
                 congestion: config.congestion,
                 doorman: Doorman::default(),
+                successor: successor.clone(),
                 keeper: keeper_handle.clone(),
                 pulse: pulse.clone(),
                 answers: answers.clone(),
             });
-            let thread = Thread::start(shard, count, sockets, Arc::clone(&identity), front.clone()).await;
+            let (identity, front) = (Arc::clone(&identity), front.clone());
+            let thread = Thread::start(shard, count, sockets, identity, front, doors.clone()).await;
             shards.push(thread.with_context(|| format!("cannot start shard {index}"))?);
         }
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.await_sessions(&registry).await;
+            open.send_replace(true);
+            predecessor.take_visitors().await?;
+        }
+        let control = &config.control_socket();
+        let on_socket = if predecessor.is_some() {
+            on_socket.replace_unix(control)
+        } else {
+            on_socket.bind_unix(control)
+        };
+        let in_folder = || format!("cannot listen on a socket in {}", config.data.display());
+        drop(on_socket.with_context(in_folder)?.run(&drain));
+        let office = Office::open(&handover::socket(&config.data)).with_context(in_folder)?;
+        let listeners = (0..).zip(&shards).flat_map(|(index, shard): (u16, &Thread)| {
+            shard.listeners.iter().map(move |listener| (index, Arc::clone(listener)))
+        });
+        let estate = Estate {
+            lock,
+            admin: admin_listener,
+            admin_task,
+            tcp,
+            listeners: listeners.collect(),
+            shards: count,
+            registry,
+            successor,
+            drain: drain.clone(),
+        };
+        drop(drain.spawn_service("hand-over", office.run(estate)));
         starting.release();
         let keeper = keeper_handle;
-        let app =
-            Self { config, drain, readiness, shards, front, metrics, source, keeper, levels, _lock: lock };
+        let app = Self { config, drain, readiness, shards, front, metrics, source, keeper, levels };
         let Listening { https, http, tunnel, admin } = app.listening();
         tracing::info!(?https, ?http, ?tunnel, ?admin, shards = count, pin = %identity.pin(), "the edge is up");
         Ok(app)
@@ -218,7 +288,8 @@ impl App {
     ) -> Finished {
         let drain = self.drain.clone();
         signals.until_stop(&drain, || self.reload(&reload)).await;
-        let stopping = Stopping { grace: self.config.grace, in_flight: drain.tasks() as u64 };
+        let grace = if drain.is_at_leisure() { self.config.hand_over_grace } else { self.config.grace };
+        let stopping = Stopping { grace, in_flight: drain.tasks() as u64 };
         signals.until_stopped(&drain, stopping, self.stop(stopping.grace)).await
     }
 
@@ -278,8 +349,24 @@ impl App {
         self.config.certificate_folders = new.certificate_folders;
         self.config.log = new.log;
         self.config.grace = new.grace;
+        self.config.hand_over_grace = new.hand_over_grace;
         tracing::info!("the configuration was read again");
     }
+}
+
+/// The listeners once more, for the process after this one.
+fn to_hand_over(sockets: &[Sockets]) -> io::Result<Vec<(Kind, u16, TcpListener)>> {
+    let mut all = Vec::new();
+    for (shard, Sockets { public, .. }) in (0..).zip(sockets) {
+        let kinds =
+            [(Kind::Https, &public.https), (Kind::Http, &public.http), (Kind::Tunnel, &public.tunnel)];
+        for (kind, listeners) in kinds {
+            for listener in listeners {
+                all.push((kind, shard, listener.try_clone()?));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Where who comes unencrypted is sent.

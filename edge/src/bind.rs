@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use causeway_tunnel::carrier::memory::Network;
 use causeway_tunnel::carrier::{self, Reuse, UdpReport};
+use causeway_tunnel::listen::Inherited;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Listen;
 use crate::front::Public;
+use crate::handover::{Kind, Legacy};
 use crate::status::Listening;
 
 /// A queue for bursts; the kernel caps it at net.core.somaxconn.
@@ -20,7 +22,7 @@ const FREE_TRIES: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pub(crate) public: Public,
-    pub(crate) tunnel: Vec<UdpSocket>,
+    pub(crate) tunnel: Vec<Inherited>,
     /// Connectors of the same process.
     pub(crate) within: Option<Network>,
 }
@@ -36,24 +38,33 @@ pub(crate) struct BindError {
     source: io::Error,
 }
 
-/// Binds every address once for each shard.
+/// Binds every address once for each shard, but for those that a process before this one has.
 ///
 /// # Errors
 /// When one of them cannot be had: names it, the setting and the mend.
-pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listening), BindError> {
+pub(crate) fn bind(
+    listen: &Listen,
+    shards: u16,
+    legacy: &mut Legacy,
+) -> Result<(Vec<Sockets>, Listening), BindError> {
     let mut all: Vec<Sockets> = (0..shards).map(|_| Sockets::default()).collect();
     let mut listening = Listening::default();
-    let tcp = |wanted: &[SocketAddr],
+    let tcp = |kind,
+               wanted: &[SocketAddr],
                key,
                bound: &mut Vec<SocketAddr>,
                of: fn(&mut Sockets) -> &mut Vec<TcpListener>,
-               all: &mut [Sockets]| {
+               all: &mut [Sockets],
+               legacy: &mut Legacy| {
         for &address in wanted {
             let fail = |source| BindError { protocol: "TCP", address, key, source };
             let mut address = address;
-            for (index, sockets) in all.iter_mut().enumerate() {
-                let socket = with_fallback(&mut address, |address| bind_tcp(address, sharing(shards, index)))
-                    .map_err(fail)?;
+            for (index, sockets) in (0..shards).zip(all.iter_mut()) {
+                let socket = match legacy.tcp(kind, index, address) {
+                    Some(socket) => socket,
+                    None => with_fallback(&mut address, |address| bind_tcp(address, sharing(shards, index)))
+                        .map_err(fail)?,
+                };
                 address = socket.local_addr().map_err(fail)?;
                 of(sockets).push(socket);
             }
@@ -61,12 +72,29 @@ pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listen
         }
         Ok(())
     };
-    tcp(&listen.https, "listen.https, --https", &mut listening.https, |s| &mut s.public.https, &mut all)?;
-    tcp(&listen.http, "listen.http, --http", &mut listening.http, |s| &mut s.public.http, &mut all)?;
+    let Listening { https, http, .. } = &mut listening;
+    tcp(
+        Kind::Https,
+        &listen.https,
+        "listen.https, --https",
+        https,
+        |s| &mut s.public.https,
+        &mut all,
+        legacy,
+    )?;
+    tcp(Kind::Http, &listen.http, "listen.http, --http", http, |s| &mut s.public.http, &mut all, legacy)?;
     for &address in &listen.tunnel {
         let fail = |source| BindError { protocol: "UDP", address, key: "listen.tunnel, --tunnel", source };
-        let mut address = if address.port() == 0 { free_for_both(address) } else { address };
-        for (index, sockets) in all.iter_mut().enumerate() {
+        let mut address = address;
+        for (index, sockets) in (0..shards).zip(all.iter_mut()) {
+            if let Some(inherited) = legacy.udp(index, address) {
+                address = inherited.socket.local_addr().map_err(fail)?;
+                sockets.tunnel.push(inherited);
+                continue;
+            }
+            if address.port() == 0 {
+                address = free_for_both(address);
+            }
             let (socket, report) =
                 with_fallback(&mut address, |address| bind_udp(address, sharing(shards, index)))
                     .map_err(fail)?;
@@ -74,13 +102,13 @@ pub(crate) fn bind(listen: &Listen, shards: u16) -> Result<(Vec<Sockets>, Listen
             if let Some(advice) = report.advice().filter(|_| index == 0) {
                 tracing::warn!(%address, "{advice}");
             }
-            sockets.tunnel.push(socket);
+            sockets.tunnel.push(socket.into());
         }
         listening.tunnel.push(address);
     }
     for &address in &listening.tunnel {
         if !listening.https.iter().any(|https| is_covered(address, *https)) {
-            beside(address, shards, &mut all);
+            beside(address, shards, &mut all, legacy);
         }
     }
     Ok((all, listening))
@@ -98,9 +126,10 @@ fn free_for_both(address: SocketAddr) -> SocketAddr {
 
 /// TCP on a tunnel's port, for connectors that UDP does not let through: they know this one number. Where somebody else has it
 /// they come by UDP, or not at all.
-fn beside(address: SocketAddr, shards: u16, all: &mut [Sockets]) {
-    for (index, sockets) in all.iter_mut().enumerate() {
-        match bind_tcp(address, sharing(shards, index)) {
+fn beside(address: SocketAddr, shards: u16, all: &mut [Sockets], legacy: &mut Legacy) {
+    for (index, sockets) in (0..shards).zip(all.iter_mut()) {
+        let inherited = legacy.tcp(Kind::Tunnel, index, address);
+        match inherited.map_or_else(|| bind_tcp(address, sharing(shards, index)), Ok) {
             Ok(socket) => sockets.public.tunnel.push(socket),
             Err(error) => {
                 let mend = mend(&error);
@@ -126,7 +155,7 @@ enum Sharing {
     Next,
 }
 
-fn sharing(shards: u16, index: usize) -> Sharing {
+fn sharing(shards: u16, index: u16) -> Sharing {
     match index {
         _ if shards == 1 => Sharing::Alone,
         0 => Sharing::First,
@@ -212,29 +241,33 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         for shards in [1, 3] {
-            let error = bind(&listen(&address.to_string(), "127.0.0.1:0"), shards).unwrap_err().to_string();
+            let error = bind(&listen(&address.to_string(), "127.0.0.1:0"), shards, &mut Legacy::default())
+                .unwrap_err()
+                .to_string();
             for word in [&address.to_string(), "--https", "another program"] {
                 assert!(error.contains(word), "{error}");
             }
         }
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let error = bind(&listen("127.0.0.1:0", &taken.local_addr().unwrap().to_string()), 3)
-            .unwrap_err()
-            .to_string();
+        let error =
+            bind(&listen("127.0.0.1:0", &taken.local_addr().unwrap().to_string()), 3, &mut Legacy::default())
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("UDP") && error.contains("--tunnel"), "{error}");
     }
 
     #[test]
     fn each_shard_has_its_own_socket_on_the_same_port() {
-        let (shards, listening) = bind(&listen("127.0.0.1:0", "127.0.0.1:0"), 3).unwrap();
+        let (shards, listening) =
+            bind(&listen("127.0.0.1:0", "127.0.0.1:0"), 3, &mut Legacy::default()).unwrap();
         assert_eq!(shards.len(), 3);
         for sockets in &shards {
             assert_eq!(sockets.public.https[0].local_addr().unwrap(), listening.https[0]);
-            assert_eq!(sockets.tunnel[0].local_addr().unwrap(), listening.tunnel[0]);
+            assert_eq!(sockets.tunnel[0].socket.local_addr().unwrap(), listening.tunnel[0]);
             assert_eq!(sockets.public.tunnel[0].local_addr().unwrap(), listening.tunnel[0]);
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let (shards, _) = bind(&listen(&port, &port), 1).unwrap();
+        let (shards, _) = bind(&listen(&port, &port), 1, &mut Legacy::default()).unwrap();
         assert!(shards[0].public.tunnel.is_empty(), "visitors and connectors share one");
     }
 }

@@ -10,6 +10,7 @@ mod status;
 mod text;
 mod transfer;
 mod tunnel;
+mod upgrade;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -84,6 +85,8 @@ enum Command {
     },
     /// Show tunnels, connectors and listeners of the running edge
     Status,
+    /// Start the program's file as the running edge's next process, which takes over without a lost request
+    Upgrade,
     /// Check a configuration file and what it names
     Check {
         /// edge.yaml
@@ -115,6 +118,12 @@ struct RunArgs {
     /// Where connectors reach this edge: what new tokens carry; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     address: Vec<Address>,
+    /// Take over from the process that runs on the data folder, if one does, without a lost request; SIGUSR2 to that one does it too
+    #[arg(long)]
+    take_over: bool,
+    /// Start another process with the other arguments, and end
+    #[arg(long, hide = true)]
+    detach: bool,
 }
 
 /// A command that failed: one message that names the mend.
@@ -157,6 +166,7 @@ impl Cli {
             Command::Export { file } => transfer::export(&common, &file).await,
             Command::Import { file } => transfer::import(&common, &file).await,
             Command::Status => status::run(&common).await,
+            Command::Upgrade => upgrade::run(&common).await,
             Command::Check { file } => check::run(&common, &file).await,
             Command::Healthcheck => healthcheck::run(&common).await,
             Command::Doctor => doctor::run(&common).await,

@@ -67,6 +67,9 @@ pub struct Config {
     /// How long requests in flight may run on after a stop was asked for. Default 30s.
     #[serde(with = "duration")]
     pub grace: Duration,
+    /// The same when another process has taken over: nobody waits for this one's end, and WebSockets may run on too. Default 1h.
+    #[serde(with = "duration")]
+    pub hand_over_grace: Duration,
     pub log: Log,
     pub access_log: AccessLog,
     pub limits: Limits,
@@ -281,6 +284,7 @@ impl Default for Config {
             https_port: None,
             trusted_proxies: Vec::new(),
             grace: Duration::from_secs(30),
+            hand_over_grace: Duration::from_secs(3600),
             log: Log::default(),
             access_log: AccessLog::default(),
             limits: Limits::default(),

@@ -46,6 +46,7 @@ impl Source {
     pub(crate) fn status(&self) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
             ready: self.readiness.is_ready(),
             pending: self.readiness.pending().into_iter().map(str::to_owned).collect(),
             uptime_seconds: ago(self.started),

@@ -11,6 +11,7 @@ use causeway_daemon::limits::raise_nofile;
 use causeway_tunnel::flow::Budget;
 use causeway_tunnel::listen::Doorway;
 use causeway_tunnel::{Host, Pin};
+use tokio::sync::watch;
 
 use crate::certified::Certified;
 use crate::config::{self, Config};
@@ -188,6 +189,7 @@ impl Front {
         service: &Arc<Service<Arc<Shard>>>,
         sockets: Public,
         tunnels: &Doorway,
+        doors: &Doors,
     ) -> io::Result<()> {
         let Public { https, http, tunnel } = sockets;
         for (protocol, listeners) in
@@ -201,10 +203,36 @@ impl Front {
             for listener in listeners {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 let accepting = listen::serve(listener, Arc::clone(&door), Arc::clone(&self.room));
+                let (mut doors, drain) = (doors.clone(), shard.drain.clone());
+                let accepting = async move {
+                    tokio::select! {
+                        biased;
+                        () = drain.draining() => {}
+                        () = doors.opened() => accepting.await,
+                    }
+                };
                 drop(shard.drain.spawn("listener", accepting));
             }
         }
         Ok(())
+    }
+}
+
+/// Shut until there is somebody to serve visitors by: while another process still does.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors(watch::Receiver<bool>);
+
+impl Doors {
+    pub(crate) fn new(are_open: bool) -> (watch::Sender<bool>, Self) {
+        let (open, opened) = watch::channel(are_open);
+        (open, Self(opened))
+    }
+
+    /// Cancel safe. For ever, when whoever would open them is gone.
+    async fn opened(&mut self) {
+        if self.0.wait_for(|are_open| *are_open).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -73,7 +73,15 @@ impl Issuing {
 impl Desk {
     pub(crate) fn run(self, registry: Arc<Registry>, tls: Arc<Tls>, drain: &Drain) {
         let Self { manager, handle, has_dns } = self;
-        drop(drain.spawn_service("certificate orders", manager.run()));
+        let stopping = drain.clone();
+        // Once it stops another process may order.
+        let orders = async move {
+            tokio::select! {
+                () = stopping.draining() => {}
+                () = manager.run() => {}
+            }
+        };
+        drop(drain.spawn_service("certificate orders", orders));
         drop(drain.spawn_service("names to order for", follow(handle, registry, tls, has_dns)));
     }
 }

@@ -13,6 +13,7 @@ mod doorman;
 mod forward;
 mod front;
 mod gate;
+mod handover;
 mod issuing;
 mod keeper;
 mod metrics;

@@ -32,6 +32,8 @@ use causeway_front::session::Session;
 /// A connector that does not read its control stream for so long is broken. Longer than a silence may be, which is not for
 /// this to end.
 const CONTROL_SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// A successor waits no longer for sessions before it takes the visitors.
+const HELD_FOR_SUCCESSOR: Duration = Duration::from_secs(2);
 /// Announcements may rebuild the table: a connector gets one in so much time.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -47,6 +49,10 @@ pub(crate) async fn receive(shard: &Shard, stranger: Stranger, pass: Pass) {
 /// The handshake, to a session that the registry knows.
 async fn greet(shard: &Shard, stranger: Stranger) -> Option<(Joined, Control)> {
     let remote = stranger.remote();
+    if shard.successor.is_there() {
+        // By TCP, whose port is ours for a moment more: it would be refused until then. Held, it comes to the next process at once.
+        let _ = timeout(HELD_FOR_SUCCESSOR, shard.drain.draining()).await;
+    }
     let mut key = None;
     let result = stranger.handshake(shard, |proved| admit(shard, proved, &mut key)).await;
     let error = match (result, key) {
@@ -97,8 +103,8 @@ pub(crate) fn failed(shard: &Shard, remote: SocketAddr, error: &HandshakeError) 
 
 fn admit(shard: &Shard, proved: &Proved, key: &mut Option<KeyId>) -> Result<(), Refused> {
     let later = |code, reason: String| Refused { code, reason, retry: Retry::Temporary };
-    if shard.drain.is_draining() {
-        return Err(later(RefusalCode::Draining, "this edge is stopping".to_owned()));
+    if shard.drain.is_draining() || shard.successor.is_there() {
+        return Err(later(RefusalCode::Draining, "this process of the edge is stopping".to_owned()));
     }
     shard
         .registry
@@ -179,10 +185,11 @@ async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe:
                 silence::ended(shard.registry.metrics(), &closed);
                 break closed.to_string();
             },
-            () = shard.drain.draining(), if !told_to_drain => {
+            succeeded = leaving(shard), if !told_to_drain => {
                 told_to_drain = true;
-                // The connector looks for other edges; what visitors still ask of this one goes on.
-                let message = Message::Drain { reason: "the edge is stopping".to_owned() };
+                // The connector looks for other edges, or the next process of this one; what visitors still ask of us goes on.
+                let reason = if succeeded { "another process of the edge takes over" } else { "the edge is stopping" };
+                let message = Message::Drain { reason: reason.to_owned(), succeeded };
                 if let Err(reason) = send(control, &message).await {
                     break reason;
                 }
@@ -209,6 +216,15 @@ async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe:
                 break reason;
             },
         }
+    }
+}
+
+/// Waits until this process is to end; says whether another one goes on in its place. Cancel safe.
+async fn leaving(shard: &Shard) -> bool {
+    tokio::select! {
+        biased;
+        () = shard.successor.came() => true,
+        () = shard.drain.draining() => false,
     }
 }
 
@@ -239,7 +255,7 @@ async fn announce(
 fn handle(live: &Live, message: Message) -> Result<(), String> {
     let info = live.session.info();
     match message {
-        Message::Drain { reason } => {
+        Message::Drain { reason, .. } => {
             tracing::info!(session = %info.id, tunnel = info.tunnel_name, reason, "the connector stops: no new requests on this session");
             live.session.set_draining();
         }

@@ -387,6 +387,16 @@ impl Registry {
         all
     }
 
+    /// The tunnels that somebody serves by QUIC.
+    pub(crate) fn served_by_quic(&self) -> Vec<TunnelId> {
+        self.tunnels().iter().filter(|tunnel| tunnel.is_served_by_quic()).map(|tunnel| tunnel.id).collect()
+    }
+
+    /// Whether somebody serves each of these that is still a tunnel.
+    pub(crate) fn all_served(&self, tunnels: &[TunnelId]) -> bool {
+        self.tunnels().iter().all(|tunnel| tunnel.is_served() || !tunnels.contains(&tunnel.id))
+    }
+
     /// Whether somebody may serve this name at all; for those who make certificates on demand.
     pub(crate) fn is_granted(&self, host: &str) -> bool {
         self.table.load().find(host).is_some()

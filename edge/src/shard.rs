@@ -12,6 +12,7 @@ use causeway_tunnel::flow::Budget;
 
 use crate::doorman::Doorman;
 use crate::gate::Gate;
+use crate::handover::Successor;
 use crate::keeper::{KeeperHandle, Note};
 use crate::registry::Registry;
 
@@ -29,6 +30,7 @@ pub(crate) struct Shard {
     pub budget: Budget,
     pub congestion: Congestion,
     pub(crate) doorman: Doorman,
+    pub(crate) successor: Successor,
     pub(crate) keeper: KeeperHandle,
     pub(crate) pulse: Pulse,
     /// What authorities look for now.

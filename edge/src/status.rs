@@ -18,6 +18,9 @@ use causeway_front::session::Session;
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     pub version: String,
+    /// Of the process; 0: its version does not tell.
+    #[serde(default)]
+    pub pid: u32,
     pub ready: bool,
     /// What readiness waits for.
     pub pending: Vec<String>,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use causeway_tunnel::EdgeIdentity;
-use causeway_tunnel::listen;
+use causeway_tunnel::listen::{self, Listener};
 use tokio::sync::oneshot;
 
 use crate::bind::Sockets;
-use crate::front::Front;
+use crate::front::{Doors, Front};
 use crate::shard::Shard;
 use crate::tunnels::Tunnels;
 
@@ -16,6 +16,8 @@ use crate::tunnels::Tunnels;
 #[derive(Debug)]
 pub(crate) struct Thread {
     stop: oneshot::Sender<()>,
+    /// Where it takes connectors.
+    pub(crate) listeners: Vec<Arc<Listener>>,
     thread: JoinHandle<()>,
 }
 
@@ -27,22 +29,25 @@ impl Thread {
         sockets: Sockets,
         identity: Arc<EdgeIdentity>,
         front: Front,
+        doors: Doors,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let thread = thread::Builder::new().name(format!("shard-{}", shard.index)).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
-                Ok(runtime) => {
-                    runtime.block_on(serve(shard, count, sockets, identity, front, ready, stopped))
-                }
+                Ok(runtime) => runtime.block_on(serve(
+                    || listen(&shard, count, sockets, &identity, &front, &doors),
+                    ready,
+                    stopped,
+                )),
                 // Whoever waits for it is told; if nobody does, nobody is left to tell.
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
         let gone = || std::io::Error::other("the shard's thread ended at once");
-        is_ready.await.unwrap_or_else(|_| Err(gone()))?;
-        Ok(Self { stop, thread })
+        let listeners = is_ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { stop, listeners, thread })
     }
 
     /// To be called once the drain has finished: closes the sessions and ends the thread.
@@ -54,19 +59,15 @@ impl Thread {
 }
 
 async fn serve(
-    shard: Arc<Shard>,
-    count: u16,
-    sockets: Sockets,
-    identity: Arc<EdgeIdentity>,
-    front: Front,
-    ready: oneshot::Sender<std::io::Result<()>>,
+    listen: impl FnOnce() -> std::io::Result<Tunnels>,
+    ready: oneshot::Sender<std::io::Result<Vec<Arc<Listener>>>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let tunnels = match listen(&shard, count, sockets, &identity, &front) {
+    let tunnels = match listen() {
         Ok(tunnels) => tunnels,
         Err(error) => return drop(ready.send(Err(error))),
     };
-    let _ = ready.send(Ok(()));
+    let _ = ready.send(Ok(tunnels.listeners()));
     // An error means that the program let go of us: the same.
     let _ = stopped.await;
     tunnels.close().await;
@@ -78,12 +79,13 @@ fn listen(
     sockets: Sockets,
     identity: &EdgeIdentity,
     front: &Front,
+    doors: &Doors,
 ) -> std::io::Result<Tunnels> {
     drop(shard.drain.spawn_service("beat", shard.pulse.beat(format!("shard {}", shard.index))));
     let of = listen::Shard { index: u32::from(shard.index), count: u32::from(count) };
     let service = front.service(shard);
     let guests = front.guests(&service);
     let (tunnels, doorway) = Tunnels::open(shard, sockets.tunnel, sockets.within, identity, of, guests)?;
-    front.listen(shard, &service, sockets.public, &doorway)?;
+    front.listen(shard, &service, sockets.public, &doorway, doors)?;
     Ok(tunnels)
 }

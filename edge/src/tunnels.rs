@@ -2,14 +2,13 @@
 //! TCP, and of those in this process.
 
 use std::io;
-use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use causeway_daemon::tls::provider;
 use causeway_tunnel::carrier::ALPN as TUNNEL;
 use causeway_tunnel::carrier::memory::Network;
-use causeway_tunnel::listen::{self, Doorway, Knock, Listener};
+use causeway_tunnel::listen::{self, Doorway, Inherited, Knock, Listener};
 use causeway_tunnel::{Certificates, CloseCode, EdgeIdentity};
 use tokio::time::timeout;
 
@@ -33,7 +32,7 @@ impl Tunnels {
     /// When a socket cannot be watched, or the identity's key not be used.
     pub(crate) fn open(
         shard: &Arc<Shard>,
-        sockets: Vec<UdpSocket>,
+        sockets: Vec<Inherited>,
         within: Option<Network>,
         identity: &EdgeIdentity,
         of: listen::Shard,
@@ -62,6 +61,11 @@ impl Tunnels {
             drop(shard.drain.spawn_service("tunnel listener", connections));
         }
         Ok((Self(listeners), doorway))
+    }
+
+    /// Those that take them.
+    pub(crate) fn listeners(&self) -> Vec<Arc<Listener>> {
+        self.0.clone()
     }
 
     /// Ends all connections.

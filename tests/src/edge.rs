@@ -1,5 +1,6 @@
 //! A running `causeway-edge`: started on port 0 with a data folder of its own, asked through its own command line.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Edge {
     pub program: Program,
     data: Folder,
     config: PathBuf,
+    /// How it was started, and is started again beside itself.
+    arguments: Vec<OsString>,
     store: Option<String>,
     pub https: SocketAddr,
     pub http: SocketAddr,
@@ -94,6 +97,7 @@ impl Edge {
         if !options.no_dev {
             command.arg("--dev");
         }
+        let arguments = command.as_std().get_args().map(OsString::from).collect();
         let mut program = Program::start_with("edge", command, options.stderr);
         let look = || {
             let ended = !program.runs();
@@ -121,9 +125,22 @@ impl Edge {
             program,
             data,
             config,
+            arguments,
             store: options.store,
             trusted: None,
         }
+    }
+
+    /// Starts the next process of this edge, which takes over; gives the one before, which ends by itself.
+    ///
+    /// # Panics
+    /// When it does not take over.
+    pub async fn upgrade(&mut self) -> Program {
+        let mut command = command();
+        command.args(&self.arguments).arg("--take-over");
+        let next = Program::start("edge", command);
+        next.line("the edge is up", Duration::from_secs(20)).await;
+        std::mem::replace(&mut self.program, next)
     }
 
     /// Runs `causeway-edge ARGS --data FOLDER`.
@@ -233,6 +250,17 @@ impl Edge {
     /// Kills it at once and gives back the data folder, for an edge that starts again.
     pub async fn kill(mut self) -> Folder {
         self.program.kill().await;
+        self.data
+    }
+
+    /// Asks it to stop (SIGTERM), waits for its end, and gives back the data folder.
+    ///
+    /// # Panics
+    /// When it does not end by itself, or not well.
+    pub async fn stop(mut self) -> Folder {
+        self.program.terminate();
+        let status = self.program.ended(Duration::from_secs(40)).await;
+        assert!(status.success(), "{status}");
         self.data
     }
 

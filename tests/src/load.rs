@@ -1,5 +1,7 @@
 //! Load while something else happens: visitors that ask again and again, check every answer, and count what failed.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -7,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::client::{End, Http1, Http2};
+use crate::client::{End, Entrance, Http1, Http2, Http3};
 use crate::edge::Edge;
 
 /// Failures kept with their text.
@@ -58,6 +61,29 @@ impl Load {
         Self { shared, tasks }
     }
 
+    /// Visitors over plain HTTP/1.1 at an address, such as a balancer's.
+    pub fn plain(at: SocketAddr, host: &str, path: &str, length: usize, visitors: usize) -> Self {
+        let shared = Arc::<Shared>::default();
+        let mut tasks = JoinSet::new();
+        for _ in 0..visitors {
+            let (ca, host, url) = (PathBuf::new(), host.to_owned(), format!("http://{host}{path}"));
+            let visitor = Visitor { https: at, ca, host, url, length, shared: Arc::clone(&shared) };
+            tasks.spawn(visitor.plain());
+        }
+        Self { shared, tasks }
+    }
+
+    /// So many more, by HTTP/3.
+    #[must_use]
+    pub fn and_http3(mut self, edge: &Edge, host: &str, path: &str, length: usize, http3: usize) -> Self {
+        let url = format!("https://{host}{path}");
+        for _ in 0..http3 {
+            let visitor = Visitor::new(edge, host, &url, length, Arc::clone(&self.shared));
+            self.tasks.spawn(visitor.http3(edge.http3()));
+        }
+        self
+    }
+
     /// Good answers so far.
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Relaxed)
@@ -82,8 +108,8 @@ impl Load {
 
 /// What a visitor needs to connect, without borrowing the edge.
 struct Visitor {
-    https: std::net::SocketAddr,
-    ca: std::path::PathBuf,
+    https: SocketAddr,
+    ca: PathBuf,
     host: String,
     url: String,
     length: usize,
@@ -119,6 +145,28 @@ impl Visitor {
         }
     }
 
+    async fn plain(self) {
+        let mut client: Option<Http1> = None;
+        while !self.shared.stop.load(Relaxed) {
+            let since = Instant::now();
+            let mut connection = match client.take() {
+                Some(connection) => connection,
+                None => match TcpStream::connect(self.https).await {
+                    Ok(stream) => Http1::over(stream),
+                    Err(error) => {
+                        self.failed(format!("connect: {error}"));
+                        continue;
+                    }
+                },
+            };
+            let answer = connection.fetch(self.request()).await;
+            let closing = answer.as_ref().is_ok_and(|answer| answer.header("connection") == Some("close"));
+            if self.judge(since, answer) && !closing {
+                client = Some(connection);
+            }
+        }
+    }
+
     async fn http2(self) {
         let mut client: Option<Http2> = None;
         while !self.shared.stop.load(Relaxed) {
@@ -141,6 +189,37 @@ impl Visitor {
             let Some(connection) = client.as_mut() else { continue };
             let answer = connection.fetch(self.request(), None).await;
             if !self.judge(since, answer) {
+                client = None;
+            }
+        }
+    }
+
+    async fn http3(self, at: SocketAddr) {
+        let mut client: Option<Http3> = None;
+        while !self.shared.stop.load(Relaxed) {
+            let since = Instant::now();
+            if client.is_none() {
+                client = match Http3::at(at, &self.ca, &self.host).await {
+                    Ok(connection) => Some(connection),
+                    Err(error) => {
+                        self.failed(format!("connect: {error}"));
+                        continue;
+                    }
+                };
+            }
+            let Some(connection) = client.as_mut() else { continue };
+            let stream = match connection.open(self.request().map(drop)).await {
+                Ok(stream) => stream,
+                // Nothing was sent: as with HTTP/2, a browser opens another connection.
+                Err(error) => {
+                    if !connection.was_asked_to_leave() {
+                        self.failed(error);
+                    }
+                    client = None;
+                    continue;
+                }
+            };
+            if !self.judge(since, connection.finish(stream).await) {
                 client = None;
             }
         }

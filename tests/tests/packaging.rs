@@ -201,9 +201,31 @@ fn the_packages_carry_requests_and_a_purge_leaves_nothing() {
             .await;
         assert!(!secret.stdout.contains("cwt1_"), "the token is in no place that others read");
 
-        // An upgrade is another package with the same data.
-        machine.sh("dpkg -i /tmp/d/*.deb").await.ok();
+        // An upgrade is another package with the same data. The edge hands over: it serves all the time, as another process.
+        let upgrade = "before=$(systemctl show -P MainPID causeway-edge)
+            while [ ! -e /tmp/upgraded ]; do
+                curl --silent --show-error --fail --output /dev/null --resolve blog.example.dev:80:203.0.113.7 http://blog.example.dev/ || echo failed
+                echo visited
+            done >/tmp/visits 2>&1 &
+            dpkg -i /tmp/d/causeway-edge_*.deb >&2
+            touch /tmp/upgraded && wait
+            [ $before != $(systemctl show -P MainPID causeway-edge) ] && systemctl is-active --quiet causeway-edge && cat /tmp/visits";
+        let visits = machine.sh(upgrade).await.ok();
+        assert!(visits.contains("visited") && !visits.contains("failed"), "{visits}");
+        machine.sh("rm /tmp/upgraded /tmp/visits && dpkg -i /tmp/d/*.deb").await.ok();
         wait::until("a session after the upgrade", READY, healthy).await;
+        // A second connector beside the first, as docs/install.md has it.
+        let beside = "systemctl start causeway-connector@20249
+            until causeway-connector healthcheck --metrics 127.0.0.1:20249; do sleep 0.1; done
+            systemctl stop causeway-connector && causeway-edge status && systemctl start causeway-connector
+            systemctl stop causeway-connector@20249 && systemctl is-failed causeway-connector@20249";
+        let beside = machine.sh(beside).await;
+        assert!(
+            beside.stdout.contains("2 sessions") && beside.stdout.ends_with("inactive\n"),
+            "{}",
+            beside.text()
+        );
+        wait::until("a session of the first again", READY, healthy).await;
         let started = std::time::Instant::now();
         machine.sh("systemctl stop causeway-connector causeway-edge").await.ok();
         assert!(started.elapsed() < Duration::from_secs(5), "an idle stop took {:?}", started.elapsed());

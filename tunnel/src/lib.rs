@@ -29,6 +29,7 @@
 //!                                              ← Announced {generation, accepted, refused[id, hostname, reason]}
 //!   Stats {…} →   every 10 s
 //!   Drain {reason} ↔   "give me / I give you no new streams"
+//!                                              ← Drain {reason, succeeded}: the edge's next process takes sessions
 //!   Probe {} ↔         while the other is silent
 //! ```
 //! # Silence

@@ -1,7 +1,7 @@
 //! The edge's end: takes connections, asks the handshake's logic, and hands out sessions.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::{Instant, timeout_at};
 
 use crate::carrier::memory::Network;
+pub use crate::carrier::quic::{Elder, Given, Inherited, Mark};
 pub use crate::carrier::tcp::Doorway;
 use crate::carrier::{Attempt, Closed, Congestion, Connection, Endpoint, quic, tcp};
 use crate::certificates::Certificates;
@@ -79,19 +80,21 @@ pub enum HandshakeError {
 }
 
 impl Listener {
-    /// Listens for QUIC on a socket from [`crate::carrier::bind`]. Must be called within a tokio runtime.
+    /// Listens for QUIC on a socket from [`crate::carrier::bind`], or one that another process gave up. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When the socket cannot be watched.
     pub fn new(
-        socket: UdpSocket,
+        socket: impl Into<Inherited>,
         certificates: Certificates,
         provider: Arc<CryptoProvider>,
         shard: Shard,
     ) -> io::Result<Self> {
-        let reset_key = certificates.derive(&format!("stateless reset, shard {}", shard.index));
+        let reset = certificates.derive(&format!("stateless reset, shard {}", shard.index));
+        let keys = quic::Keys { reset, token: certificates.derive("address tokens") };
         let tls = certificates.into_config(provider).map_err(io::Error::other)?;
-        let endpoint = Endpoint::Quic(quic::Endpoint::new(socket, tls, &reset_key)?);
+        let endpoint = Endpoint::Quic(quic::Endpoint::new(socket.into(), tls, &keys)?);
         Ok(Self { endpoint, shard, budget: Budget::default(), handshakes: Arc::default(), guests: None })
     }
 
@@ -137,6 +140,36 @@ impl Listener {
             Endpoint::Memory(_) => {}
         }
         self
+    }
+
+    /// Whether it listens on a socket of its own.
+    pub fn has_socket(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Quic(_))
+    }
+
+    /// What another process needs to take the socket over, which it must not read before [`Listener::give`]. None: there is no socket.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn to_hand_over(&self) -> io::Result<Option<(Inherited, Given)>> {
+        match &self.endpoint {
+            Endpoint::Quic(endpoint) => endpoint.to_hand_over().map(Some),
+            Endpoint::Tcp(_) | Endpoint::Memory(_) => Ok(None),
+        }
+    }
+
+    /// Another process has the socket from now on. No stranger comes any more; connections go on, with what that process passes on.
+    pub fn give(&self, given: Given) {
+        if let Endpoint::Quic(endpoint) = &self.endpoint {
+            endpoint.give(given);
+        }
+    }
+
+    /// The other process is gone: the socket is ours again.
+    pub fn take_back(&self) {
+        if let Endpoint::Quic(endpoint) = &self.endpoint {
+            endpoint.take_back();
+        }
     }
 
     /// The next stranger, or `None` once the listener was closed. Cancel safe. Under a flood, strangers are made to

@@ -28,6 +28,9 @@ pub enum Message {
     /// Either: open no new stream; what is in flight may finish.
     Drain {
         reason: String,
+        /// Edge: the next process of it takes sessions already, at the same addresses; this one serves until it closes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        succeeded: bool,
     },
     /// Either, while it hears nothing: says nothing but that it lives, and has the other end's transport answer.
     Probe,
@@ -220,7 +223,7 @@ mod tests {
         assert_eq!(read(r#"{"type":"sing","song":"la"}"#), Message::Unknown);
         assert_eq!(
             read(r#"{"type":"drain","reason":"stop","colour":"red"}"#),
-            Message::Drain { reason: "stop".to_owned() }
+            Message::Drain { reason: "stop".to_owned(), succeeded: false }
         );
         let Message::Refused(refused) =
             read(r#"{"type":"refused","code":"moon","reason":"r","retry":"temporary"}"#)

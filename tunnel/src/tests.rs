@@ -23,6 +23,7 @@ use crate::{
     SessionInfo, Sign, StreamError, Token, Transport, TunnelId, TunnelKey,
 };
 
+mod handed;
 mod silence;
 
 struct OneKey(Token, Standing);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::socket::SocketFile;
 use crate::drain::Drain;
+use crate::unix_listener::SocketFile;
 
 /// An admin server that has its address and waits to run; connections queue meanwhile.
 #[derive(Debug)]
@@ -54,6 +55,17 @@ impl BoundAdmin {
         match &self.listener {
             Listener::Tcp(_, addr) => Some(*addr),
             Listener::Unix(..) => None,
+        }
+    }
+
+    /// The same socket for another process to hold; `None` on a unix socket.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn tcp_listener(&self) -> io::Result<Option<std::net::TcpListener>> {
+        match &self.listener {
+            Listener::Tcp(listener, _) => Ok(Some(listener.as_fd().try_clone_to_owned()?.into())),
+            Listener::Unix(..) => Ok(None),
         }
     }
 
@@ -135,6 +147,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
 /// EMFILE lasts: trying again at once would burn the processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const MAX_HEADER_BYTES: usize = 16 << 10;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use causeway_tunnel::limits;
-use causeway_tunnel::{ConnectorId, PlainHttp, SessionId, TlsEnd, TunnelId};
+use causeway_tunnel::{ConnectorId, PlainHttp, SessionId, TlsEnd, Transport, TunnelId};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::absence::Absence;
@@ -55,10 +55,18 @@ impl Tunnel {
     }
 
     /// Whether somebody is there whose names are known.
-    fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
+        self.is_served_by(|_| true)
+    }
+
+    pub(super) fn is_served_by_quic(&self) -> bool {
+        self.is_served_by(|live| live.session.transport() == Some(Transport::Quic))
+    }
+
+    fn is_served_by(&self, fits: impl Fn(&Live) -> bool) -> bool {
         let connectors = self.connectors.load();
         let mut sessions = connectors.iter().flat_map(|connector| &connector.sessions);
-        sessions.any(|live| live.is_usable() && live.announced.load().generation > 0)
+        sessions.any(|live| live.is_usable() && live.announced.load().generation > 0 && fits(live))
     }
 
     /// Whether nobody serves it now and somebody is likely to soon: its last session ended a moment ago, or leaves, or has just come.

@@ -69,8 +69,11 @@ pub(crate) async fn serve<H: Handler>(io: impl Transport, peer: Peer, service: A
         side.register(cx);
         if !is_draining && draining.as_mut().poll(cx).is_ready() {
             is_draining = true;
-            side.drain();
-            serving.as_mut().graceful_shutdown();
+            // One that is idle may be sent a request this very moment. Where there is time it is served, and told to be the last.
+            if !drain.is_at_leisure() {
+                side.drain();
+                serving.as_mut().graceful_shutdown();
+            }
         }
         let poll = serving.as_mut().poll(cx);
         // hyper does not ask for a body while its visitor takes nothing: only breaking off frees what waits.
@@ -111,7 +114,8 @@ impl<H: Handler> Connection<H> {
     /// Whether this answer is the connection's last.
     fn is_over(&self) -> bool {
         let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        count >= MAX_REQUESTS || self.closes_at <= Instant::now() || self.service.pressure.is_tight()
+        let is_old = count >= MAX_REQUESTS || self.closes_at <= Instant::now();
+        is_old || self.service.pressure.is_tight() || self.service.drain.is_draining()
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Delivery> {

@@ -18,6 +18,8 @@ use super::tls::{Entrance, client_config};
 use super::{Answer, End};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// RFC 9114 §8.1.
+const H3_NO_ERROR: u64 = 0x100;
 
 /// One connection.
 pub struct Http3 {
@@ -83,6 +85,26 @@ impl Http3 {
         };
         let _: Result<(), h3::error::StreamError> = sent.await;
         answer(stream).await
+    }
+
+    /// Ends a request without a body, and reads its answer.
+    ///
+    /// # Errors
+    /// When the stream or the connection failed before a response head.
+    pub async fn finish(&mut self, mut stream: Http3Stream) -> Result<Answer, String> {
+        let _: Result<(), h3::error::StreamError> = stream.finish().await;
+        answer(stream).await
+    }
+
+    /// Whether the connection took no more requests because the server said so (GOAWAY), and not because it was lost.
+    pub fn was_asked_to_leave(&self) -> bool {
+        match self.quic.close_reason() {
+            None => true,
+            Some(quinn::ConnectionError::ApplicationClosed(closed)) => {
+                closed.error_code.into_inner() == H3_NO_ERROR
+            }
+            Some(_) => false,
+        }
     }
 
     /// Goes on from another port, as a phone does that changes its network.

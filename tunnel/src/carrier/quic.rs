@@ -4,6 +4,7 @@ mod apart;
 mod congestion;
 mod dial;
 mod endpoint;
+mod inherited;
 #[cfg(test)]
 pub(crate) mod lossy;
 mod probe;
@@ -23,7 +24,8 @@ use super::{Class, Closed, DatagramError, Ended, Exporter, Traffic};
 use crate::code::{AbortCode, CloseCode};
 use crate::limits::Terms;
 pub(crate) use dial::Dial;
-pub(crate) use endpoint::{Attempt, Early, Endpoint};
+pub(crate) use endpoint::{Attempt, Early, Endpoint, Keys};
+pub use inherited::{Elder, Given, Inherited, Mark};
 pub use socket::{Reuse, UdpReport, bind};
 
 /// One read takes so many chunks at most: one call a chunk doubles the cost of a bulk transfer.

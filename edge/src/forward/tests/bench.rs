@@ -75,6 +75,7 @@ impl Bench {
         let (notes, _) = mpsc::channel(16);
         let (refreshes, _) = mpsc::channel(1);
         let shard = Arc::new(Shard {
+            successor: crate::handover::Successor::none(),
             index: 0,
             registry,
             gate,
@@ -202,7 +203,7 @@ impl Connector {
     }
 
     pub(super) async fn drain(&mut self) {
-        self.control.send(&Message::Drain { reason: "test".to_owned() }).await.unwrap();
+        self.control.send(&Message::Drain { reason: "test".to_owned(), succeeded: false }).await.unwrap();
     }
 
     async fn wait(&self, is_so: impl Fn(&HashMap<String, bool>) -> bool) {

@@ -5,13 +5,13 @@
 //! what they are charged. So from a part of the budget on each packet becomes a piece of its own, for a copy more.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 
 use crate::flow::Budget;
 
@@ -28,10 +28,8 @@ struct Apart {
     budget: Watched,
 }
 
-/// # Errors
-/// When the socket cannot be watched.
-pub(super) fn socket(socket: UdpSocket, budget: Watched) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-    Ok(Arc::new(Apart { inner: TokioRuntime.wrap_udp_socket(socket)?, budget }))
+pub(super) fn socket(inner: Arc<dyn AsyncUdpSocket>, budget: Watched) -> Arc<dyn AsyncUdpSocket> {
+    Arc::new(Apart { inner, budget })
 }
 
 impl AsyncUdpSocket for Apart {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
+use quinn::{ConnectionError, EndpointConfig, Runtime, TokioRuntime};
 use tokio::time::timeout;
 
 use super::apart::{self, Watched};
@@ -71,8 +71,8 @@ fn client_endpoint(towards: SocketAddr, budget: &Watched) -> io::Result<quinn::E
     let any: IpAddr =
         if towards.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let (socket, _) = bind(SocketAddr::new(any, 0), Reuse::Alone)?;
-    let socket = apart::socket(socket, Arc::clone(budget))?;
     let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    let socket = apart::socket(runtime.wrap_udp_socket(socket)?, Arc::clone(budget));
     quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)
 }
 

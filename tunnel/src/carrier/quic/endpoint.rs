@@ -1,16 +1,17 @@
 //! The listening end over UDP.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TokioRuntime, VarInt};
 
 use super::apart::{self, Watched};
+use super::inherited::{Given, ID_BYTES, Inherited, Mark, Shared};
 use super::{Connection, RecvHalf, SendHalf, closed, transport};
 use crate::carrier::{ALPN, Closed, Congestion};
 use crate::code::CloseCode;
@@ -19,8 +20,20 @@ use crate::limits::Terms;
 
 pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
+    socket: Arc<Shared>,
     crypto: Arc<QuicServerConfig>,
+    token_key: [u8; 32],
     budget: Watched,
+}
+
+/// What outlives the process: whoever comes back with something of the process before is understood.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Of stateless resets, and of this socket alone: who held two could be had to betray, by a packet that the kernel hands to the
+    /// wrong one, what ends a session of the other.
+    pub(crate) reset: [u8; 32],
+    /// Of the tokens by which addresses are proved.
+    pub(crate) token: [u8; 32],
 }
 
 #[derive(Debug)]
@@ -34,24 +47,37 @@ pub(crate) struct Early {
 }
 
 impl Endpoint {
-    /// Must be called within a tokio runtime. `reset_key` is of this socket alone: who held two could be had to betray, by
-    /// a packet that the kernel hands to the wrong one, what ends a session of the other.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the socket cannot be watched, or `tls` cannot do TLS 1.3.
-    pub(crate) fn new(
-        socket: UdpSocket,
-        tls: rustls::ServerConfig,
-        reset_key: &[u8; 32],
-    ) -> io::Result<Self> {
+    pub(crate) fn new(socket: Inherited, tls: rustls::ServerConfig, keys: &Keys) -> io::Result<Self> {
         let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
         let crypto = Arc::new(crypto);
-        let config = configured(&crypto, Congestion::default());
-        let budget = Watched::default();
-        let socket = apart::socket(socket, Arc::clone(&budget))?;
-        let (of_endpoint, runtime) = (endpoint_config(reset_key), Arc::new(TokioRuntime));
-        let endpoint = quinn::Endpoint::new_with_abstract_socket(of_endpoint, Some(config), socket, runtime)?;
-        Ok(Self { endpoint, crypto, budget })
+        let config = configured(&crypto, keys.token, Congestion::default());
+        let (budget, socket) = (Watched::default(), Shared::new(socket)?);
+        let of_endpoint = endpoint_config(&keys.reset, socket.mark());
+        let (apart, runtime) =
+            (apart::socket(Arc::clone(&socket) as Arc<_>, Arc::clone(&budget)), Arc::new(TokioRuntime));
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(of_endpoint, Some(config), apart, runtime)?;
+        Ok(Self { endpoint, socket, crypto, token_key: keys.token, budget })
+    }
+
+    /// What another process needs to take the socket over; it must not read before [`Endpoint::give`].
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub(crate) fn to_hand_over(&self) -> io::Result<(Inherited, Given)> {
+        self.socket.to_hand_over()
+    }
+
+    /// Another process has the socket: what is left here goes on, with what that process passes on.
+    pub(crate) fn give(&self, given: Given) {
+        self.socket.give(given);
+    }
+
+    pub(crate) fn take_back(&self) {
+        self.socket.take_back();
     }
 
     /// What its connections' streams take their windows from; the first one said counts.
@@ -61,7 +87,7 @@ impl Endpoint {
 
     /// Of connections from now on.
     pub(crate) fn set_congestion(&self, congestion: Congestion) {
-        self.endpoint.set_server_config(Some(configured(&self.crypto, congestion)));
+        self.endpoint.set_server_config(Some(configured(&self.crypto, self.token_key, congestion)));
     }
 
     pub(crate) async fn accept(&self) -> Option<Attempt> {
@@ -78,32 +104,34 @@ impl Endpoint {
     }
 }
 
-fn configured(crypto: &Arc<QuicServerConfig>, congestion: Congestion) -> quinn::ServerConfig {
-    let mut config = quinn::ServerConfig::with_crypto(Arc::<QuicServerConfig>::clone(crypto));
+fn configured(
+    crypto: &Arc<QuicServerConfig>,
+    token_key: [u8; 32],
+    congestion: Congestion,
+) -> quinn::ServerConfig {
+    let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&token_key);
+    let mut config = quinn::ServerConfig::new(Arc::<QuicServerConfig>::clone(crypto), Arc::new(token_key));
     config.transport_config(transport::edge(congestion));
     config
 }
 
 /// With a key that outlives the process: whoever sends to a session of the process before is told at once that it is no
 /// more (RFC 9000 §10.3).
-fn endpoint_config(reset_key: &[u8; 32]) -> EndpointConfig {
+fn endpoint_config(reset_key: &[u8; 32], mark: Mark) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
-    config.cid_generator(|| Box::new(Ids)).min_reset_interval(RESET_INTERVAL);
+    config.cid_generator(move || Box::new(Ids(mark))).min_reset_interval(RESET_INTERVAL);
     config
 }
 
 /// An edge that comes back tells a thousand connectors within a second.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Connection ids by chance alone. quinn's own carry a mark of the process that made them, and what carries another
-/// process's mark it leaves without an answer.
-struct Ids;
-
-const ID_BYTES: usize = 8;
+/// Connection ids with our mark. quinn's own carry a mark too, but what carries another process's it leaves without an answer.
+struct Ids(Mark);
 
 impl ConnectionIdGenerator for Ids {
     fn generate_cid(&mut self) -> ConnectionId {
-        ConnectionId::new(&rand::random::<[u8; ID_BYTES]>())
+        self.0.id()
     }
 
     fn cid_len(&self) -> usize {

@@ -10,13 +10,29 @@ use tokio::net::UnixListener;
 
 /// Removes the socket's file when dropped, unless another process has put its own there meanwhile.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+/// Listens on a socket that its owner alone may use. A file left behind by a dead process is replaced.
+///
+/// # Errors
+/// When a live process answers there, something else has the name, or the folder refuses it; the text names the mend.
+pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    place(path, false)
+}
+
+/// The same in the place of a live process, which keeps who is connected already.
+///
+/// # Errors
+/// When something else has the name, or the folder refuses it.
+pub fn replace(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    place(path, true)
+}
+
+fn place(path: &Path, is_successor: bool) -> io::Result<(UnixListener, SocketFile)> {
     let refuse = |kind, text: String| {
         Err(io::Error::new(kind, format!("cannot listen on {}: {text}", path.display())))
     };
@@ -27,6 +43,7 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     }
     match occupant(path)? {
         Occupant::Nobody => {}
+        Occupant::Alive if is_successor => {}
         Occupant::Alive => {
             return refuse(
                 io::ErrorKind::AddrInUse,
@@ -90,7 +107,7 @@ fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 }
 
 impl SocketFile {
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
