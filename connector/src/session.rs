@@ -251,7 +251,7 @@ async fn converse(
                 Ok(()) => announce = true,
                 Err(_) => return "the connector stops".to_owned(),
             },
-            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe).await {
+            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe { unheard: session.is_suspected() }).await {
                 return reason;
             },
             _ = stats.tick() => {
@@ -299,6 +299,7 @@ fn heard(on_board: &OnBoard, session: &Session, words: &Words, message: Message)
                 words.succeeded.notify_one();
             }
         }
+        Message::Probe { unheard } => session.set_unheard(unheard),
         // Of a later version, or not for us.
         _ => {}
     }

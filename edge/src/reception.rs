@@ -212,7 +212,7 @@ async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe:
             {
                 break reason;
             },
-            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe).await {
+            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe { unheard: live.session.is_suspected() }).await {
                 break reason;
             },
         }
@@ -264,7 +264,8 @@ fn handle(live: &Live, message: Message) -> Result<(), String> {
         Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) | Message::Announced { .. } => {
             return Err("a message that only the edge may send, or a second hello".to_owned());
         }
-        Message::Announce { .. } | Message::Probe | Message::Unknown => {}
+        Message::Probe { unheard } => live.session.set_unheard(unheard),
+        Message::Announce { .. } | Message::Unknown => {}
     }
     Ok(())
 }

@@ -114,6 +114,13 @@ impl Session {
         }
     }
 
+    /// What the connector says: whether it hears nothing of us.
+    pub fn set_unheard(&self, is_unheard: bool) {
+        match self {
+            Self::Causeway(session) => session.set_unheard(is_unheard),
+        }
+    }
+
     /// Whether nothing was heard for longer than a living connector is silent. It may yet be heard again.
     pub fn is_suspected(&self) -> bool {
         match self {

@@ -26,6 +26,8 @@ pub struct Relay {
 #[derive(Debug)]
 struct Link {
     up: AtomicBool,
+    /// Nothing comes back from the target.
+    one_way: AtomicBool,
     target: Mutex<Option<SocketAddr>>,
     /// Added to every packet, each way.
     delay_us: AtomicU64,
@@ -45,6 +47,7 @@ impl Relay {
         let addr = socket.local_addr().expect("a bound socket has an address");
         let link = Arc::new(Link {
             up: AtomicBool::new(true),
+            one_way: AtomicBool::new(false),
             target: Mutex::new(None),
             delay_us: AtomicU64::new(0),
             packets: AtomicU64::new(0),
@@ -71,8 +74,14 @@ impl Relay {
         self.link.up.store(false, Relaxed);
     }
 
+    /// Drops from now on what comes back from the target, and nothing else.
+    pub fn cut_the_way_back(&self) {
+        self.link.one_way.store(true, Relaxed);
+    }
+
     /// Lets packets through again.
     pub fn mend(&self) {
+        self.link.one_way.store(false, Relaxed);
         self.link.up.store(true, Relaxed);
     }
 
@@ -154,6 +163,9 @@ async fn back(own: Arc<UdpSocket>, socket: Arc<UdpSocket>, link: Arc<Link>, peer
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
         let Ok((length, _)) = own.recv_from(&mut buffer).await else { continue };
+        if link.one_way.load(Relaxed) {
+            continue;
+        }
         link.pass(&socket, &buffer[..length], peer).await;
     }
 }

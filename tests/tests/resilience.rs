@@ -248,6 +248,84 @@ fn hazard_155_a_link_that_was_down_for_long_serves_again_within_two_seconds() {
 }
 
 #[test]
+fn hazard_161_a_link_that_is_dead_in_one_direction_is_noticed_at_both_ends() {
+    run_within(90 * SECOND, async {
+        let origin = sample().await;
+        let rules = to(http(&origin));
+        let (site, relay) = Site::linked(&rules).await;
+        first_success(&site).await;
+        let beside = format!("edges: ['{}']\n{rules}", site.edge.tunnel);
+        let mut beside = Connector::start(&site.tunnel.token, &beside);
+        beside.ready(READY).await;
+        let with_both = site.edge.heard_sessions().await;
+        let load = Load::start(&site.edge, APP, "/bytes/2000", 2000, 4, 2);
+        wait::holds("load to flow", READY, || load.answered() > 200).await;
+        relay.cut_the_way_back();
+        let since = Instant::now();
+        let look = || async { (site.edge.heard_sessions().await == with_both - 2).then_some(()) };
+        wait::until("the edge to know that it is not heard", 6 * SECOND, look).await;
+        println!("the edge knows after {:?}", since.elapsed());
+        let (before, at) = (load.answered(), Instant::now());
+        wait::holds("the load to flow on", 4 * SECOND, || load.answered() > before + 200).await;
+        println!("flows after {:?}", at.elapsed());
+        relay.mend();
+        let look = || async { (site.edge.heard_sessions().await == with_both).then_some(()) };
+        wait::until("both to be heard", READY, look).await;
+        let tally = load.stop().await;
+        println!("slowest {:?}", tally.slowest);
+        assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+        assert!(tally.slowest < 4 * SECOND, "{:?}", tally.slowest);
+    });
+}
+
+/// A hundred connectors, in this process: each as a program has it, with its own thread, sessions and patience.
+#[test]
+fn hazard_156_connectors_that_return_at_once_are_all_back_within_fifteen_seconds() {
+    // A thousand would be a thousand machines: on one they leave each other, and the edge, no time.
+    let (tunnels, each) = (4, 25);
+    run_within(200 * SECOND, async move {
+        let mut edge = Edge::start().await;
+        let mut connectors = Vec::new();
+        for tunnel in 0..tunnels {
+            let created = edge.create(&format!("t{tunnel}"), &[&format!("t{tunnel}.example.test")]).await;
+            for _ in 0..each {
+                connectors.push(within(&created.token).await);
+            }
+        }
+        let all = 2 * tunnels * each;
+        let there = async |edge: &Edge| (edge.heard_sessions().await == all).then_some(());
+        wait::until("all to be there", 60 * SECOND, || there(&edge)).await;
+        let (https, http, tunnel) = (Some(edge.https), Some(edge.http), Some(edge.tunnel));
+        let data = Some(edge.kill().await);
+        // So long that each has given up, and dials for ever.
+        tokio::time::sleep(5 * SECOND).await;
+        edge = Edge::with(EdgeOptions { data, https, http, tunnel, ..EdgeOptions::default() }).await;
+        let since = Instant::now();
+        wait::until("all to be back", 60 * SECOND, || there(&edge)).await;
+        println!("{} connectors are back after {:?}", connectors.len(), since.elapsed());
+        assert!(since.elapsed() < 15 * SECOND, "{:?}", since.elapsed());
+    });
+}
+
+/// A connector of this process.
+async fn within(token: &str) -> causeway_connector::app::App {
+    let settings = causeway_connector::app::Settings {
+        config: causeway_connector::config::parse("rules.yml", "ingress:\n  - service: hello_world\n")
+            .unwrap(),
+        file: None,
+        edges: Vec::new(),
+        token: causeway_tunnel::Token::parse(token).unwrap(),
+        metrics: Some(([127, 0, 0, 1], 0).into()),
+        shards: None,
+        control: None,
+        levels: None,
+        visits: Default::default(),
+        within: None,
+    };
+    causeway_connector::app::App::start(settings).await.unwrap()
+}
+
+#[test]
 fn hazard_155_an_edge_that_restarts_is_found_again() {
     run(async {
         let origin = sample().await;
@@ -312,7 +390,7 @@ fn hazard_155_after_a_crash_of_the_edge_the_first_visitor_waits_for_a_moment_and
 }
 
 #[test]
-fn names_are_resolved_anew_and_every_address_is_tried() {
+fn hazard_162_names_are_resolved_anew_and_every_address_is_tried() {
     run(async {
         let origin = sample().await;
         let edge = Edge::start().await;

@@ -32,8 +32,12 @@ pub enum Message {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         succeeded: bool,
     },
-    /// Either, while it hears nothing: says nothing but that it lives, and has the other end's transport answer.
-    Probe,
+    /// Either: has the other end's transport answer.
+    Probe {
+        /// Nothing has come from the other end for too long, which may hear all of this: a line that is dead in one direction.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unheard: bool,
+    },
     /// Connector, every [`crate::limits::STATS_INTERVAL`].
     Stats(Stats),
     /// A message of a later version: to be ignored.

@@ -250,6 +250,11 @@ impl Session {
         self.0.silence.doubt();
     }
 
+    /// What the peer says with its probes: whether it hears nothing of us. Then the session is suspected, though we hear it.
+    pub fn set_unheard(&self, is_unheard: bool) {
+        self.0.silence.set_unheard(is_unheard);
+    }
+
     /// Whether nothing was heard for longer than a living peer is silent. It may yet be heard again.
     pub fn is_suspected(&self) -> bool {
         self.0.silence.is_suspected()

@@ -117,7 +117,7 @@ impl Edge {
     pub async fn hears(&mut self) -> Message {
         loop {
             let said = timeout(SOON, self.said.recv()).await.expect("a message soon").unwrap();
-            if said != Message::Probe {
+            if !matches!(said, Message::Probe { .. }) {
                 return said;
             }
         }

@@ -37,7 +37,7 @@ async fn all_over(ours: &Ours, carrier: &str, within: Duration) {
 }
 
 #[test]
-fn a_network_without_udp_is_served_over_tcp_within_three_seconds() {
+fn hazard_157_a_network_without_udp_is_served_over_tcp_within_three_seconds() {
     run(async {
         let Some(wan) = wan(Shape { without_udp: true, ..Shape::new(30, 50.0) }) else { return };
         let origins = wan.origins().await;
@@ -54,7 +54,7 @@ fn a_network_without_udp_is_served_over_tcp_within_three_seconds() {
 }
 
 #[test]
-fn udp_that_goes_away_under_load_is_a_pause_and_its_return_costs_nothing() {
+fn hazard_157_udp_that_goes_away_under_load_is_a_pause_and_its_return_costs_nothing() {
     run(async {
         let Some((wan, _origins, ours, door)) = site(Shape::new(30, 50.0)).await else { return };
         all_over(&ours, "quic", SOON).await;

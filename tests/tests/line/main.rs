@@ -5,6 +5,7 @@
 
 mod beside;
 mod carriers;
+mod faults;
 mod itself;
 mod order;
 mod pauses;

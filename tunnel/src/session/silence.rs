@@ -7,6 +7,9 @@
 //!  │   after a burst: a probe every PROBE_INTERVAL         │
 //!  └──────────────── anything at all ──────────────────────┘
 //! ```
+//! A line may be dead in one direction alone. Who hears nothing says so with its probes, and the other end, to which these come, suspects
+//! the session too until it is told otherwise.
+//!
 //! Who asks early is told early that the other end was started anew: by then the carrier's own questions have become rare.
 //!
 //! Nothing tells when a packet comes: a look at a counter does, at moments that all sessions of a process share, so that an idle
@@ -39,6 +42,8 @@ static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::n
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     is_suspected: AtomicBool,
+    /// The other end says that it hears nothing: what comes is no sign that anything arrives.
+    is_unheard: AtomicBool,
     /// Milliseconds from the session's beginning to the look that last found something new.
     heard: AtomicU64,
     changed: Notify,
@@ -62,6 +67,10 @@ impl Silence {
             }
             changed.await;
         }
+    }
+
+    pub(super) fn set_unheard(&self, is_unheard: bool) {
+        self.is_unheard.store(is_unheard, Ordering::Relaxed);
     }
 
     pub(super) fn doubt(&self) {
@@ -155,7 +164,8 @@ impl Watch {
         let is_late = now.duration_since(self.next) > TOO_LATE && !was_suspected;
         let came = arrivals.wrapping_sub(std::mem::replace(&mut self.arrivals, arrivals));
         let before = std::mem::replace(&mut self.lately, if is_late { 0 } else { came });
-        if came > 0 || is_late {
+        let is_unheard = silence.is_unheard.load(Ordering::Relaxed);
+        if (came > 0 && !is_unheard) || is_late {
             self.heard = now;
             self.doubted = None;
             let heard = now.into_std().saturating_duration_since(self.session.info().since);
@@ -178,7 +188,7 @@ impl Watch {
             silent >= allowance(role, Duration::ZERO) && silent >= allowance(role, self.session.rtt())
         };
         let doubted = self.doubted.is_some_and(|since| is_too_long(now.duration_since(since), Role::Primary));
-        if doubted || is_too_long(silent, self.session.info().role) {
+        if is_unheard || doubted || is_too_long(silent, self.session.info().role) {
             silence.set(true);
             return Some(Sign::Suspected);
         }

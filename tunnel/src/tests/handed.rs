@@ -114,7 +114,7 @@ async fn a_process_that_is_gone_without_a_word_is_told_of_by_the_next() {
     let _next = Listener::new(inherited, certificates(), provider, shard).unwrap();
     let told = async {
         // Something to answer.
-        let _ = control.send(&Message::Probe).await;
+        let _ = control.send(&Message::Probe { unheard: false }).await;
         session.closed().await
     };
     let closed = timeout(Duration::from_secs(5), told).await.unwrap();

@@ -27,7 +27,7 @@ async fn keep(session: &Session, control: &mut SendHalf) {
     loop {
         watch.next().await;
         watch.allow_probe();
-        let mut probe = [crate::control::encode(&Message::Probe).unwrap()];
+        let mut probe = [crate::control::encode(&Message::Probe { unheard: false }).unwrap()];
         let _ = std::future::poll_fn(|cx| control.poll_write(cx, &mut probe)).await;
     }
 }
@@ -67,7 +67,7 @@ async fn silence_is_suspected_at_once_and_heard_again_when_the_line_moves() {
         let before = Instant::now();
         assert_eq!(watch.next().await, Sign::Silent);
         assert!(before.elapsed() <= PROBE_INTERVAL + Duration::from_millis(1), "{:?}", before.elapsed());
-        at_connector.send(&Message::Probe).await.unwrap();
+        at_connector.send(&Message::Probe { unheard: false }).await.unwrap();
     }
     assert!(edge.is_suspected() && edge.is_alive());
     edge.suspected().await;
@@ -80,7 +80,7 @@ async fn silence_is_suspected_at_once_and_heard_again_when_the_line_moves() {
     assert!(!edge.is_suspected());
     let (_, mut recv) = connector.accept().await.unwrap();
     assert_eq!(opened(&mut recv).await, request(), "what was on its way arrives");
-    assert_eq!(at_edge.recv().await.unwrap(), Some(Message::Probe));
+    assert_eq!(at_edge.recv().await.unwrap(), Some(Message::Probe { unheard: false }));
 
     network.cut();
     let since = Instant::now();
