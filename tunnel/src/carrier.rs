@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::code::{AbortCode, CloseCode};
@@ -617,6 +618,22 @@ impl Dial {
             Self::Quic(dial) => dial.connect(address, keep_alive).await.map(Connection::Quic),
             Self::Tcp(dial) => dial.connect(address, keep_alive).await.map(Connection::Tcp),
             Self::Memory(network) => network.connect().map(Connection::Memory).map_err(DialFailure::Closed),
+        }
+    }
+
+    /// The same over a connection that is there; `None` where this goes over none.
+    pub(crate) async fn over(
+        &self,
+        stream: TcpStream,
+        first: Bytes,
+        round_trip: Duration,
+        keep_alive: Duration,
+    ) -> Option<Result<Connection, DialFailure>> {
+        match self {
+            Self::Tcp(dial) => {
+                Some(dial.over(stream, first, round_trip, keep_alive).await.map(Connection::Tcp))
+            }
+            Self::Quic(_) | Self::Memory(_) => None,
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustls::crypto::CryptoProvider;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::carrier::memory::Network;
@@ -33,7 +35,19 @@ pub struct Dialer {
     budget: Budget,
 }
 
-/// Why a dial brought no session.
+/// A TCP connection that leads to an edge by way of somebody else, who has nothing more to say on it.
+#[derive(Debug)]
+pub struct Relayed {
+    pub stream: TcpStream,
+    /// What was read of it beyond the relay's own words.
+    pub first: Bytes,
+    /// To the edge and back, about.
+    pub round_trip: Duration,
+    /// The edge and its way, for people.
+    pub to: String,
+}
+
+/// Why a dial brought no session. `address` is what was dialled, for people.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error("cannot open a socket")]
@@ -42,15 +56,15 @@ pub enum DialError {
         "{address} does not answer: check that the edge runs and that {} to its tunnel port is not blocked",
         match .transport { Transport::Quic => "UDP", Transport::Tcp => "TCP" }
     )]
-    Unreachable { address: SocketAddr, transport: Transport },
+    Unreachable { address: String, transport: Transport },
     #[error(
         "the edge at {address} is not the one that this token was made by (its key does not match the token's pin)"
     )]
-    WrongEdge { address: SocketAddr },
+    WrongEdge { address: String },
     #[error("the edge at {address} refused this connector: {}", .refused.reason)]
-    Refused { address: SocketAddr, refused: Refused },
+    Refused { address: String, refused: Refused },
     #[error("the connection to {address} failed: {reason}")]
-    Failed { address: SocketAddr, reason: String },
+    Failed { address: String, reason: String },
 }
 
 impl DialError {
@@ -142,22 +156,48 @@ impl Dialer {
             (Transport::Tcp, Some(by_tcp)) => by_tcp,
             _ => &self.dial,
         };
-        let dial_error = |failure| dial_error(failure, address, transport);
-        let dialled = timeout(HANDSHAKE_TIMEOUT, async {
-            let connection = dial.connect(address, role.keep_alive()).await.map_err(dial_error)?;
+        let connection = Box::pin(dial.connect(address, role.keep_alive()));
+        self.shake(connection, &address.to_string(), role, transport).await
+    }
+
+    /// As [`Dialer::dial_over`] TCP, by a connection that somebody else has made.
+    ///
+    /// # Errors
+    /// As [`Dialer::dial`].
+    pub async fn dial_relayed(&self, by: Relayed, role: Role) -> Result<(Session, Control), DialError> {
+        let Relayed { stream, first, round_trip, to } = by;
+        let connection = Box::pin(async {
+            let dial = self.by_tcp.as_ref().unwrap_or(&self.dial);
+            let connection = dial.over(stream, first, round_trip, role.keep_alive()).await;
+            connection.unwrap_or_else(|| Err(DialFailure::Other("nothing is dialled here".to_owned())))
+        });
+        self.shake(connection, &to, role, Transport::Tcp).await
+    }
+
+    /// From the first packet to the edge's welcome.
+    async fn shake(
+        &self,
+        connection: impl Future<Output = Result<Connection, DialFailure>>,
+        address: &str,
+        role: Role,
+        transport: Transport,
+    ) -> Result<(Session, Control), DialError> {
+        let shaken = timeout(HANDSHAKE_TIMEOUT, async {
+            let connection = connection.await.map_err(|failure| dial_error(failure, address, transport))?;
             self.greet(connection, address, role, transport).await
         });
-        dialled.await.unwrap_or(Err(DialError::Unreachable { address, transport }))
+        let silent = || Err(DialError::Unreachable { address: address.to_owned(), transport });
+        shaken.await.unwrap_or_else(|_| silent())
     }
 
     async fn greet(
         &self,
         connection: Connection,
-        address: SocketAddr,
+        address: &str,
         role: Role,
         transport: Transport,
     ) -> Result<(Session, Control), DialError> {
-        let failed = |reason: String| DialError::Failed { address, reason };
+        let failed = |reason: String| DialError::Failed { address: address.to_owned(), reason };
         let exporter = connection.exporter(EXPORTER_LABEL, self.token.tunnel.0.as_bytes());
         let opened = connection.open().await;
         let (send, recv) =
@@ -171,7 +211,7 @@ impl Dialer {
             Some(Message::Refused(refused)) => {
                 connection.close(CloseCode::Done, "");
                 connection.settled().await;
-                return Err(DialError::Refused { address, refused });
+                return Err(DialError::Refused { address: address.to_owned(), refused });
             }
             _ => {
                 return Err(failed(
@@ -191,7 +231,7 @@ impl Dialer {
             version: welcome.version,
             peer_software: welcome.software,
             peer_host: String::new(),
-            remote: address,
+            remote: connection.remote(),
             granted: welcome.granted,
             since: Instant::now(),
         };
@@ -202,7 +242,8 @@ impl Dialer {
     }
 }
 
-fn dial_error(failure: DialFailure, address: SocketAddr, transport: Transport) -> DialError {
+fn dial_error(failure: DialFailure, address: &str, transport: Transport) -> DialError {
+    let address = address.to_owned();
     match failure {
         DialFailure::Socket(error) => DialError::Socket(error),
         DialFailure::WrongPeer => DialError::WrongEdge { address },

@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_fault_of_the_token_with_the_edges_own_mend() {
-        let address = "192.0.2.1:443".parse().unwrap();
+        let address = "192.0.2.1:443".to_owned();
         let reason =
             "tunnel `home` was revoked: make a new one with `causeway-edge tunnel create`".to_owned();
         let refused_ = Refused { code: RefusalCode::Revoked, reason, retry: Retry::Permanent };
-        let finding = refused("e", &DialError::Refused { address, refused: refused_ });
+        let finding = refused("e", &DialError::Refused { address: address.clone(), refused: refused_ });
         assert_eq!((finding.severity, finding.check), (Severity::Fault, "token"));
         assert_eq!(finding.cause, "tunnel `home` was revoked");
         assert_eq!(finding.mend.unwrap(), "make a new one with `causeway-edge tunnel create`");

@@ -50,10 +50,21 @@ impl Dial {
             io::ErrorKind::ConnectionRefused => DialFailure::Closed(Closed::Forgotten),
             _ => DialFailure::Socket(error),
         })?;
-        let round_trip = since.elapsed();
+        self.over(stream, Bytes::new(), since.elapsed(), keep_alive).await
+    }
+
+    /// Over a connection that is there. `first` is what was read of it already.
+    pub(crate) async fn over(
+        &self,
+        stream: TcpStream,
+        first: Bytes,
+        round_trip: Duration,
+        keep_alive: Duration,
+    ) -> Result<Connection, DialFailure> {
+        let remote = stream.peer_addr().map_err(DialFailure::Socket)?;
         set_options(&stream, self.congestion).map_err(DialFailure::Socket)?;
         let meter = Meter::new();
-        let socket = Socket::new(Bytes::new(), stream, Arc::clone(&meter));
+        let socket = Socket::new(first, stream, Arc::clone(&meter));
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         let tls = connector.connect(self.server_name.clone(), socket).await.map_err(|error| {
             if is_pin_mismatch(&error) {
@@ -62,7 +73,7 @@ impl Dial {
                 DialFailure::Closed(closed_by(&error))
             }
         })?;
-        Connection::of_connector(tls.into(), meter, address, round_trip, keep_alive)
+        Connection::of_connector(tls.into(), meter, remote, round_trip, keep_alive)
             .await
             .map_err(DialFailure::Closed)
     }
