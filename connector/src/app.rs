@@ -44,7 +44,7 @@ use crate::session::{Edge, Ties};
 use crate::shard::Shard;
 use crate::slots::{ShardThread, manage};
 use crate::stalled::Stalls;
-use crate::status::{Board, Buffers, ClusterStatus, ConfigStatus, Status, TlsElsewhere};
+use crate::status::{Board, Buffers, ClusterStatus, ConfigStatus, EdgeStatus, Status, TlsElsewhere};
 use crate::threads::Thread;
 use crate::visits::Visits;
 
@@ -143,6 +143,10 @@ impl App {
         };
         let admin_address = admin_address.or(config.metrics);
         let (grace, congestion, carriers) = (config.grace, config.congestion, config.carriers);
+        let outward = config.outward()?;
+        if let Some(trouble) = outward.trouble() {
+            tracing::warn!("{trouble}");
+        }
         let stalls = Stalls::new(budget.clone(), metrics.bodies_evicted.clone());
         let at_home = config.home.clone();
         let tls = certificates::from_files(&at_home)?;
@@ -186,8 +190,11 @@ impl App {
             board: Arc::clone(&board),
             started: Instant::now(),
         });
-        let edges: Vec<Arc<Edge>> =
-            names.into_iter().map(|name| Arc::new(Edge::new(name, carriers))).collect();
+        let edge = |name: String| {
+            let proxy = outward.proxy(&name);
+            Arc::new(Edge::new(name, carriers, proxy))
+        };
+        let edges: Vec<Arc<Edge>> = names.into_iter().map(edge).collect();
 
         // The view knows the admin address, and the admin server shows the view.
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
@@ -342,7 +349,11 @@ impl View {
             edges: self
                 .edges
                 .iter()
-                .map(|edge| self.board.edge(&edge.name.name, edge.name.trouble.lock().clone()))
+                .map(|edge| EdgeStatus {
+                    proxy: edge.name.proxy().map(ToString::to_string),
+                    trouble: edge.name.trouble.lock().clone(),
+                    ..self.board.edge(&edge.name.name)
+                })
                 .collect(),
             certificates: self
                 .orders

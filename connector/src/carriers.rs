@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use causeway_tunnel::Transport;
+use clap::ValueEnum;
 use rand::Rng;
 
 /// What sessions may go over (`protocol`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
     /// QUIC, and TCP where that does not come through.
     #[default]
     Auto,
     Quic,
+    /// cloudflared's other carrier is HTTP/2 too.
+    #[value(alias = HTTP2)]
     Tcp,
 }
 
@@ -32,6 +35,8 @@ pub(crate) enum Need {
     Silence,
 }
 
+/// What cloudflared calls it.
+pub(crate) const HTTP2: &str = "http2";
 /// QUIC's head start: a handshake over a slow line, with a packet lost.
 const HEAD_START: Duration = Duration::from_millis(1500);
 /// The same while visitors wait, and while it is QUIC that is silent, as a rule.

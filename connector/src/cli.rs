@@ -3,6 +3,7 @@
 mod doctor;
 mod expose;
 mod kubernetes;
+mod outward;
 mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -93,6 +94,8 @@ struct RunArgs {
     /// Address of an edge instead of the token's; may be repeated
     #[arg(long, env = "CAUSEWAY_EDGES", value_delimiter = ',', value_name = "HOST:PORT")]
     edge: Vec<String>,
+    #[command(flatten)]
+    outward: outward::OutwardArgs,
     /// Where health, status and metrics are served [default: 127.0.0.1:20241]; port 0 takes a free one
     #[arg(long, env = "CAUSEWAY_METRICS", value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -147,7 +150,8 @@ impl Cli {
 }
 
 async fn run(args: RunArgs) -> Result<ExitCode> {
-    let (mut config, mut file) = rules(&args).await?;
+    let (config, mut file) = rules(&args).await?;
+    let mut config = args.outward.over(config)?;
     let format = args
         .log_format
         .or_else(|| config.log_json.map(|json| if json { Format::Json } else { Format::Text }));
@@ -264,6 +268,7 @@ fn load_checked(file: &Path) -> Result<Config, ConfigError> {
     let config = config::load(file)?;
     let ground = Ground { egress: Arc::default(), ids: Arc::default(), metrics: Metrics::new(), shards: 1 };
     let config = RuleSet::build(config, None, &ground)?.config;
+    config.outward()?;
     certificates::from_files(&config.home).map_err(|error| config.error_at((1, 1), error.to_string()))?;
     Ok(config)
 }

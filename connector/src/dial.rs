@@ -4,6 +4,8 @@
 //! link that comes back is used within a second, whatever the retransmission timers of one attempt say.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_daemon::backoff::Backoff;
@@ -11,12 +13,14 @@ use causeway_tunnel::dial::{DialError, Dialer};
 use causeway_tunnel::message::Retry;
 use causeway_tunnel::{Control, Role, Session, Transport};
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::carriers::{Carriers, Need, Protocol};
 use crate::failure::chain;
+use crate::forward_proxy::{Address, Proxy};
 use crate::metrics::Metrics;
 
 /// One edge as the token or the file names it.
@@ -29,6 +33,8 @@ pub(crate) struct EdgeName {
     /// The last failure, for `status`; cleared by a session.
     pub(crate) trouble: Mutex<Option<String>>,
     pub(crate) carriers: Carriers,
+    /// What TCP goes through.
+    proxy: Option<Arc<Proxy>>,
     /// What the last session went over.
     over: Mutex<Option<Transport>>,
 }
@@ -39,17 +45,38 @@ struct Attempt {
     text: String,
     outcome: &'static str,
     retry: Retry,
+    weight: Weight,
+}
+
+/// Which of several failures is told: that which says most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// Of what stands in for what was tried first.
+    Second,
+    First,
+    /// Of the proxy that somebody named for this.
+    Proxy,
+    /// The edge has spoken.
+    Refusal,
+    /// Only a person can mend it.
+    Permanent,
 }
 
 impl EdgeName {
-    pub(crate) fn new(name: String, carriers: Carriers) -> Self {
+    pub(crate) fn new(name: String, carriers: Carriers, proxy: Option<Arc<Proxy>>) -> Self {
         Self {
             name,
             last_good: Mutex::default(),
             trouble: Mutex::default(),
             carriers,
+            proxy,
             over: Mutex::default(),
         }
+    }
+
+    /// The proxy that sessions over TCP go through, if one is.
+    pub(crate) fn proxy(&self) -> Option<&Address> {
+        self.proxy.as_deref().map(|proxy| &proxy.address)
     }
 
     /// Takes note of what a session goes over, and says when that has changed.
@@ -64,6 +91,7 @@ impl EdgeName {
             {
                 tracing::warn!(
                     edge = self.name,
+                    proxy = self.proxy().map(tracing::field::display),
                     "QUIC does not come through, and sessions go over TCP: check that UDP to the edge's tunnel port is not blocked; trying QUIC again every {} s",
                     self.carriers.probe_every.as_secs()
                 );
@@ -74,6 +102,8 @@ impl EdgeName {
 
     /// Resolves anew at each dial.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Attempt> {
+        let failed =
+            |text| Attempt { text, outcome: "resolve", retry: Retry::Temporary, weight: Weight::First };
         match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(&self.name)).await {
             Ok(Ok(found)) => {
                 let found: Vec<_> = found.collect();
@@ -83,15 +113,13 @@ impl EdgeName {
                 }
             }
             Ok(Err(error)) if self.last_good.lock().is_empty() => {
-                let text = format!("the edge's name `{}` cannot be resolved: {error}", self.name);
-                return Err(Attempt { text, outcome: "resolve", retry: Retry::Temporary });
+                return Err(failed(format!("the edge's name `{}` cannot be resolved: {error}", self.name)));
             }
             Ok(Err(_)) | Err(_) => {}
         }
         let known = self.last_good.lock().clone();
         if known.is_empty() {
-            let text = format!("the edge's name `{}` has no address", self.name);
-            return Err(Attempt { text, outcome: "resolve", retry: Retry::Temporary });
+            return Err(failed(format!("the edge's name `{}` has no address", self.name)));
         }
         Ok(known)
     }
@@ -111,8 +139,34 @@ impl EdgeName {
         self.attempt(dialer, role, &quic).await.map_err(|attempt| attempt.text)
     }
 
-    /// One attempt: all addresses, each a little after the other, over each carrier; the first session wins.
+    /// One attempt over each carrier; the first session wins. A proxy needs no address of the edge's: where there is one, nobody at
+    /// home may know its name.
     async fn attempt(
+        &self,
+        dialer: &Dialer,
+        role: Role,
+        plan: &[(Transport, Duration)],
+    ) -> Result<(Session, Control), Attempt> {
+        let Some(proxy) = self.proxy.as_deref() else { return self.direct(dialer, role, plan).await };
+        let (relayed, direct): (Vec<_>, Vec<_>) =
+            plan.iter().copied().partition(|&(transport, _)| transport == Transport::Tcp);
+        let through = |head_start| self.through(proxy, dialer, role, head_start);
+        match (relayed.first(), direct.is_empty()) {
+            (None, _) => self.direct(dialer, role, &direct).await,
+            (Some(&(_, head_start)), true) => through(head_start).await,
+            (Some(&(_, head_start)), false) => {
+                let (direct, through) = (self.direct(dialer, role, &direct), through(head_start));
+                match select(pin!(direct), pin!(through)).await {
+                    Either::Left((Ok(session), _)) | Either::Right((Ok(session), _)) => Ok(session),
+                    Either::Left((Err(failed), other)) => other.await.map_err(|attempt| attempt.or(failed)),
+                    Either::Right((Err(failed), other)) => other.await.map_err(|attempt| attempt.or(failed)),
+                }
+            }
+        }
+    }
+
+    /// All addresses, each a little after the other.
+    async fn direct(
         &self,
         dialer: &Dialer,
         role: Role,
@@ -128,29 +182,72 @@ impl EdgeName {
                 });
             }
         }
-        let mut worst: Option<((bool, bool, bool), Attempt)> = None;
+        let mut worst: Option<Attempt> = None;
         while let Some((transport, dialled)) = dials.next().await {
             match dialled {
                 Ok(session) => return Ok(session),
                 Err(error) => {
-                    let is_first = transport == plan[0].0;
-                    let is_refusal = matches!(error, DialError::Refused { .. });
                     // On the TCP port of that number somebody else may listen.
-                    let retry = if is_first || is_refusal { error.retry() } else { Retry::Temporary };
-                    let attempt = Attempt { text: chain(&error), outcome: outcome(&error), retry };
-                    // A refusal says more than a silence, and what was tried first more than what stands in for it.
-                    let weight = (retry == Retry::Permanent, is_refusal, is_first);
-                    if worst.as_ref().is_none_or(|(heaviest, _)| weight >= *heaviest) {
-                        worst = Some((weight, attempt));
-                    }
+                    let is_first = transport == plan[0].0;
+                    let weight = if is_first { Weight::First } else { Weight::Second };
+                    let attempt = Attempt::of(&error, weight, is_first);
+                    worst = Some(match worst {
+                        Some(worst) => attempt.or(worst),
+                        None => attempt,
+                    });
                 }
             }
         }
-        Err(worst.map(|(_, attempt)| attempt).unwrap_or_else(|| Attempt {
+        Err(worst.unwrap_or_else(|| Attempt {
             text: format!("the edge's name `{}` has no address", self.name),
             outcome: "resolve",
             retry: Retry::Temporary,
+            weight: Weight::First,
         }))
+    }
+
+    /// Over TCP, through a proxy that knows the edge's name.
+    async fn through(
+        &self,
+        proxy: &Proxy,
+        dialer: &Dialer,
+        role: Role,
+        head_start: Duration,
+    ) -> Result<(Session, Control), Attempt> {
+        sleep(head_start).await;
+        let relayed = proxy.open(&self.name).await.map_err(|error| Attempt {
+            text: error.to_string(),
+            outcome: "proxy",
+            retry: Retry::Temporary,
+            weight: Weight::Proxy,
+        })?;
+        dialer.dial_relayed(relayed, role).await.map_err(|error| {
+            let is_all = self.carriers.protocol == Protocol::Tcp;
+            let attempt = Attempt::of(&error, Weight::Proxy, is_all);
+            match error {
+                DialError::WrongEdge { .. } => Attempt { text: attempt.text + INSPECTED, ..attempt },
+                _ => attempt,
+            }
+        })
+    }
+}
+
+impl Attempt {
+    /// `may_last`: whether it may stand for all ways to the edge.
+    fn of(error: &DialError, weight: Weight, may_last: bool) -> Self {
+        let is_refusal = matches!(error, DialError::Refused { .. });
+        let retry = if may_last || is_refusal { error.retry() } else { Retry::Temporary };
+        let weight = match retry {
+            Retry::Permanent => Weight::Permanent,
+            Retry::Temporary if is_refusal => Weight::Refusal,
+            Retry::Temporary => weight,
+        };
+        Self { text: chain(error), outcome: outcome(error), retry, weight }
+    }
+
+    /// The one that says more; of two alike this.
+    fn or(self, earlier: Self) -> Self {
+        if self.weight >= earlier.weight { self } else { earlier }
     }
 }
 
@@ -178,7 +275,7 @@ pub(crate) async fn until_connected(
                     edge.went_over(session.transport());
                     return (session, control);
                 }
-                Err(Attempt { text, outcome, retry }) => {
+                Err(Attempt { text, outcome, retry, .. }) => {
                     metrics.dialled(outcome);
                     complain(edge, &text, retry);
                     if retry == Retry::Permanent {
@@ -228,6 +325,8 @@ fn outcome(error: &DialError) -> &'static str {
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// RFC 8305's connection attempt delay.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// Whose key it is then, as a rule.
+const INSPECTED: &str = "; a proxy that opens TLS to look into it has to leave this edge alone";
 /// Between the beginnings of two attempts: a link that was down for a second is used within one, and one that was
 /// down for a minute within two, handshake included. Half of it is time enough for a handshake over most links, so that
 /// no needless second one is begun.

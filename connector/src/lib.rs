@@ -22,6 +22,7 @@ mod doctor;
 mod exchange;
 mod explain;
 mod failure;
+mod forward_proxy;
 mod headers;
 mod home;
 mod kubernetes;

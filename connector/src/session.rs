@@ -23,6 +23,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::carriers::Carriers;
 use crate::dial::EdgeName;
+use crate::forward_proxy::Proxy;
 use crate::proxy::{From, serve};
 use crate::rules::RuleSet;
 use crate::shard::Shard;
@@ -67,8 +68,9 @@ pub(crate) struct Slot {
 pub(crate) const STANDBY: usize = usize::MAX;
 
 impl Edge {
-    pub(crate) fn new(name: String, carriers: Carriers) -> Self {
-        Self { name: EdgeName::new(name, carriers), shards: watch::Sender::new(1), claims: Mutex::default() }
+    pub(crate) fn new(name: String, carriers: Carriers, proxy: Option<Arc<Proxy>>) -> Self {
+        let name = EdgeName::new(name, carriers, proxy);
+        Self { name, shards: watch::Sender::new(1), claims: Mutex::default() }
     }
 
     /// Whether a primary slot may keep a session to this shard of the edge.
@@ -187,7 +189,8 @@ async fn run(
 ) -> String {
     let info = session.info();
     tracing::info!(edge = slot.edge.name.name, session = %info.id, tunnel = info.tunnel_name, role = ?info.role,
-        remote = %info.remote, carrier = session.transport().map(Transport::as_str), shard = info.shard, software = info.peer_software, "session up");
+        remote = %info.remote, carrier = session.transport().map(Transport::as_str),
+        proxy = slot.edge.name.proxy().filter(|_| session.transport() == Some(Transport::Tcp)).map(tracing::field::display), shard = info.shard, software = info.peer_software, "session up");
     let on_board = ties.board.up(slot.key(), &session);
     let accepting = {
         let (shard, session) = (Arc::clone(shard), session.clone());

@@ -126,6 +126,9 @@ pub struct EdgeStatus {
     pub address: String,
     pub sessions: Vec<SessionStatus>,
     pub refused: Vec<RefusedHostname>,
+    /// The proxy that sessions over TCP go through, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// The last failure to connect, while there is one.
     pub trouble: Option<String>,
 }
@@ -223,7 +226,8 @@ impl Board {
         })
     }
 
-    pub(crate) fn edge(&self, address: &str, trouble: Option<String>) -> EdgeStatus {
+    /// What is on the board of an edge.
+    pub(crate) fn edge(&self, address: &str) -> EdgeStatus {
         let inner = self.inner.lock();
         let sessions =
             inner.sessions.iter().filter(|((key, _), _)| key.edge == address).map(|(_, live)| live.status());
@@ -237,7 +241,8 @@ impl Board {
                     reason: route.reason.clone(),
                 })
                 .collect(),
-            trouble,
+            proxy: None,
+            trouble: None,
         }
     }
 }
@@ -368,7 +373,8 @@ impl Status {
                 self.requests, self.in_flight, self.origin_errors
             )?;
             for edge in &self.edges {
-                writeln!(out, "edge {}", edge.address)?;
+                let proxy = edge.proxy.as_ref().map(|proxy| format!(" (over TCP through the proxy {proxy})"));
+                writeln!(out, "edge {}{}", edge.address, proxy.unwrap_or_default())?;
                 for s in &edge.sessions {
                     let drains = if s.draining { ", draining" } else { "" };
                     let silent = if s.suspected { ", suspected: the edge is silent" } else { "" };

@@ -26,10 +26,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use super::outward::OutwardArgs;
 use super::{read_token, token};
 use crate::app::{App, Settings, machine_name};
-use crate::carriers::Carriers;
-use crate::config;
+use crate::config::{self, Config};
 use crate::dial::EdgeName;
 use crate::visits::{Outcome, Visit, Visits};
 
@@ -47,6 +47,8 @@ pub(super) struct Args {
     /// Address of an edge instead of the token's; may be repeated
     #[arg(long, env = "CAUSEWAY_EDGES", value_delimiter = ',', value_parser = token::edge, value_name = "HOST[:PORT]")]
     edge: Vec<String>,
+    #[command(flatten)]
+    outward: OutwardArgs,
     /// error, warn, info, debug or trace
     #[arg(long, env = "CAUSEWAY_LOG_LEVEL", default_value = "error", value_name = "LEVEL")]
     log_level: String,
@@ -55,18 +57,18 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, output: Output) -> Result<ExitCode> {
     let service = service(&args.target);
     // Before anything is asked of the network.
-    config::from_url(&service)?;
+    let plain = args.outward.over(config::from_url(&service)?)?;
     let token = read_token(args.token_file.as_deref())?;
     let (levels, _flush) = telemetry::init(Format::Text, &args.log_level)?;
     limits::raise_nofile();
     let mut signals = Signals::install().context("signals cannot be handled")?;
     let edges = if args.edge.is_empty() { token.edges.clone() } else { args.edge };
-    let (granted, tunnel) = ask(&token, &edges).await?;
+    let (granted, tunnel) = ask(&token, &edges, &plain).await?;
     let patterns: Vec<Pattern> =
         granted.hostnames.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
     let name = name::choose(args.name.as_deref(), &patterns, seed(&token, &service))?;
     let (visits, seen) = Visits::channel();
-    let mut config = config::exposed(&name, &service)?;
+    let mut config = args.outward.over(config::exposed(&name, &service)?)?;
     config.grace = GRACE;
     let app = App::start(Settings {
         config,
@@ -103,12 +105,14 @@ fn service(target: &str) -> String {
 }
 
 /// Learns from the first edge that answers what the tunnel is granted, and its name, by a session that announces nothing.
-async fn ask(token: &Token, edges: &[String]) -> Result<(Granted, String)> {
+async fn ask(token: &Token, edges: &[String], config: &Config) -> Result<(Granted, String)> {
+    let outward = config.outward()?;
     let dialer = Dialer::new(token.clone(), ConnectorId::random(), machine_name(), tls::provider())
         .context("TLS towards the edges cannot be set up")?;
     let mut troubles = Vec::new();
     for edge in edges {
-        match EdgeName::new(edge.clone(), Carriers::default()).try_once(&dialer, Role::Standby).await {
+        let name = EdgeName::new(edge.clone(), config.carriers, outward.proxy(edge));
+        match name.try_once(&dialer, Role::Standby).await {
             Ok((session, _control)) => {
                 let info = session.info();
                 let answer = (info.granted.clone(), info.tunnel_name.clone());

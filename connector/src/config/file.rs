@@ -8,6 +8,7 @@ use std::time::Duration;
 use causeway_acme::config::Acme;
 use causeway_daemon::config::nearest;
 use causeway_tunnel::{Congestion, Pattern, TlsEnd};
+use clap::ValueEnum;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -17,7 +18,8 @@ use super::ignored::{self, KEYS, OURS};
 use super::origin_request::{OriginRequest, OriginSettings};
 use super::visitors::{self, Hsts, Http, Visitors, Written};
 use super::{AtHome, Config, Defaults, Problem, Rule, Source, Warning, tls};
-use crate::carriers::{Carriers, PROBE_EVERY, Protocol};
+use crate::carriers::{Carriers, HTTP2, PROBE_EVERY, Protocol};
+use crate::forward_proxy::{Setting, SettingError};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
 
@@ -38,6 +40,8 @@ pub(super) struct File {
     congestion: Option<Congestion>,
     protocol: Option<Spanned<String>>,
     probe_every: Option<Duration>,
+    proxy: Option<Spanned<String>>,
+    proxy_password_file: Option<Spanned<String>>,
     data: Option<PathBuf>,
     acme: Option<Acme>,
     certificate_folders: Option<Vec<PathBuf>>,
@@ -155,6 +159,7 @@ impl File {
             protocol: protocol.unwrap_or_default(),
             probe_every: self.probe_every.filter(|every| !every.is_zero()).unwrap_or(PROBE_EVERY),
         };
+        let (proxy, proxy_at) = proxy(self.proxy.as_ref(), self.proxy_password_file.as_ref())?;
         if let Some(edges) = &self.edges {
             for edge in &edges.value {
                 check_edge(edge).map_err(|reason| Problem::at(edges.referenced, reason))?;
@@ -174,6 +179,8 @@ impl File {
             buffer_bytes: self.buffer_bytes.filter(|bytes| *bytes > 0),
             congestion: self.congestion.unwrap_or_default(),
             carriers,
+            proxy,
+            proxy_at,
             home,
             defaults: Defaults { origin: base, ca_pool_at: base_ca_pool_at },
             warnings,
@@ -362,19 +369,36 @@ pub(crate) fn check_edge(edge: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// As cloudflared's key, whose other carrier is HTTP/2 too.
+/// As cloudflared's key.
 fn protocol(written: &Spanned<String>, warnings: &mut Vec<Warning>) -> Result<Protocol, Problem> {
-    match written.value.as_str() {
-        "auto" => Ok(Protocol::Auto),
-        "quic" => Ok(Protocol::Quic),
-        "tcp" => Ok(Protocol::Tcp),
-        "http2" => {
-            warnings
-                .push(warning(written, "`protocol: http2` is `protocol: tcp` here: HTTP/2 over TLS and TCP"));
-            Ok(Protocol::Tcp)
+    if written.value == HTTP2 {
+        warnings.push(warning(written, "`protocol: http2` is `protocol: tcp` here: HTTP/2 over TLS and TCP"));
+    }
+    Protocol::from_str(&written.value, false).map_err(|_| {
+        Problem::at(written.referenced, format!("`{}` is no protocol of tunnels", written.value))
+            .help(Some("auto, quic or tcp".to_owned()))
+    })
+}
+
+/// `proxy` and `proxyPasswordFile`, and where the latter stands.
+fn proxy(
+    written: Option<&Spanned<String>>,
+    password_file: Option<&Spanned<String>>,
+) -> Result<(Setting, Option<(u64, u64)>), Problem> {
+    let problem = |at: &Spanned<String>, error: SettingError| {
+        Problem::at(at.referenced, error.to_string()).help(error.help())
+    };
+    let setting = match written {
+        Some(written) => Setting::parse(&written.value).map_err(|error| problem(written, error))?,
+        None => Setting::default(),
+    };
+    match password_file.filter(|file| !file.value.is_empty()) {
+        Some(file) => {
+            let setting = setting.with_password_file(Path::new(&file.value));
+            let at = (file.referenced.line(), file.referenced.column());
+            Ok((setting.map_err(|error| problem(file, error))?, Some(at)))
         }
-        other => Err(Problem::at(written.referenced, format!("`{other}` is no protocol of tunnels"))
-            .help(Some("auto, quic or tcp".to_owned()))),
+        None => Ok((setting, None)),
     }
 }
 
@@ -428,6 +452,8 @@ impl<'de> Visitor<'de> for FileVisitor {
                 "congestion" => file.congestion = map.next_value()?,
                 "protocol" => file.protocol = map.next_value()?,
                 "quicProbeInterval" => file.probe_every = Some(map.next_value::<Span>()?.0),
+                "proxy" => file.proxy = map.next_value()?,
+                "proxyPasswordFile" => file.proxy_password_file = map.next_value()?,
                 "data" => file.data = map.next_value()?,
                 "acme" => file.acme = Some(map.next_value()?),
                 "certificateFolders" => file.certificate_folders = map.next_value()?,

@@ -19,6 +19,8 @@ pub(super) const KEYS: &[&str] = &[
     "congestion",
     "protocol",
     "quicProbeInterval",
+    "proxy",
+    "proxyPasswordFile",
     "data",
     "acme",
     "certificateFolders",
@@ -121,7 +123,7 @@ pub(super) const KEYS: &[&str] = &[
 ];
 
 /// How many of [`KEYS`] do something here.
-pub(super) const OURS: usize = 20;
+pub(super) const OURS: usize = 22;
 
 /// Why a known key does nothing. Only for keys of [`KEYS`] that the file does not use.
 pub(super) fn why(key: &str) -> &'static str {

@@ -19,6 +19,7 @@ use causeway_daemon::config::ConfigError;
 use causeway_tunnel::{Congestion, Pattern, TlsEnd};
 
 use crate::carriers::Carriers;
+use crate::forward_proxy::{Outward, Setting, SettingError};
 use crate::ingress::{Matcher, Table};
 use crate::path::PathPattern;
 use crate::service::{self, Service};
@@ -57,6 +58,10 @@ pub struct Config {
     pub(crate) congestion: Congestion,
     /// `protocol`, `quicProbeInterval`: what sessions go over.
     pub(crate) carriers: Carriers,
+    /// `proxy`, `proxyPasswordFile`: what TCP goes through. Default: what the environment says.
+    pub(crate) proxy: Setting,
+    /// Where the password's file is named, which can still fail when it is opened. None: not in this file.
+    pub(crate) proxy_at: Option<(u64, u64)>,
     /// What `tls: connector` stands on.
     pub(crate) home: AtHome,
     /// For rules that stand in no file.
@@ -149,6 +154,36 @@ impl Config {
     fn matchers(&self) -> Vec<Matcher> {
         let matcher = |rule: &Rule| Matcher { hostname: rule.hostname.clone(), path: rule.path.clone() };
         self.rules.iter().map(matcher).collect()
+    }
+
+    /// The command line's word for `proxy` and `proxyPasswordFile`, which wins.
+    pub(crate) fn say_proxy(&mut self, url: Option<&str>, file: Option<&Path>) -> Result<(), ConfigError> {
+        let failed = |flag: &str| {
+            let flag = flag.to_owned();
+            move |error: SettingError| {
+                let (reason, help) = (error.to_string(), error.help());
+                Problem { line: 1, column: 1, reason, help }.in_file(&flag)
+            }
+        };
+        if let Some(url) = url {
+            (self.proxy, self.proxy_at) = (Setting::parse(url).map_err(failed("--proxy"))?, None);
+        }
+        if let Some(file) = file {
+            let setting = std::mem::take(&mut self.proxy).with_password_file(file);
+            (self.proxy, self.proxy_at) = (setting.map_err(failed(PASSWORD_FLAG))?, None);
+        }
+        Ok(())
+    }
+
+    /// The way out that `proxy` says, with the password that its file holds.
+    pub(crate) fn outward(&self) -> Result<Outward, ConfigError> {
+        self.proxy.open().map_err(|error| match self.proxy_at {
+            Some(at) => self.error_at(at, format!("`proxyPasswordFile`: {error}")),
+            None => {
+                let error = Problem { line: 1, column: 1, reason: error.to_string(), help: error.help() };
+                error.in_file(PASSWORD_FLAG)
+            }
+        })
     }
 
     /// An error at a place in this file.
@@ -245,3 +280,6 @@ pub(crate) fn exposed(name: &Pattern, service: &str) -> Result<Config, ConfigErr
     }
     Ok(config)
 }
+
+/// What messages name in the place of a file.
+const PASSWORD_FLAG: &str = "--proxy-password-file";

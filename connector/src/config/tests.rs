@@ -484,3 +484,45 @@ fn what_a_rule_asks_of_its_visitors_holds_for_its_name() {
     let error = parse("c.yml", &rules.replace("365d", "a year")).unwrap_err();
     assert!(error.line == 2 && error.to_string().contains("duration"), "{error}");
 }
+
+#[test]
+fn a_proxy_is_read_and_a_wrong_one_is_refused_at_its_place() {
+    let rules = "url: http://a\n";
+    let with = |lines: &str| parse("c.yml", &format!("{rules}{lines}"));
+    let config = with("proxy: http://me@proxy.lan:3128\nproxyPasswordFile: /run/secrets/proxy\n").unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.proxy_at, Some((3, 20)));
+    let error = config.outward().unwrap_err().to_string();
+    assert!(
+        error.starts_with("c.yml:3:20: `proxyPasswordFile`: the password for the proxy is not"),
+        "{error}"
+    );
+    for (lines, told) in [
+        (
+            "proxy: http://me:s3cret@h:1\n",
+            "c.yml:2:8: no password is taken here, where others can read it; put it into a file",
+        ),
+        ("proxy: https://h:1\n", "c.yml:2:8: TLS with the proxy itself is not spoken; "),
+        ("proxy: ftp://h\n", "c.yml:2:8: `ftp` is nothing that is spoken with proxies; http://HOST:PORT"),
+        ("proxy: h:0\n", "c.yml:2:8: the port of the proxy is no number"),
+        ("proxy: h:1\nproxyPasswordFile: /p\n", "c.yml:3:20: `proxyPasswordFile` has the password of nobody"),
+        ("proxyPasswordFile: /p\n", "c.yml:2:20: `proxyPasswordFile` has the password of nobody"),
+    ] {
+        let error = with(lines).unwrap_err().to_string();
+        assert!(error.starts_with(told) && !error.contains("s3cret"), "{told:?} in {error:?}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_files_proxy() {
+    let file = "url: http://a\nproxy: http://me@proxy.lan:3128\nproxyPasswordFile: /of/file\n";
+    let mut config = read(file);
+    config.say_proxy(None, None).unwrap();
+    assert_eq!(config.proxy_at, Some((3, 20)));
+    config.say_proxy(None, Some(std::path::Path::new("/of/flag"))).unwrap();
+    assert!(config.outward().unwrap_err().to_string().contains("/of/flag"));
+    config.say_proxy(Some("none"), None).unwrap();
+    assert!(matches!(config.outward().unwrap(), crate::forward_proxy::Outward::Direct));
+    let error = config.say_proxy(Some("http://u:s3cret@h:1"), None).unwrap_err().to_string();
+    assert!(error.starts_with("--proxy:1:1: no password") && !error.contains("s3cret"), "{error}");
+}
