@@ -3,7 +3,7 @@
 //! ```text
 //! cluster   the Services that become rules
 //! running   what the running connector says of itself
-//! edges     name, ports, a trial session: token, way, time
+//! edges     name, ports, time, and a trial session over each carrier (tunnel): token, way, proxy
 //! visitors  names and certificates as visitors see them
 //! origins   each rule's service: name, TCP, TLS, HTTP (what an answer means: answers)
 //! ```
@@ -14,6 +14,7 @@ mod cluster;
 mod edges;
 mod origins;
 mod running;
+mod tunnel;
 mod visitors;
 
 use anyhow::Result;
@@ -22,9 +23,13 @@ use causeway_daemon::doctor::{Finding, Report};
 use causeway_front::doctor::kernel;
 use causeway_tunnel::Token;
 
+use crate::carriers::Protocol;
 use crate::config::{self, Config};
+use crate::forward_proxy::Outward;
 use crate::kubernetes::{AccessError, Discovery};
 use crate::status::Status;
+
+use tunnel::Way;
 
 /// What there is to look at.
 #[derive(Debug)]
@@ -36,12 +41,15 @@ pub(crate) struct Patient {
     pub(crate) token: Result<Token>,
     /// Instead of the token's and the file's edges.
     pub(crate) edges: Vec<String>,
+    /// What edges are dialled over, and through what.
+    pub(crate) protocol: Protocol,
+    pub(crate) outward: Result<Outward, ConfigError>,
     /// What the running connector says, if one runs.
     pub(crate) running: Option<Status>,
 }
 
 pub(crate) async fn examine(patient: Patient) -> Report {
-    let Patient { config, cluster, token, edges, running } = patient;
+    let Patient { config, cluster, token, edges, protocol, outward, running } = patient;
     let mut report = Report::default();
     let token = match token {
         Ok(token) => Some(token),
@@ -74,9 +82,11 @@ pub(crate) async fn examine(patient: Patient) -> Report {
         (true, None, Some(token)) => token.edges.clone(),
         (true, None, None) => Vec::new(),
     };
+    let outward = self::outward(outward, &mut report);
     let mut addresses = Vec::new();
     for name in &names {
-        let (found, findings) = edges::examine(name, token.as_ref()).await;
+        let proxy = outward.as_ref().and_then(|outward| outward.proxy(name));
+        let (found, findings) = edges::examine(name, token.as_ref(), &Way { protocol, proxy }).await;
         addresses.extend(found);
         report.extend(findings);
     }
@@ -85,6 +95,23 @@ pub(crate) async fn examine(patient: Patient) -> Report {
         report.extend(origins::examine(config, running.as_ref().and_then(|status| status.metrics)).await);
     }
     report
+}
+
+fn outward(outward: Result<Outward, ConfigError>, report: &mut Report) -> Option<Outward> {
+    match outward {
+        Ok(outward) => {
+            if let Some(trouble) = outward.trouble() {
+                let mend = "mend the variable; `--proxy none` takes no notice of it";
+                report.add(Finding::warning("proxy", "environment", trouble, mend));
+            }
+            Some(outward)
+        }
+        Err(error) => {
+            let mend = "write the password into the file that is named, for the connector's user to read";
+            report.add(Finding::fault("proxy", error.file.clone(), error.to_string(), mend));
+            None
+        }
+    }
 }
 
 fn rules(config: Option<Result<Config, ConfigError>>, report: &mut Report) -> Option<Config> {

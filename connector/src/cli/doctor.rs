@@ -10,6 +10,7 @@ use clap::Args;
 use http::StatusCode;
 
 use super::kubernetes::KubernetesArgs;
+use super::outward::OutwardArgs;
 use super::{Where, ask, read_token, usual_places};
 use crate::config::{self, Config};
 use crate::doctor::{Patient, examine};
@@ -33,6 +34,8 @@ pub(super) struct DoctorArgs {
     #[arg(long, env = "CAUSEWAY_EDGES", value_delimiter = ',', value_name = "HOST:PORT")]
     edge: Vec<String>,
     #[command(flatten)]
+    outward: OutwardArgs,
+    #[command(flatten)]
     place: Where,
 }
 
@@ -43,6 +46,13 @@ pub(super) async fn run(args: DoctorArgs, output: Output) -> Result<ExitCode> {
         (None, None) => {
             usual_places().into_iter().find(|place| place.is_file()).map(|file| config::load(&file))
         }
+    };
+    let (config, said) = match config {
+        Some(Ok(config)) => {
+            let config = args.outward.over(config)?;
+            (Some(Ok(config.clone())), config)
+        }
+        other => (other, args.outward.over(config::of_nobody())?),
     };
     let of_file = |config: &Config| config.token_file.clone();
     let token_file = args.token_file.or_else(|| config.as_ref()?.as_ref().ok().and_then(of_file));
@@ -55,7 +65,9 @@ pub(super) async fn run(args: DoctorArgs, output: Output) -> Result<ExitCode> {
         Some(options) => Some(Cluster::begin(options, None).await.map(|cluster| cluster.discovery())),
         None => None,
     };
-    let report = examine(Patient { config, cluster, token, edges: args.edge, running }).await;
+    let (protocol, outward) = (said.carriers.protocol, said.outward());
+    let patient = Patient { config, cluster, token, edges: args.edge, protocol, outward, running };
+    let report = examine(patient).await;
     output.print(&report, Report::render)?;
     Ok(report.exit_code())
 }

@@ -230,9 +230,20 @@ fn ten_planted_faults_are_found_and_the_mend_is_named() {
             .nft("table inet doctor {\n chain in {\n type filter hook input priority 0;\n udp dport 443 drop\n }\n}")
             .unwrap();
         let found = doctor(&ground.home, "causeway-connector", &args).await;
-        found.names("fault", "udp", EDGE, &["open UDP 443"]);
+        found.names("warning", "udp", EDGE, &["open UDP 443", "`protocol: tcp`"]);
+        found.is("ok", "token", EDGE);
+        let alone = [&args[..], &["--protocol", "quic"]].concat();
+        let found = doctor(&ground.home, "causeway-connector", &alone).await;
+        found.names("fault", "udp", EDGE, &["open UDP 443", "`protocol: auto`"]);
         let found = doctor(&ground.vps, "causeway-edge", &at_edge).await;
         found.names("fault", "port", "UDP", &["firewall"]);
+        ground
+            .vps
+            .nft("table inet doctor {\n chain more {\n type filter hook input priority 0;\n tcp dport 443 drop\n }\n}")
+            .unwrap();
+        let found = doctor(&ground.home, "causeway-connector", &args).await;
+        found.names("fault", "udp", EDGE, &["open UDP 443"]);
+        found.names("fault", "tcp", EDGE, &["open TCP 443"]);
         ground.vps.nft("delete table inet doctor").unwrap();
 
         drop(connector);
