@@ -30,8 +30,24 @@ impl Connector {
         Self::start_with(folder, token, rules, args, Reader::Reads)
     }
 
+    /// The same with variables in its environment.
+    pub fn start_knowing(folder: Folder, token: &str, rules: &str, vars: &[(&str, &str)]) -> Self {
+        Self::start_as(folder, token, rules, &[], vars, Reader::Reads)
+    }
+
     /// The same, with standard error read or not.
     pub fn start_with(folder: Folder, token: &str, rules: &str, args: &[&str], stderr: Reader) -> Self {
+        Self::start_as(folder, token, rules, args, &[], stderr)
+    }
+
+    fn start_as(
+        folder: Folder,
+        token: &str,
+        rules: &str,
+        args: &[&str],
+        vars: &[(&str, &str)],
+        stderr: Reader,
+    ) -> Self {
         let config = folder.write("config.yml", &over_carrier(rules));
         let token = folder.write("token", token);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -44,6 +60,7 @@ impl Connector {
         command.arg("run").arg("--config").arg(config).arg("--token-file").arg(token);
         command.arg("--metrics").arg("127.0.0.1:0").arg("--control").arg(folder.join("control.sock"));
         command.args(args);
+        without_proxies(&mut command).envs(vars.iter().copied());
         Self { program: Program::start_with("connector", command, stderr), folder }
     }
 
@@ -104,6 +121,14 @@ fn over_carrier(rules: &str) -> String {
         Ok(carrier) if !rules.contains("protocol:") => format!("{rules}\nprotocol: {carrier}\n"),
         _ => rules.to_owned(),
     }
+}
+
+/// What this machine's programs are told of proxies is nothing to those under test.
+pub fn without_proxies(command: &mut Command) -> &mut Command {
+    for name in ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Runs `causeway-connector ARGS`.

@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod docker;
 pub mod edge;
 pub mod files;
+pub mod forward_proxy;
 pub mod hostile;
 pub mod line;
 pub mod load;
