@@ -32,3 +32,40 @@ impl OutwardArgs {
         Ok(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        outward: OutwardArgs,
+    }
+
+    fn said(flags: &[&str]) -> Result<Config, String> {
+        let flags = Flags::try_parse_from([&["causeway"], flags].concat()).map_err(|error| error.to_string())?;
+        let file = config::parse("c.yml", "protocol: quic\nurl: http://a\n").unwrap();
+        flags.outward.over(file).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_cloudflareds_words_are_taken() {
+        for (flags, protocol) in [
+            (&[][..], Protocol::Quic),
+            (&["--protocol", "auto"], Protocol::Auto),
+            (&["--protocol", "tcp"], Protocol::Tcp),
+            (&["--protocol=http2"], Protocol::Tcp),
+            (&["-p", "http2"], Protocol::Tcp),
+        ] {
+            assert_eq!(said(flags).unwrap().carriers.protocol, protocol, "{flags:?}");
+        }
+        let error = said(&["--protocol", "h2mux"]).unwrap_err();
+        assert!(error.contains("auto, quic, tcp"), "{error}");
+        let error = said(&["--proxy", "http://u:s3cret@h:1"]).unwrap_err();
+        assert!(error.contains("no password is taken here") && !error.contains("s3cret"), "{error}");
+    }
+}
