@@ -4,6 +4,7 @@
 
 pub mod duration;
 mod env;
+mod erased;
 mod secret;
 mod slips;
 
@@ -83,7 +84,8 @@ pub fn parse<T: DeserializeOwned>(file_name: &str, text: &str) -> Result<T, Conf
     // A file of comments alone is a null to YAML and "all defaults" to a person.
     let blank = text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#'));
     let text = if blank { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| explain(file_name, text, &error))
+    serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| erased::read(yaml))
+        .map_err(|error| explain(file_name, text, &error))
 }
 
 /// Reads and parses a file.
