@@ -14,12 +14,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use queue::Queue;
 
@@ -92,7 +92,7 @@ impl Drop for Flush {
 pub struct Levels {
     /// None where a subscriber writes by itself, as in tests.
     queue: Option<Queue>,
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     /// The directive that `filter` was made of; written under this lock together with it.
     current: Arc<Mutex<String>>,
 }
@@ -173,23 +173,29 @@ where
     Ok((tracing_subscriber::registry().with(filter).with(lines), levels))
 }
 
-fn parse(directive: &str) -> Result<EnvFilter, TelemetryError> {
+fn parse(directive: &str) -> Result<Targets, TelemetryError> {
     let refuse = |reason: String| TelemetryError::Level { directive: directive.to_owned(), reason };
-    if directive.is_empty() {
-        return Err(refuse("it is empty".to_owned()));
-    }
     if directive.len() > MAX_DIRECTIVE_BYTES {
         return Err(refuse(format!("it is longer than {MAX_DIRECTIVE_BYTES} bytes")));
     }
+    let parts: Vec<&str> = directive.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        return Err(refuse("it is empty".to_owned()));
+    }
     // A lone word that is no level would be taken for the name of a module and silence everything else.
-    let lone = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
-    if let Some(word) = directive.split(',').map(str::trim).find(lone) {
+    let strange = |part: &&&str| {
+        part.contains('[') || (!part.contains('=') && part.parse::<LevelFilter>().is_err())
+    };
+    if let Some(word) = parts.iter().find(strange) {
         return Err(refuse(format!("{word:?} is neither a level nor of the form `part=level`")));
     }
-    let quieted = format!("{directive},{QUIET}");
-    let directive = if matches!(directive, "info" | "warn") { &quieted } else { directive };
-    // Without regular expressions: the level may come over the admin port, and a field's pattern is not worth that.
-    EnvFilter::builder().with_regex(false).parse(directive).map_err(|error| refuse(error.to_string()))
+    let mut filter = parts.join(",");
+    if matches!(directive, "info" | "warn") {
+        filter = format!("{directive},{QUIET}");
+    }
+    // By parts of the program alone: a filter by what a span holds costs every program an engine for regular expressions,
+    // and the level may come over the admin port.
+    filter.parse::<Targets>().map_err(|error| refuse(error.to_string()))
 }
 
 /// Libraries that warn of what any visitor can cause, or of what our own lines say better. Naming parts undoes it.
@@ -312,7 +318,7 @@ mod tests {
     #[test]
     fn a_level_that_is_none_is_refused_with_the_choices_and_changes_nothing() {
         let (_subscriber, levels) = build(Format::Text, "info", io::sink).unwrap();
-        for wrong in ["verbose", "", "info,debgu", "causeway=loud", &"x=info,".repeat(500)] {
+        for wrong in ["verbose", "", ",", "info,debgu", "info,[request]=debug", "causeway=loud", &"x=info,".repeat(500)] {
             let error = levels.set(wrong).unwrap_err().to_string();
             assert!(error.contains("is not a log level") && error.contains("debug, trace"), "{error}");
         }
