@@ -183,9 +183,8 @@ fn parse(directive: &str) -> Result<Targets, TelemetryError> {
         return Err(refuse("it is empty".to_owned()));
     }
     // A lone word that is no level would be taken for the name of a module and silence everything else.
-    let strange = |part: &&&str| {
-        part.contains('[') || (!part.contains('=') && part.parse::<LevelFilter>().is_err())
-    };
+    let strange =
+        |part: &&&str| part.contains('[') || (!part.contains('=') && part.parse::<LevelFilter>().is_err());
     if let Some(word) = parts.iter().find(strange) {
         return Err(refuse(format!("{word:?} is neither a level nor of the form `part=level`")));
     }
@@ -318,7 +317,15 @@ mod tests {
     #[test]
     fn a_level_that_is_none_is_refused_with_the_choices_and_changes_nothing() {
         let (_subscriber, levels) = build(Format::Text, "info", io::sink).unwrap();
-        for wrong in ["verbose", "", ",", "info,debgu", "info,[request]=debug", "causeway=loud", &"x=info,".repeat(500)] {
+        for wrong in [
+            "verbose",
+            "",
+            ",",
+            "info,debgu",
+            "info,[request]=debug",
+            "causeway=loud",
+            &"x=info,".repeat(500),
+        ] {
             let error = levels.set(wrong).unwrap_err().to_string();
             assert!(error.contains("is not a log level") && error.contains("debug, trace"), "{error}");
         }

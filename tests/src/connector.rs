@@ -1,6 +1,6 @@
 //! A running `causeway-connector` with a rule file and a token of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -32,15 +32,27 @@ impl Connector {
 
     /// The same with variables in its environment.
     pub fn start_knowing(folder: Folder, token: &str, rules: &str, vars: &[(&str, &str)]) -> Self {
-        Self::start_as(folder, token, rules, &[], vars, Reader::Reads)
+        let command = Self::command(None);
+        Self::launch(command, folder, token, rules, &[], vars, Reader::Reads)
+    }
+
+    /// Starts a connector that was built otherwise.
+    pub fn start_of(built: &Path, token: &str, rules: &str) -> Self {
+        let command = Self::command(Some(built));
+        Self::launch(command, Folder::default(), token, rules, &[], &[], Reader::Reads)
     }
 
     /// The same, with standard error read or not.
     pub fn start_with(folder: Folder, token: &str, rules: &str, args: &[&str], stderr: Reader) -> Self {
-        Self::start_as(folder, token, rules, args, &[], stderr)
+        Self::launch(Self::command(None), folder, token, rules, args, &[], stderr)
     }
 
-    fn start_as(
+    fn command(built: Option<&Path>) -> Command {
+        Command::new(built.map_or_else(|| program("causeway-connector"), Path::to_owned))
+    }
+
+    fn launch(
+        mut command: Command,
         folder: Folder,
         token: &str,
         rules: &str,
@@ -56,7 +68,6 @@ impl Connector {
             one_process::connect(folder.path());
             return Self { program: Program::inside("connector"), folder };
         }
-        let mut command = Command::new(program("causeway-connector"));
         command.arg("run").arg("--config").arg(config).arg("--token-file").arg(token);
         command.arg("--metrics").arg("127.0.0.1:0").arg("--control").arg(folder.join("control.sock"));
         command.args(args);

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_tests::child::{Output, output};
+use causeway_tests::client::{Protocol, visit};
+use causeway_tests::connector::Connector;
+use causeway_tests::edge::Edge;
 use causeway_tests::machine::Machine;
 use causeway_tests::programs::{here, program};
+use causeway_tests::site::{APP, to};
 use causeway_tests::{long, needs, run, run_within, wait};
 use tokio::process::Command;
 
@@ -16,6 +20,9 @@ const MOST_EXPOSURE: &str = "--threshold=20";
 /// Tunnels and keys by their numbers, whatever state they are in.
 const TUNNELS: &str = "causeway-edge tunnel list --output json | grep '\"id\"'";
 const READY: Duration = Duration::from_secs(20);
+/// What the connector for routers and old boards may have of their flash, and of their memory while nobody asks.
+const MOST_ON_DISK_BYTES: u64 = 6 << 20;
+const MOST_RESIDENT_BYTES: u64 = 8 << 20;
 
 fn deploy(file: &str) -> PathBuf {
     here().join("../deploy").join(file)
@@ -264,6 +271,29 @@ fn a_vps_is_an_edge_after_its_first_boot_by_cloud_init() {
         machine.sh(&tampered).await.ok();
         let refused = machine.sh(&format!("bash -euc '{}'", script.replace('\'', "'\\''"))).await;
         assert!(refused.code != 0 && refused.text().contains("FAILED"), "{}", refused.text());
+    });
+}
+
+/// As it is shipped: `tests/run --long` builds it.
+#[test]
+fn the_small_connector_fits_into_a_router_and_serves_there() {
+    run(async {
+        if std::env::var_os("CAUSEWAY_SHIPPED").is_none() {
+            return;
+        }
+        let built = PathBuf::from(std::env::var_os("CAUSEWAY_STATIC_DIR").unwrap());
+        let built = built.join("causeway-connector-small");
+        let on_disk = std::fs::metadata(&built).unwrap().len();
+        assert!(on_disk <= MOST_ON_DISK_BYTES, "{on_disk} bytes");
+
+        let edge = Edge::start().await;
+        let tunnel = edge.create("router", &[APP]).await;
+        let mut connector = Connector::start_of(&built, &tunnel.token, &to("hello_world"));
+        connector.ready(READY).await;
+        edge.wait_state("router", "HEALTHY", READY).await;
+        let idle = connector.program.usage().resident_bytes;
+        assert!(idle <= MOST_RESIDENT_BYTES, "{idle} bytes resident");
+        visit(&edge, Protocol::Http2, &format!("https://{APP}/")).await.ok();
     });
 }
 

@@ -47,7 +47,8 @@ mod tests {
     }
 
     fn said(flags: &[&str]) -> Result<Config, String> {
-        let flags = Flags::try_parse_from([&["causeway"], flags].concat()).map_err(|error| error.to_string())?;
+        let flags =
+            Flags::try_parse_from([&["causeway"], flags].concat()).map_err(|error| error.to_string())?;
         let file = config::parse("c.yml", "protocol: quic\nurl: http://a\n").unwrap();
         flags.outward.over(file).map_err(|error| error.to_string())
     }

@@ -168,7 +168,11 @@ mod tests {
             let text = GOOD.replace(good, wrong);
             assert_ne!(text, GOOD);
             let explained = |error| crate::config::explain("f", &text, &error).to_string();
-            assert_eq!(explained(erased(&text).unwrap_err()), explained(directly(&text).unwrap_err()), "{text}");
+            assert_eq!(
+                explained(erased(&text).unwrap_err()),
+                explained(directly(&text).unwrap_err()),
+                "{text}"
+            );
         }
     }
 }
