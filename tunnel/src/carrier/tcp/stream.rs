@@ -183,7 +183,8 @@ impl Stream {
                 state.watch(cx);
                 return Poll::Pending;
             }
-            let (front, body) = cut(chunks, if state.is_bulk { BULK_PIECE_BYTES } else { PIECE_BYTES });
+            let most = if state.is_bulk { self.room().piece_bytes(BULK_PIECE_BYTES) } else { PIECE_BYTES };
+            let (front, body) = cut(chunks, most);
             let piece = Piece::new(front, body, self.room());
             state.send(piece, false);
         }
