@@ -33,6 +33,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::edges::{Edge, Edges, Make};
 use crate::home::{Home, certificates};
 use crate::kubernetes::{Cluster, Discovery};
 use crate::listing::Listing;
@@ -40,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::origin::Egress;
 use crate::reload::{self, Found, Reloader, Source};
 use crate::rules::{Ground, RouteIds, RuleSet};
-use crate::session::{Edge, Ties};
+use crate::session::Ties;
 use crate::shard::Shard;
 use crate::slots::{ShardThread, manage};
 use crate::stalled::Stalls;
@@ -85,7 +86,7 @@ pub struct App {
 struct View {
     id: ConnectorId,
     token: Token,
-    edges: Vec<Arc<Edge>>,
+    edges: Arc<Edges>,
     board: Arc<Board>,
     rules: Arc<ArcSwap<RuleSet>>,
     metrics: Metrics,
@@ -136,11 +137,9 @@ impl App {
             metrics: metrics.clone(),
             shards: count,
         };
-        let names = if edges.is_empty() {
-            config.edges.clone().unwrap_or_else(|| token.edges.clone())
-        } else {
-            edges
-        };
+        let named = Some(edges).filter(|edges| !edges.is_empty()).or_else(|| config.edges.clone());
+        let follows = named.is_none();
+        let names = named.unwrap_or_else(|| token.edges.clone());
         let admin_address = admin_address.or(config.metrics);
         let (grace, congestion, carriers) = (config.grace, config.congestion, config.carriers);
         let outward = config.outward()?;
@@ -183,18 +182,20 @@ impl App {
         of_certificates::register(of_home, orders.clone(), Arc::clone(&tls));
         let watched = Arc::clone(&tls);
         drop(drain.spawn_service("certificates", async move { watched.watch().await }));
+        let edge = move |name: String| {
+            let proxy = outward.proxy(&name);
+            Arc::new(Edge::new(name, carriers, proxy))
+        };
+        let edges = Arc::new(Edges::new(names, follows, Make(Box::new(edge))));
+
         let ties = Arc::new(Ties {
             dialer,
             rules: Arc::clone(&rules),
             reloaded: reloaded.clone(),
             board: Arc::clone(&board),
+            edges: Arc::clone(&edges),
             started: Instant::now(),
         });
-        let edge = |name: String| {
-            let proxy = outward.proxy(&name);
-            Arc::new(Edge::new(name, carriers, proxy))
-        };
-        let edges: Vec<Arc<Edge>> = names.into_iter().map(edge).collect();
 
         // The view knows the admin address, and the admin server shows the view.
         let (showing, shown) = watch::channel::<Option<Arc<View>>>(None);
@@ -218,7 +219,7 @@ impl App {
         let view = Arc::new(View {
             id,
             token,
-            edges: edges.clone(),
+            edges: Arc::clone(&edges),
             board: Arc::clone(&board),
             rules: Arc::clone(&rules),
             metrics: metrics.clone(),
@@ -250,10 +251,12 @@ impl App {
             threads.push(thread.with_context(|| format!("cannot start the thread of shard {index}"))?);
         }
         let threads_of_slots: Arc<[ShardThread]> = threads.iter().map(ShardThread::of).collect();
-        for (index, edge) in edges.into_iter().enumerate() {
+        let of_managers = drain.clone();
+        let managers = edges.keep(move |index, edge| {
             let manager = manage(edge, index, Arc::clone(&ties), Arc::clone(&threads_of_slots));
-            drop(drain.spawn_service("edge manager", manager));
-        }
+            drop(of_managers.spawn_service("edge manager", manager));
+        });
+        drop(drain.spawn_service("edge managers", managers));
         let reloader = file.map(|Source { places, watch, text, data, cluster }| {
             let (text, asked) = (Mutex::new(text), Notify::new());
             let reloader = Reloader { places, text, data, found, rules, ground, reloaded, board, tls, asked };
@@ -348,6 +351,7 @@ impl View {
             },
             edges: self
                 .edges
+                .all()
                 .iter()
                 .map(|edge| EdgeStatus {
                     proxy: edge.name.proxy().map(ToString::to_string),

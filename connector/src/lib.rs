@@ -19,6 +19,7 @@ mod carriers;
 mod dial;
 mod disk;
 mod doctor;
+mod edges;
 mod exchange;
 mod explain;
 mod failure;

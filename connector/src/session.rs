@@ -8,7 +8,6 @@
 //!          └─ silence::watch: Probe while the edge is silent
 //! ```
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +15,11 @@ use arc_swap::ArcSwap;
 use causeway_tunnel::dial::Dialer;
 use causeway_tunnel::limits::STATS_INTERVAL;
 use causeway_tunnel::{CloseCode, Control, Message, RefusedRoute, Role, Session, Stats, Transport};
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use crate::carriers::Carriers;
-use crate::dial::EdgeName;
-use crate::forward_proxy::Proxy;
+use crate::edges::{Claim, Edge, Edges};
 use crate::proxy::{From, serve};
 use crate::rules::RuleSet;
 use crate::shard::Shard;
@@ -38,24 +34,8 @@ pub(crate) struct Ties {
     /// Ticks when `rules` was swapped.
     pub(crate) reloaded: watch::Sender<u64>,
     pub(crate) board: Arc<Board>,
+    pub(crate) edges: Arc<Edges>,
     pub(crate) started: Instant,
-}
-
-/// One edge and the standing of our slots with it.
-#[derive(Debug)]
-pub(crate) struct Edge {
-    pub(crate) name: EdgeName,
-    /// How many shards the edge said it has.
-    pub(crate) shards: watch::Sender<u32>,
-    /// Which of its shards a primary slot of ours has, with how many sessions.
-    claims: Mutex<HashMap<u32, (usize, usize)>>,
-}
-
-/// Keeps one shard of an edge for a slot.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    edge: Arc<Edge>,
-    shard: u32,
 }
 
 /// A slot: its number among the edge's, where [`STANDBY`] is the one in reserve.
@@ -66,35 +46,6 @@ pub(crate) struct Slot {
 }
 
 pub(crate) const STANDBY: usize = usize::MAX;
-
-impl Edge {
-    pub(crate) fn new(name: String, carriers: Carriers, proxy: Option<Arc<Proxy>>) -> Self {
-        let name = EdgeName::new(name, carriers, proxy);
-        Self { name, shards: watch::Sender::new(1), claims: Mutex::default() }
-    }
-
-    /// Whether a primary slot may keep a session to this shard of the edge.
-    fn claim(self: &Arc<Self>, shard: u32, slot: usize) -> Option<Claim> {
-        let mut claims = self.claims.lock();
-        let (holder, sessions) = claims.entry(shard).or_insert((slot, 0));
-        (*holder == slot).then(|| {
-            *sessions += 1;
-            Claim { edge: Arc::clone(self), shard }
-        })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut claims = self.edge.claims.lock();
-        if let Some((_, sessions)) = claims.get_mut(&self.shard) {
-            *sessions -= 1;
-            if *sessions == 0 {
-                claims.remove(&self.shard);
-            }
-        }
-    }
-}
 
 impl Slot {
     /// The edge's shard for a session of this slot. A standby needs none of its own.
@@ -191,6 +142,7 @@ async fn run(
     tracing::info!(edge = slot.edge.name.name, session = %info.id, tunnel = info.tunnel_name, role = ?info.role,
         remote = %info.remote, carrier = session.transport().map(Transport::as_str),
         proxy = slot.edge.name.proxy().filter(|_| session.transport() == Some(Transport::Tcp)).map(tracing::field::display), shard = info.shard, software = info.peer_software, "session up");
+    ties.edges.told(&info.granted.fellows);
     let on_board = ties.board.up(slot.key(), &session);
     let accepting = {
         let (shard, session) = (Arc::clone(shard), session.clone());

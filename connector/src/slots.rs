@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use crate::session::{Edge, STANDBY, Slot, Ties};
+use crate::edges::Edge;
+use crate::session::{STANDBY, Slot, Ties};
 use crate::shard::Shard;
 use crate::slot::keep;
 use crate::threads::Thread;

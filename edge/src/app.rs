@@ -206,6 +206,7 @@ impl App {
         }
         let (open, doors) = Doors::new(predecessor.is_none());
         let successor = Successor::none();
+        let fellows: Arc<[String]> = config.fellows.iter().map(ToString::to_string).collect();
         let mut shards = Vec::new();
         for (index, sockets) in (0..count).zip(sockets) {
             let shard = Arc::new(Shard {
@@ -222,6 +223,7 @@ impl App {
                 congestion: config.congestion,
                 doorman: Doorman::default(),
                 successor: successor.clone(),
+                fellows: Arc::clone(&fellows),
                 keeper: keeper_handle.clone(),
                 pulse: pulse.clone(),
                 answers: answers.clone(),
@@ -377,12 +379,13 @@ fn gate(config: &Config, listening: &Listening, certified: Certified) -> Gate {
 }
 
 /// What is fixed once the edge runs, by key.
-fn fixed(config: &Config) -> [(&'static str, String); 15] {
+fn fixed(config: &Config) -> [(&'static str, String); 16] {
     [
         ("data", format!("{:?}", config.data)),
         ("store", format!("{:?}", config.store)),
         ("storePasswordFile", format!("{:?}", config.store_password_file)),
         ("address", format!("{:?}", config.address)),
+        ("fellows", format!("{:?}", config.fellows)),
         ("listen", format!("{:?}", config.listen)),
         ("admin", config.admin.to_string()),
         ("shards", format!("{:?}", config.shards)),

@@ -41,6 +41,8 @@ pub struct Config {
     /// `host:port` under which connectors reach this edge: what new tokens carry. Several when it has several names.
     /// Default: the tunnel listener, when that is one plain address.
     pub address: Vec<Address>,
+    /// `host:port` of other edges with the same store and key: connectors that come here are told to dial those as well. Default none.
+    pub fellows: Vec<Address>,
     pub listen: Listen,
     /// Metrics, health and log level, over plain HTTP: keep it on loopback. Default `127.0.0.1:9101`.
     #[serde(deserialize_with = "socket")]
@@ -272,6 +274,7 @@ impl Default for Config {
             store: Backend::Sqlite,
             store_password_file: None,
             address: Vec::new(),
+            fellows: Vec::new(),
             listen: Listen::default(),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9101)),
             certificates: Vec::new(),

@@ -81,7 +81,8 @@ impl Authority for Shard {
 
     fn granted(&self, tunnel: TunnelId) -> Granted {
         let https_port = self.gate.https.map(NonZeroU16::get);
-        Granted { hostnames: self.registry.grants(tunnel, MAX_TOLD_GRANTS), https_port }
+        let hostnames = self.registry.grants(tunnel, MAX_TOLD_GRANTS);
+        Granted { hostnames, https_port, fellows: self.fellows.to_vec() }
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Shard {
     pub congestion: Congestion,
     pub(crate) doorman: Doorman,
     pub(crate) successor: Successor,
+    /// Of this edge: told to connectors.
+    pub(crate) fellows: Arc<[String]>,
     pub(crate) keeper: KeeperHandle,
     pub(crate) pulse: Pulse,
     /// What authorities look for now.

@@ -69,6 +69,31 @@ fn a_tunnel_made_at_one_edge_is_served_by_both_and_cut_at_both_when_it_is_revoke
 }
 
 #[test]
+fn a_connector_that_knows_one_edge_is_told_of_the_other_and_dials_it() {
+    run(async {
+        let Some(postgres) = Postgres::start() else { return };
+        let two = edge(&postgres, Folder::default()).await;
+        let options = EdgeOptions {
+            store: Some(postgres.url()),
+            data: Some(beside(two.data())),
+            config: format!("fellows: ['{}']", two.tunnel),
+            ..EdgeOptions::default()
+        };
+        let one = Edge::with(options).await;
+        let home = create(&one, "home", APP, [&one, &one]).await;
+        let mut connector = Connector::start(&home.token, RULES);
+        connector.ready(START).await;
+        for edge in [&one, &two] {
+            edge.wait_state("home", "HEALTHY", START).await;
+            visit(edge, Protocol::Http2, URL).await.ok();
+        }
+        let status = connector.status().await;
+        let known: Vec<_> = status["edges"].as_array().unwrap().iter().map(|edge| &edge["edge"]).collect();
+        assert_eq!(known.len(), 2, "{status}");
+    });
+}
+
+#[test]
 fn both_serve_on_while_the_database_is_away_and_take_changes_when_it_is_back() {
     run(async {
         let Some(mut postgres) = Postgres::start() else { return };

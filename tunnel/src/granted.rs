@@ -1,4 +1,4 @@
-//! What a Welcome tells of the tunnel, so that a connector can say what it could serve.
+//! What a Welcome tells of the tunnel: what a connector could serve, and where else.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,4 +11,7 @@ pub struct Granted {
     /// Where visitors reach the edge by HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub https_port: Option<u16>,
+    /// Other edges that serve the tunnel, `host:port` each, with the key of this one: to be dialled as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fellows: Vec<String>,
 }

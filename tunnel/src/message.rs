@@ -252,7 +252,11 @@ mod tests {
             }
         };
         assert_eq!(read(""), Granted::default());
-        let told = Granted { hostnames: vec!["*.example.dev".to_owned()], https_port: Some(8443) };
+        let told = Granted {
+            hostnames: vec!["*.example.dev".to_owned()],
+            https_port: Some(8443),
+            ..Granted::default()
+        };
         assert_eq!(read(r#","hostnames":["*.example.dev"],"https_port":8443"#), told);
     }
 

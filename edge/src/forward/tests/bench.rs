@@ -76,6 +76,7 @@ impl Bench {
         let (refreshes, _) = mpsc::channel(1);
         let shard = Arc::new(Shard {
             successor: crate::handover::Successor::none(),
+            fellows: Arc::new([]),
             index: 0,
             registry,
             gate,
