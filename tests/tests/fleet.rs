@@ -80,7 +80,7 @@ fn a_connector_that_knows_one_edge_is_told_of_the_other_and_dials_it() {
             ..EdgeOptions::default()
         };
         let one = Edge::with(options).await;
-        let home = create(&one, "home", APP, [&one, &one]).await;
+        let home = one.create("home", &[APP]).await;
         let mut connector = Connector::start(&home.token, RULES);
         connector.ready(START).await;
         for edge in [&one, &two] {
