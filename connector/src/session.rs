@@ -206,7 +206,7 @@ async fn converse(
                 Ok(()) => announce = true,
                 Err(_) => return "the connector stops".to_owned(),
             },
-            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe { unheard: session.is_suspected() }).await {
+            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe { unheard: session.hears_nothing() }).await {
                 return reason;
             },
             _ = stats.tick() => {

@@ -213,7 +213,7 @@ async fn converse(shard: &Shard, live: &Arc<Live>, control: &mut Control, probe:
             {
                 break reason;
             },
-            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe { unheard: live.session.is_suspected() }).await {
+            () = probe.notified() => if let Err(reason) = send(control, &Message::Probe { unheard: live.session.hears_nothing() }).await {
                 break reason;
             },
         }

@@ -114,6 +114,13 @@ impl Session {
         }
     }
 
+    /// What the connector is to be told: that we hear nothing of it.
+    pub fn hears_nothing(&self) -> bool {
+        match self {
+            Self::Causeway(session) => session.hears_nothing(),
+        }
+    }
+
     /// What the connector says: whether it hears nothing of us.
     pub fn set_unheard(&self, is_unheard: bool) {
         match self {

@@ -255,6 +255,12 @@ impl Session {
         self.0.silence.set_unheard(is_unheard);
     }
 
+    /// What the peer is to be told with a probe: that nothing of it arrives. Not what it said itself, or two ends would believe each
+    /// other for ever.
+    pub fn hears_nothing(&self) -> bool {
+        self.0.silence.hears_nothing()
+    }
+
     /// Whether nothing was heard for longer than a living peer is silent. It may yet be heard again.
     pub fn is_suspected(&self) -> bool {
         self.0.silence.is_suspected()

@@ -42,6 +42,8 @@ static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::n
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     is_suspected: AtomicBool,
+    /// Nothing has come for too long, whatever the other end says.
+    hears_nothing: AtomicBool,
     /// The other end says that it hears nothing: what comes is no sign that anything arrives.
     is_unheard: AtomicBool,
     /// Milliseconds from the session's beginning to the look that last found something new.
@@ -67,6 +69,10 @@ impl Silence {
             }
             changed.await;
         }
+    }
+
+    pub(super) fn hears_nothing(&self) -> bool {
+        self.hears_nothing.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_unheard(&self, is_unheard: bool) {
@@ -165,6 +171,9 @@ impl Watch {
         let came = arrivals.wrapping_sub(std::mem::replace(&mut self.arrivals, arrivals));
         let before = std::mem::replace(&mut self.lately, if is_late { 0 } else { came });
         let is_unheard = silence.is_unheard.load(Ordering::Relaxed);
+        if came > 0 {
+            silence.hears_nothing.store(false, Ordering::Relaxed);
+        }
         if (came > 0 && !is_unheard) || is_late {
             self.heard = now;
             self.doubted = None;
@@ -188,7 +197,9 @@ impl Watch {
             silent >= allowance(role, Duration::ZERO) && silent >= allowance(role, self.session.rtt())
         };
         let doubted = self.doubted.is_some_and(|since| is_too_long(now.duration_since(since), Role::Primary));
-        if is_unheard || doubted || is_too_long(silent, self.session.info().role) {
+        let is_silent = doubted || is_too_long(silent, self.session.info().role);
+        if is_unheard || is_silent {
+            silence.hears_nothing.store(is_silent, Ordering::Relaxed);
             silence.set(true);
             return Some(Sign::Suspected);
         }
