@@ -12,13 +12,15 @@ use causeway_tests::edge::Edge;
 use causeway_tests::machine::Machine;
 use causeway_tests::programs::{here, program};
 use causeway_tests::site::{APP, to};
-use causeway_tests::{long, needs, run, run_within, wait};
+use causeway_tests::{long, needs, run_within, wait};
 use tokio::process::Command;
 
 /// `systemd-analyze security` counts in tenths: 2.0.
 const MOST_EXPOSURE: &str = "--threshold=20";
 /// Tunnels and keys by their numbers, whatever state they are in.
 const TUNNELS: &str = "causeway-edge tunnel list --output json | grep '\"id\"'";
+/// A machine boots, and its files are looked through twice: a minute where much else is going on.
+const MACHINE: Duration = Duration::from_secs(150);
 const READY: Duration = Duration::from_secs(20);
 /// What the connector for routers and old boards may have of their flash, and of their memory while nobody asks.
 const MOST_ON_DISK_BYTES: u64 = 6 << 20;
@@ -40,7 +42,7 @@ async fn tool(path: impl AsRef<Path>, args: &[&str]) -> Output {
 
 #[test]
 fn the_units_expose_little() {
-    run(async {
+    run_within(MACHINE, async {
         let Some(analyze) = needs("systemd-analyze") else { return };
         let judged = async |unit: &Path| {
             tool(
@@ -78,7 +80,7 @@ fn difference(before: &str, after: &str) -> Vec<String> {
 
 #[test]
 fn install_edge_is_safe_to_run_twice_and_uninstall_leaves_nothing() {
-    run(async {
+    run_within(MACHINE, async {
         let Some(machine) = Machine::boot() else { return };
         // As on a fresh VPS: the kernel's own limit. A kernel has one value for all namespaces, which stays out of this.
         let small = "for k in r w; do echo 212992 >/tmp/$k; mount --bind /tmp/$k /proc/sys/net/core/${k}mem_max; done";
@@ -155,7 +157,7 @@ fn install_edge_is_safe_to_run_twice_and_uninstall_leaves_nothing() {
 
 #[test]
 fn install_edge_says_who_holds_a_port_and_where_it_cannot_work() {
-    run(async {
+    run_within(MACHINE, async {
         let Some(machine) = Machine::boot() else { return };
         let line = "systemd-run --quiet --unit squatter python3 -m http.server 80
             until ss -Hltn 'sport = :80' | grep -q .; do sleep 0.05; done
@@ -176,7 +178,7 @@ fn install_edge_says_who_holds_a_port_and_where_it_cannot_work() {
 
 #[test]
 fn the_packages_carry_requests_and_a_purge_leaves_nothing() {
-    run(async {
+    run_within(MACHINE, async {
         let Some(machine) = Machine::boot() else { return };
         let before = inventory(&machine).await;
         let pack = "for p in edge connector; do deploy/debian/pack --fast causeway-$p $CAUSEWAY_BIN_DIR/causeway-$p /tmp/d; done";
@@ -249,7 +251,7 @@ fn the_packages_carry_requests_and_a_purge_leaves_nothing() {
 
 #[test]
 fn a_vps_is_an_edge_after_its_first_boot_by_cloud_init() {
-    run(async {
+    run_within(MACHINE, async {
         let Some(machine) = Machine::boot() else { return };
         let text = std::fs::read_to_string(deploy("cloud-init.yaml")).unwrap();
         assert!(text.starts_with("#cloud-config\n"));
@@ -277,7 +279,7 @@ fn a_vps_is_an_edge_after_its_first_boot_by_cloud_init() {
 /// As it is shipped: `tests/run --long` builds it.
 #[test]
 fn the_small_connector_fits_into_a_router_and_serves_there() {
-    run(async {
+    run_within(MACHINE, async {
         if std::env::var_os("CAUSEWAY_SHIPPED").is_none() {
             return;
         }
@@ -300,7 +302,7 @@ fn the_small_connector_fits_into_a_router_and_serves_there() {
 /// Small programs in the place of ours: what is compared is the packing. The bits of the programs: the long form below.
 #[test]
 fn a_release_is_the_same_whenever_and_wherever_it_is_packed() {
-    run(async {
+    run_within(MACHINE, async {
         if needs("dpkg-deb").is_none() {
             return;
         }
@@ -342,7 +344,7 @@ fn a_release_is_the_same_whenever_and_wherever_it_is_packed() {
 
 #[test]
 fn the_quickstart_runs_the_programs_that_it_is_given() {
-    run(async {
+    run_within(MACHINE, async {
         let said = tool(deploy("quickstart"), &["--check"]).await.ok();
         assert!(said.contains("All checks passed") && !said.contains("Building"), "{said}");
 
