@@ -31,8 +31,6 @@ struct State {
 
 /// Less would stall a fast path while a writer is woken.
 const LEAST_BYTES: usize = 32 * 1024;
-/// Pieces of bulk that fill it where it is not as wide as it may be.
-const PIECES: usize = 16;
 /// What the path takes in so much time is enough.
 const AHEAD: Duration = Duration::from_millis(25);
 
@@ -67,12 +65,6 @@ impl Room {
         }
         state.was_full = true;
         Poll::Pending
-    }
-
-    /// How large a piece of bulk may be: what is small waits for one of each transfer, which on a slow line takes its time.
-    pub(super) fn piece_bytes(&self, most: usize) -> usize {
-        let state = self.0.lock();
-        if state.size >= state.most { most } else { most.min(state.size / PIECES) }
     }
 
     pub(super) fn is_free(&self) -> bool {
@@ -207,8 +199,5 @@ mod tests {
         assert_eq!(leaves(256 * 1024, 100), 64 * 1024, "20 Mbit/s");
         assert_eq!(leaves(64 * 1024, 500), LEAST_BYTES, "1 Mbit/s");
         assert_eq!(leaves(32 * 1024, 1), 256 * 1024, "250 Mbit/s");
-        assert_eq!(leaves(256 * 1024, 100), 64 * 1024, "20 Mbit/s");
-        drop(state);
-        assert_eq!(room.piece_bytes(32 * 1024), 4 * 1024);
     }
 }

@@ -183,8 +183,7 @@ impl Stream {
                 state.watch(cx);
                 return Poll::Pending;
             }
-            let most = if state.is_bulk { self.room().piece_bytes(BULK_PIECE_BYTES) } else { PIECE_BYTES };
-            let (front, body) = cut(chunks, most);
+            let (front, body) = cut(chunks, if state.is_bulk { BULK_PIECE_BYTES } else { PIECE_BYTES });
             let piece = Piece::new(front, body, self.room());
             state.send(piece, false);
         }

@@ -59,16 +59,6 @@ impl Tls {
     }
 }
 
-/// With as much room for what the socket does not take as that is worth.
-fn paced(mut stream: Pin<&mut TlsStream<Socket>>) -> Pin<&mut TlsStream<Socket>> {
-    let burst = stream.get_ref().0.burst().min(BUFFER_BYTES);
-    match &mut *stream {
-        TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(burst)),
-        TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(burst)),
-    }
-    stream
-}
-
 impl Drop for Tls {
     fn drop(&mut self) {
         let stream = self.0.lock().take();
@@ -84,7 +74,7 @@ impl AsyncRead for Tls {
 
 impl AsyncWrite for Tls {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(|stream| paced(stream).poll_write(cx, bytes))
+        self.poll(|stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -92,7 +82,7 @@ impl AsyncWrite for Tls {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll(|stream| paced(stream).poll_write_vectored(cx, slices))
+        self.poll(|stream| stream.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
